@@ -1,0 +1,102 @@
+//! The reasons for which something fails, as words that scripts may rely on.
+
+use std::fmt;
+
+/// Why a command or a transfer failed. [`Code::as_str`] is what `--json` prints; these words stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Code {
+    /// The line is not a command, or its arguments are not of its form.
+    Usage,
+    /// No connected peer goes by that name.
+    UnknownPeer,
+    /// Several connected peers go by that name.
+    AmbiguousPeer,
+    /// No transfer or offer has that number, or it is past the state for this.
+    UnknownTransfer,
+    /// The address could not be resolved or nobody answers there.
+    Unreachable,
+    /// The address is this node's own.
+    SelfConnection,
+    /// A limit of this node is reached; later it may work.
+    Busy,
+    /// The text or file is larger than the peer can be sent.
+    TooLarge,
+    /// The file's name cannot be put in a message.
+    BadName,
+    /// The file to send cannot be read, or is no regular file.
+    SourceUnreadable,
+    /// The file to send changed while it was sent.
+    SourceChanged,
+    /// Not enough free space where received files go.
+    NoSpace,
+    /// The downloads directory or a file in it cannot be written.
+    DiskError,
+    /// What arrived does not have the hash that was announced.
+    HashMismatch,
+    /// The connection ended.
+    Disconnected,
+    /// The peer sent or took nothing for too long.
+    Stalled,
+    /// Nobody answered the offer in time.
+    Expired,
+    /// The peer took every byte and never confirmed.
+    Unconfirmed,
+    /// Cancelled on this side.
+    Cancelled,
+    /// This side did not want the file.
+    Declined,
+    /// The node is shutting down.
+    ShuttingDown,
+}
+
+impl Code {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::UnknownPeer => "unknown_peer",
+            Self::AmbiguousPeer => "ambiguous_peer",
+            Self::UnknownTransfer => "unknown_transfer",
+            Self::Unreachable => "unreachable",
+            Self::SelfConnection => "self_connection",
+            Self::Busy => "busy",
+            Self::TooLarge => "too_large",
+            Self::BadName => "bad_name",
+            Self::SourceUnreadable => "source_unreadable",
+            Self::SourceChanged => "source_changed",
+            Self::NoSpace => "no_space",
+            Self::DiskError => "disk_error",
+            Self::HashMismatch => "hash_mismatch",
+            Self::Disconnected => "disconnected",
+            Self::Stalled => "stalled",
+            Self::Expired => "expired",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Cancelled => "cancelled",
+            Self::Declined => "declined",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A code and the sentence that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of failure, for scripts.
+    pub code: Code,
+    /// What was wrong and what to do, for people.
+    pub message: String,
+}
+
+impl Failure {
+    /// Puts the two together.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}

@@ -1,0 +1,299 @@
+//! What the outside asks of a node, and what it answers.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{Code, Failure, Level, TransferId};
+use crate::wire::{FileHash, Instance, SafeName};
+
+/// Something a user wants done. Each is answered with one [`Reply`] or [`Failure`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Connect to an address; answered when it is known what the peer speaks.
+    Connect(HostPort),
+    /// End a connection.
+    Disconnect(PeerRef),
+    /// Send a text to one peer; answered when it is queued.
+    SendText(PeerRef, String),
+    /// Send a file to one peer; answered at once with the transfer's number.
+    SendFile(PeerRef, PathBuf),
+    /// Send a text to all peers.
+    Broadcast(String),
+    /// List the peers.
+    Peers,
+    /// List offers and transfers.
+    Transfers,
+    /// Tell about this node.
+    Whoami,
+    /// Take an offer.
+    Accept(Selection),
+    /// Refuse an offer.
+    Reject(Selection),
+    /// Stop a transfer.
+    Cancel(TransferId),
+    /// Wait until no transfer runs and nothing waits to be written.
+    Wait,
+    /// Nobody can be asked any more: decline the offers that wait for an answer, and later ones.
+    StopAsking,
+}
+
+/// One offer or all that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selection {
+    /// The offer with this number.
+    One(TransferId),
+    /// Every waiting offer.
+    All,
+}
+
+/// A typed `host:port`: a name or an address, and a port that is not 0.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostPort {
+    host: String,
+    port: u16,
+}
+
+impl HostPort {
+    /// The name or address, in lower case, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let bad = |why: &str| {
+            Failure::new(
+                Code::Usage,
+                format!("`{text}` is not an address: {why}; write it like localhost:8000 or [::1]:8000"),
+            )
+        };
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| bad("the port is missing"))?;
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(inner) => inner,
+            None if host.contains(':') => return Err(bad("an IPv6 address goes in brackets")),
+            None => host,
+        };
+        if host.is_empty() {
+            return Err(bad("the host is missing"));
+        }
+        if host.len() > 253 || host.chars().any(|c| c.is_whitespace() || c.is_control() || "/@[]".contains(c))
+        {
+            return Err(bad("that is no host name"));
+        }
+        match port.parse() {
+            Ok(0) | Err(_) => Err(bad("a port is a number from 1 to 65535")),
+            Ok(port) => Ok(Self { host: host.to_lowercase(), port }),
+        }
+    }
+}
+
+/// How a user names a connected peer: the `host:port` under which we dialled it, or the `ip:port`
+/// of its connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerRef(pub HostPort);
+
+impl FromStr for PeerRef {
+    type Err = Failure;
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for PeerRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The answer to a command that worked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Connected, or already so.
+    Connected {
+        /// The connection's address.
+        peer: SocketAddr,
+        /// Whether the connection was there before.
+        already: bool,
+    },
+    /// The connection is ended.
+    Disconnected {
+        /// The connection's address.
+        peer: SocketAddr,
+    },
+    /// The text is on its way to these peers.
+    TextQueued {
+        /// Their connections' addresses.
+        peers: Vec<SocketAddr>,
+    },
+    /// The transfer has begun; how it ends is told by an event.
+    Sending {
+        /// Its number.
+        id: TransferId,
+        /// To whom.
+        peer: SocketAddr,
+        /// What the file is called there.
+        name: SafeName,
+    },
+    /// The peers, longest connected first.
+    Peers(Vec<PeerInfo>),
+    /// Offers and transfers, oldest first.
+    Transfers(Vec<TransferInfo>),
+    /// This node.
+    Whoami(NodeInfo),
+    /// These offers were accepted.
+    Accepted(Vec<TransferId>),
+    /// These offers were refused.
+    Rejected(Vec<TransferId>),
+    /// The transfer is stopped.
+    Cancelled(TransferId),
+    /// Nothing runs any more.
+    Idle,
+    /// Done; there is nothing to say about it.
+    Done,
+}
+
+/// What is known about a connected peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// The connection's address, which names it in commands.
+    pub peer: SocketAddr,
+    /// The address that was typed to reach it, if we dialled.
+    pub dialled: Option<HostPort>,
+    /// What it speaks.
+    pub level: Level,
+    /// The program it says it is; untrusted text.
+    pub agent: Option<String>,
+    /// How long it has been connected.
+    pub connected_for: Duration,
+    /// Bytes of file content sent to it.
+    pub bytes_sent: u64,
+    /// Bytes of verified file content received from it.
+    pub bytes_received: u64,
+}
+
+/// What is known about an offer or a transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferInfo {
+    /// Its number.
+    pub id: TransferId,
+    /// With whom.
+    pub peer: SocketAddr,
+    /// Which way.
+    pub direction: Direction,
+    /// The file's name.
+    pub name: SafeName,
+    /// The file's size in bytes; 0 until the file to send was opened.
+    pub size: u64,
+    /// The file's hash, once known.
+    pub sha256: Option<FileHash>,
+    /// Bytes done in the present stage.
+    pub bytes: u64,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// Which way a transfer goes, seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// To the peer.
+    Out,
+    /// From the peer.
+    In,
+}
+
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The file to send is being read and hashed.
+    Hashing,
+    /// Behind another file to the same baseline peer, which takes one at a time.
+    Queued,
+    /// Offered; the receiver has not answered.
+    Offered,
+    /// Bytes are moving.
+    Transferring,
+    /// All bytes are there; waiting for the hash, the disk or the confirmation.
+    Finishing,
+}
+
+impl Stage {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hashing => "hashing",
+            Self::Queued => "queued",
+            Self::Offered => "offered",
+            Self::Transferring => "transferring",
+            Self::Finishing => "finishing",
+        }
+    }
+}
+
+/// What a node knows about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// The address it listens on, with the real port.
+    pub listening: SocketAddr,
+    /// This run of the program.
+    pub instance: Instance,
+    /// Program and version.
+    pub agent: String,
+    /// Where received files go.
+    pub downloads: PathBuf,
+    /// Whether it speaks the baseline protocol unencrypted.
+    pub plain: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for (typed, shown) in [
+            ("localhost:8000", "localhost:8000"),
+            ("LOCALHOST:8000", "localhost:8000"),
+            ("192.0.2.1:1", "192.0.2.1:1"),
+            ("[::1]:65535", "[::1]:65535"),
+        ] {
+            assert_eq!(typed.parse::<HostPort>().unwrap().to_string(), shown);
+        }
+        for bad in [
+            "",
+            "localhost",
+            ":80",
+            "localhost:",
+            "localhost:0",
+            "localhost:65536",
+            "::1:80",
+            "a b:80",
+            "[]:1",
+            "x:-1",
+        ] {
+            let failure = bad.parse::<HostPort>().unwrap_err();
+            assert_eq!(failure.code, Code::Usage, "{bad}");
+            assert!(failure.message.contains("localhost:8000"), "the error shows how: {failure}");
+        }
+    }
+}

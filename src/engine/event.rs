@@ -1,0 +1,137 @@
+//! What happened, for whoever watches the node: a prompt, a script, a test.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Code, Direction, HostPort, Level, Stage, TransferId};
+use crate::wire::{FileHash, SafeName};
+
+/// Something that happened. Text and names that came from a peer are as the peer sent them:
+/// whoever shows them escapes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The node accepts connections.
+    Listening {
+        /// The bound address, with the real port.
+        addr: SocketAddr,
+    },
+    /// A peer is there and it is known what it speaks.
+    PeerConnected {
+        /// The connection's address.
+        peer: SocketAddr,
+        /// The address that was typed to reach it, if we dialled.
+        dialled: Option<HostPort>,
+        /// What it speaks.
+        level: Level,
+    },
+    /// A peer is gone.
+    PeerDisconnected {
+        /// The connection's address.
+        peer: SocketAddr,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A text arrived.
+    Message {
+        /// From whom.
+        peer: SocketAddr,
+        /// The text.
+        text: String,
+    },
+    /// A peer offers a file, and somebody must say whether it is wanted.
+    Offer {
+        /// The number to accept or reject.
+        id: TransferId,
+        /// Who offers.
+        peer: SocketAddr,
+        /// The file's name.
+        name: SafeName,
+        /// Its size in bytes.
+        size: u64,
+        /// Its hash.
+        sha256: FileHash,
+        /// How long the offer stands; `None` where it was accepted without asking.
+        expires_in: Option<Duration>,
+    },
+    /// A transfer moved on; at most four a second for each.
+    Progress {
+        /// Its number.
+        id: TransferId,
+        /// With whom.
+        peer: SocketAddr,
+        /// The file's name.
+        name: SafeName,
+        /// Which way.
+        direction: Direction,
+        /// What the bytes count.
+        stage: Stage,
+        /// Bytes done in this stage.
+        bytes: u64,
+        /// Bytes in all.
+        size: u64,
+    },
+    /// A file arrived, is verified, synced and in place.
+    Received {
+        /// The transfer's number.
+        id: TransferId,
+        /// From whom.
+        peer: SocketAddr,
+        /// The name it was offered under.
+        name: SafeName,
+        /// Where it lies.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// Its hash.
+        sha256: FileHash,
+        /// From acceptance to the final name.
+        elapsed: Duration,
+    },
+    /// A file was sent.
+    Sent {
+        /// The transfer's number.
+        id: TransferId,
+        /// To whom.
+        peer: SocketAddr,
+        /// The name it was offered under.
+        name: SafeName,
+        /// Its size in bytes.
+        size: u64,
+        /// Its hash.
+        sha256: FileHash,
+        /// Whether the peer said that it has the file. A baseline peer never does for an empty one.
+        confirmed: bool,
+        /// From acceptance to the end.
+        elapsed: Duration,
+    },
+    /// A transfer ended without the file being delivered.
+    TransferFailed {
+        /// Its number.
+        id: TransferId,
+        /// With whom.
+        peer: SocketAddr,
+        /// The file's name.
+        name: SafeName,
+        /// Which way.
+        direction: Direction,
+        /// What kind of failure.
+        code: Code,
+        /// What happened, in words.
+        reason: String,
+    },
+    /// Texts that were queued for a peer were not written before the connection ended.
+    Undelivered {
+        /// For whom.
+        peer: SocketAddr,
+        /// How many.
+        texts: usize,
+    },
+    /// Something for the log: a peer's fault that was dealt with, a refused offer.
+    Warning {
+        /// Who caused it.
+        peer: Option<SocketAddr>,
+        /// What happened and what was done about it.
+        text: String,
+    },
+}

@@ -1,0 +1,72 @@
+//! The bounds of a node, as plain data.
+
+use std::time::Duration;
+
+/// How much of everything there may be. The defaults are what a node runs with; tests shrink them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in all.
+    pub peers: usize,
+    /// Connections made by others on which nothing was ever said; past it the oldest gives way.
+    pub silent_peers: usize,
+    /// Dials under way.
+    pub dials: usize,
+    /// Offers from one peer that were not answered yet or wait for their partial file.
+    pub offers_per_peer: usize,
+    /// Offers and transfers of this node in all.
+    pub transfers: usize,
+    /// Bytes of manifests of waiting offers and running downloads, in all.
+    pub manifest_bytes: usize,
+    /// Bytes of one text to send.
+    pub text_bytes: usize,
+    /// Bytes of messages other than chunks that wait to be written to one peer.
+    pub control_bytes_queued: usize,
+    /// Chunks to one peer that are being read from disk or wait to be written.
+    pub chunks_ahead: usize,
+    /// The same for the node; past it every peer has one chunk only.
+    pub chunks_ahead_in_all: usize,
+    /// Chunks that may be wrong before their sender is dropped.
+    pub bad_chunks: u32,
+    /// Lines that are no message before their sender is dropped.
+    pub bad_lines: u32,
+    /// Refused offers and messages of a wrong form before their sender is dropped.
+    pub refusals: u32,
+    /// Chunks re-sent after a negative acknowledgement before the transfer fails.
+    pub resends: u32,
+    /// How long a new peer has to say what it speaks before it counts as baseline.
+    pub hello_wait: Duration,
+    /// How long an offer stands, made to us or by us.
+    pub offer_expiry: Duration,
+    /// How long a transfer may stand still: nothing arrives, or nothing can be written.
+    pub stall: Duration,
+    /// How long we wait for the confirmation of a file after its last sign of life.
+    pub confirmation_wait: Duration,
+    /// The shortest time between two progress events of one transfer.
+    pub progress_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            peers: 4096,
+            silent_peers: 256,
+            dials: 64,
+            offers_per_peer: 128,
+            transfers: 16_384,
+            manifest_bytes: 256 << 20,
+            text_bytes: 64 << 10,
+            control_bytes_queued: 4 << 20,
+            chunks_ahead: 8,
+            chunks_ahead_in_all: 128,
+            bad_chunks: 5,
+            bad_lines: 2,
+            refusals: 100,
+            resends: 5,
+            hello_wait: Duration::from_secs(1),
+            offer_expiry: Duration::from_secs(600),
+            stall: Duration::from_secs(120),
+            confirmation_wait: Duration::from_secs(300),
+            progress_interval: Duration::from_millis(250),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Framing: newline-delimited JSON, and the raw bodies that may follow a line.
+//!
+//! [`FrameDecoder`] owns no buffer and no socket: it is shown what has arrived and takes what is
+//! whole. It never looks at a byte twice and never keeps more than one line and one body.
+
+use bytes::{Buf, Bytes, BytesMut};
+use thiserror::Error;
+
+use super::message::Line;
+use super::{BadLine, Message};
+
+/// A line may have fewer bytes than this, newline included: where the original program stops
+/// reading for good.
+pub const MAX_LINE_BYTES: usize = 1024 * 1024;
+
+/// Lines to a baseline peer stay below this, a margin under its limit.
+pub const MAX_LINE_TO_BASELINE_BYTES: usize = 1_000_000;
+
+/// The largest raw body.
+const MAX_BODY_BYTES: u64 = 1024 * 1024;
+
+/// A stream that cannot be read on, because it is not known where the next line begins.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// No newline within [`MAX_LINE_BYTES`].
+    #[error("it sent a line of 1 MiB or more")]
+    LineTooLong,
+    /// An announced body that is too large.
+    #[error("it announced a body of {0} bytes, more than 1 MiB")]
+    BodyTooLarge(u64),
+}
+
+/// One line, and the raw bytes that followed it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What the line says.
+    pub message: Result<Message, BadLine>,
+    /// The body; empty for nearly all messages.
+    pub body: Bytes,
+}
+
+/// Cuts a byte stream into frames.
+///
+/// A `size` in the envelope counts only from a peer that has said `HELLO`: to anybody else it is
+/// an unknown field.
+#[derive(Debug, Default)]
+pub struct FrameDecoder {
+    /// Bytes at the front of the buffer known to hold no newline.
+    scanned: usize,
+    extended: bool,
+    awaiting_body: Option<(Result<Message, BadLine>, usize)>,
+}
+
+impl FrameDecoder {
+    /// A decoder at the beginning of a stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next frame off the front of `buffer`; `None` where it is not whole yet.
+    ///
+    /// # Errors
+    /// [`FrameError`], after which the stream is of no more use.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+        if self.awaiting_body.is_none() {
+            let Some(Line { message, body_size }) = self.decode_line(buffer)? else {
+                return Ok(None);
+            };
+            let body_size = if self.extended { body_size } else { 0 };
+            if body_size > MAX_BODY_BYTES {
+                return Err(FrameError::BodyTooLarge(body_size));
+            }
+            self.extended |= matches!(message, Ok(Message::Hello(_)));
+            self.awaiting_body = Some((message, usize::try_from(body_size).expect("at most 1 MiB")));
+        }
+        match self.awaiting_body.take_if(|(_, size)| buffer.len() >= *size) {
+            Some((message, size)) => Ok(Some(Frame { message, body: buffer.split_to(size).freeze() })),
+            None => Ok(None),
+        }
+    }
+
+    fn decode_line(&mut self, buffer: &mut BytesMut) -> Result<Option<Line>, FrameError> {
+        let newline = memchr::memchr(b'\n', &buffer[self.scanned..]);
+        let length = newline.map_or(buffer.len(), |at| self.scanned + at);
+        if length + 1 >= MAX_LINE_BYTES {
+            return Err(FrameError::LineTooLong);
+        }
+        if newline.is_none() {
+            self.scanned = length;
+            return Ok(None);
+        }
+        self.scanned = 0;
+        let line = Message::decode_line(&buffer[..length]);
+        buffer.advance(length + 1);
+        Ok(Some(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HELLO: &str = r#"{"type":"HELLO","payload":{"version":1,"agent":"t","instance":"000102030405060708090a0b0c0d0e0f","listen_port":0}}"#;
+
+    fn decode_all(bytes: &[u8], cut: usize) -> Result<Vec<Frame>, FrameError> {
+        let mut decoder = FrameDecoder::new();
+        let mut buffer = BytesMut::new();
+        let mut frames = Vec::new();
+        for part in bytes.chunks(cut.max(1)) {
+            buffer.extend_from_slice(part);
+            while let Some(frame) = decoder.decode(&mut buffer)? {
+                frames.push(frame);
+            }
+        }
+        Ok(frames)
+    }
+
+    fn text(text: &str) -> Frame {
+        Frame { message: Ok(Message::Text(text.to_owned())), body: Bytes::new() }
+    }
+
+    #[test]
+    fn a_line_of_1_mib_is_too_long_and_one_byte_less_is_not() {
+        let line_of = |length: usize| {
+            let frame = r#"{"type":"TEXT","payload":""}"#.len() + 1;
+            format!("{{\"type\":\"TEXT\",\"payload\":\"{}\"}}\n", "x".repeat(length - frame))
+        };
+        assert_eq!(line_of(MAX_LINE_BYTES - 1).len(), MAX_LINE_BYTES - 1);
+        assert_eq!(decode_all(line_of(MAX_LINE_BYTES - 1).as_bytes(), 4096).unwrap().len(), 1);
+        for cut in [4096, usize::MAX] {
+            assert_eq!(decode_all(line_of(MAX_LINE_BYTES).as_bytes(), cut), Err(FrameError::LineTooLong));
+            assert_eq!(decode_all(&vec![b' '; MAX_LINE_BYTES], cut), Err(FrameError::LineTooLong));
+        }
+    }
+
+    #[test]
+    fn a_size_is_an_unknown_field_until_hello() {
+        let line = r#"{"type":"TEXT","payload":"a","size":5}"#;
+        let next = r#"{"type":"TEXT","payload":"b"}"#;
+        let frames = decode_all(format!("{line}\n{next}\n").as_bytes(), 7).unwrap();
+        assert_eq!(frames, [text("a"), text("b")]);
+    }
+
+    #[test]
+    fn a_body_follows_any_line_after_hello() {
+        let stream = format!(
+            "{HELLO}\n{{\"type\":\"NEW\",\"size\":3}}\n\n\n\n{{\"type\":\"TEXT\",\"payload\":\"b\",\"size\":2}}\nxy{HELLO}\n"
+        );
+        for cut in [1, 2, 3, usize::MAX] {
+            let frames = decode_all(stream.as_bytes(), cut).unwrap();
+            assert_eq!(frames.len(), 4);
+            assert_eq!(frames[1].message, Ok(Message::Unknown("NEW".to_owned())));
+            assert_eq!(&frames[1].body[..], b"\n\n\n");
+            assert_eq!(frames[2].message, Ok(Message::Text("b".to_owned())));
+            assert_eq!(&frames[2].body[..], b"xy");
+            assert_eq!(frames[3].message, frames[0].message);
+        }
+    }
+
+    #[test]
+    fn an_absurd_body_ends_the_stream() {
+        let stream = format!("{HELLO}\n{{\"type\":\"NEW\",\"size\":18446744073709551615}}\n");
+        assert_eq!(decode_all(stream.as_bytes(), 64), Err(FrameError::BodyTooLarge(u64::MAX)));
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_bytes_were_cut_does_not_matter(bytes in any::<Vec<u8>>(), texts in proptest::collection::vec(".*", 0..5), cut in 1_usize..50) {
+            let mut stream = BytesMut::from(&bytes[..]);
+            for text in texts {
+                Message::Text(text).encode(&mut stream);
+            }
+            prop_assert_eq!(decode_all(&stream, cut), decode_all(&stream, usize::MAX));
+        }
+    }
+}

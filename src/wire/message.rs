@@ -1,0 +1,443 @@
+//! The messages, and their form as one line of JSON.
+//!
+//! [`Message::decode`] is the edge: what comes out of it has been checked as far as one message
+//! can be checked on its own. What fails is a [`BadLine`], which says how far it was understood,
+//! because a refused offer, a spoilt chunk and a line of garbage cost their sender different things.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
+
+use base64::Engine as _;
+use base64::engine::Simd;
+use base64::engine::general_purpose::PAD;
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::{
+    BadName, CHUNK_SIZE, ChunkHash, FileHash, Geometry, MAX_LINE_TO_BASELINE_BYTES, NodeId, SafeName,
+};
+
+/// One message, as both sides understand it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Who we are and what we can do: the first line of a node of ours.
+    Hello(Hello),
+    /// A chat message.
+    Text(String),
+    /// The sender has a file for the receiver.
+    FileOffer(Offer),
+    /// The receiver asks for all chunks of an offered file.
+    FileAccept(FileHash),
+    /// One chunk. Which file it belongs to is not said: its digest tells.
+    Chunk {
+        /// Its number, not yet known to exist.
+        index: u64,
+        /// Its bytes, not yet verified.
+        data: ChunkData,
+    },
+    /// The answer to one chunk.
+    ChunkAck {
+        /// The number that the chunk carried.
+        index: u64,
+        /// Whether it was right.
+        ok: bool,
+    },
+    /// The receiver has the whole file and its hash is right.
+    Complete(FileHash),
+    /// A type that we do not know, which is ignored.
+    Unknown(String),
+}
+
+/// The bytes of one chunk, cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChunkData(pub Bytes);
+
+impl fmt::Debug for ChunkData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChunkData({} bytes)", self.0.len())
+    }
+}
+
+/// What a node of ours says first on every connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Version of the extended protocol; 1 so far.
+    pub version: u32,
+    /// Program and version, for logs.
+    pub agent: String,
+    /// The sender's identity, where it has one. A label: only a handshake proves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
+    /// Which run of the program this is.
+    pub instance: Instance,
+    /// The port it listens on; 0 where it does not listen.
+    pub listen_port: u16,
+    /// What it can do beyond the baseline. Only what both sides name is used.
+    #[serde(default)]
+    pub features: Vec<String>,
+}
+
+/// A random number that one process draws at its start; 32 hexadecimal digits on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instance(pub u128);
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Instance({self})")
+    }
+}
+
+impl FromStr for Instance {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| "an instance is 32 hexadecimal digits")?;
+        Ok(Self(u128::from_be_bytes(bytes)))
+    }
+}
+
+impl Serialize for Instance {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Instance {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What a file consists of: its size, its hash, and the hash of each chunk. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Manifest {
+    geometry: Geometry,
+    file_hash: FileHash,
+    chunk_hashes: Arc<[ChunkHash]>,
+}
+
+impl Manifest {
+    /// Puts a manifest together.
+    ///
+    /// # Errors
+    /// Where the parts contradict each other.
+    pub fn new(size: u64, file_hash: FileHash, chunk_hashes: Vec<ChunkHash>) -> Result<Self, OfferError> {
+        let geometry = Geometry::new(size).ok_or(OfferError::Size(size))?;
+        if chunk_hashes.len() as u64 != u64::from(geometry.chunks()) {
+            return Err(OfferError::HashCount { hashes: chunk_hashes.len(), chunks: geometry.chunks() });
+        }
+        // A file of no chunk or of one has only one possible hash.
+        let implied = match chunk_hashes.as_slice() {
+            [] => Some(FileHash(Sha256::digest(b"").into())),
+            [only] => Some(FileHash(only.0)),
+            _ => None,
+        };
+        if implied.is_some_and(|implied| implied != file_hash) {
+            return Err(OfferError::HashesDisagree);
+        }
+        Ok(Self { geometry, file_hash, chunk_hashes: chunk_hashes.into() })
+    }
+
+    /// How the file is cut.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Bytes in the file.
+    pub fn size(&self) -> u64 {
+        self.geometry.size()
+    }
+
+    /// The SHA-256 of the whole file.
+    pub fn file_hash(&self) -> FileHash {
+        self.file_hash
+    }
+
+    /// The SHA-256 of a chunk.
+    pub fn chunk_hash(&self, index: super::ChunkIndex) -> ChunkHash {
+        self.chunk_hashes[index.as_usize()]
+    }
+
+    /// Bytes of memory it takes, about.
+    pub fn memory(&self) -> usize {
+        self.chunk_hashes.len() * size_of::<ChunkHash>()
+    }
+}
+
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Manifest({:?}, {} bytes)", self.file_hash, self.size())
+    }
+}
+
+/// A file that a peer could have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// What it should be called.
+    pub name: SafeName,
+    /// What it consists of.
+    pub manifest: Manifest,
+}
+
+impl Offer {
+    /// Whether the offer's line is short enough for a baseline peer to read on.
+    ///
+    /// 67 bytes a chunk (64 digits, quotes, comma); the rest of the line is at most 512 bytes and
+    /// six for each byte of the name.
+    pub fn fits_baseline(&self) -> bool {
+        Self::size_fits_baseline(self.manifest.size())
+    }
+
+    /// The same for a file of which only the size is known.
+    pub fn size_fits_baseline(size: u64) -> bool {
+        let chunks = size.div_ceil(u64::from(CHUNK_SIZE));
+        chunks.saturating_mul(67) + 512 + 6 * 255 < MAX_LINE_TO_BASELINE_BYTES as u64
+    }
+}
+
+/// What is wrong with an offer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum OfferError {
+    /// The name.
+    #[error("{0}")]
+    Name(#[from] BadName),
+    /// A size that no file has.
+    #[error("a size of {0} bytes cannot be divided into chunks")]
+    Size(u64),
+    /// `total_chunks` is not what `file_size` implies.
+    #[error("it says {said} chunks where its size makes {implied}")]
+    ChunkCount {
+        /// What was said.
+        said: u64,
+        /// What the size implies.
+        implied: u32,
+    },
+    /// The number of hashes is not the number of chunks.
+    #[error("it lists {hashes} chunk hashes for {chunks} chunks")]
+    HashCount {
+        /// Hashes listed.
+        hashes: usize,
+        /// Chunks that the size implies.
+        chunks: u32,
+    },
+    /// The file's hash cannot follow from the chunks' hashes.
+    #[error("its file hash contradicts its chunk hashes")]
+    HashesDisagree,
+    /// A field is missing or has the wrong type.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// A line that did not become a message.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BadLine {
+    /// Not a JSON object with a type: nothing that any version of this protocol says.
+    #[error("a line that is not a message: {0}")]
+    NotAMessage(String),
+    /// A known type with a payload that is not of its form.
+    #[error("a {kind} message that cannot be understood: {why}")]
+    Payload {
+        /// The type.
+        kind: &'static str,
+        /// What serde says about it.
+        why: String,
+    },
+    /// An offer that contradicts itself.
+    #[error("offer refused: {0}")]
+    Offer(#[source] OfferError),
+    /// A chunk whose base64 is broken.
+    #[error("chunk {index} is not valid base64")]
+    Chunk {
+        /// The number that it carried.
+        index: u64,
+    },
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    /// Bytes of the body behind the line; no number at all from a peer that means something else.
+    #[serde(borrow)]
+    size: Option<&'a RawValue>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OfferPayload<'a> {
+    #[serde(borrow)]
+    file_name: Cow<'a, str>,
+    file_size: u64,
+    total_chunks: u64,
+    file_hash: FileHash,
+    chunk_hashes: Cow<'a, [ChunkHash]>,
+}
+
+#[derive(Deserialize)]
+struct ChunkPayload<'a> {
+    index: u64,
+    #[serde(borrow)]
+    data: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AckPayload {
+    index: u64,
+    ok: bool,
+}
+
+/// A decoded line: the message, and how many raw bytes the envelope says follow the newline.
+pub(super) struct Line {
+    pub(super) message: Result<Message, BadLine>,
+    pub(super) body_size: u64,
+}
+
+impl Message {
+    /// Reads one line, without its newline.
+    ///
+    /// # Errors
+    /// [`BadLine`], which says how much of it was understood.
+    pub fn decode(line: &[u8]) -> Result<Self, BadLine> {
+        Self::decode_line(line).message
+    }
+
+    pub(super) fn decode_line(line: &[u8]) -> Line {
+        match serde_json::from_slice::<Envelope<'_>>(line) {
+            Ok(envelope) => Line {
+                body_size: envelope.size.and_then(|size| size.get().parse().ok()).unwrap_or(0),
+                message: Self::from_envelope(&envelope),
+            },
+            Err(error) => Line { message: Err(BadLine::NotAMessage(error.to_string())), body_size: 0 },
+        }
+    }
+
+    fn from_envelope(envelope: &Envelope<'_>) -> Result<Self, BadLine> {
+        let payload = envelope.payload.map_or("null", RawValue::get);
+        match &*envelope.kind {
+            "HELLO" => parse("HELLO", payload).map(Self::Hello),
+            "TEXT" => parse("TEXT", payload).map(Self::Text),
+            "FILE_OFFER" => decode_offer(payload).map(Self::FileOffer).map_err(BadLine::Offer),
+            "FILE_ACCEPT" => parse("FILE_ACCEPT", payload).map(Self::FileAccept),
+            "CHUNK" => decode_chunk(payload),
+            "CHUNK_ACK" => {
+                parse("CHUNK_ACK", payload).map(|AckPayload { index, ok }| Self::ChunkAck { index, ok })
+            }
+            "COMPLETE" => parse("COMPLETE", payload).map(Self::Complete),
+            other => Ok(Self::Unknown(other.chars().take(64).collect())),
+        }
+    }
+
+    /// Appends the message as one line, newline included.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Hello(hello) => put_line(out, "HELLO", hello),
+            Self::Text(text) => put_line(out, "TEXT", text),
+            Self::FileOffer(Offer { name, manifest }) => {
+                out.reserve(67 * manifest.chunk_hashes.len() + 512);
+                let payload = OfferPayload {
+                    file_name: name.as_str().into(),
+                    file_size: manifest.size(),
+                    total_chunks: manifest.geometry.chunks().into(),
+                    file_hash: manifest.file_hash,
+                    chunk_hashes: Cow::Borrowed(&manifest.chunk_hashes),
+                };
+                put_line(out, "FILE_OFFER", &payload);
+            }
+            Self::FileAccept(hash) => put_line(out, "FILE_ACCEPT", hash),
+            Self::Chunk { index, data } => put_chunk(out, *index, &data.0),
+            Self::ChunkAck { index, ok } => {
+                put_line(out, "CHUNK_ACK", &AckPayload { index: *index, ok: *ok });
+            }
+            Self::Complete(hash) => put_line(out, "COMPLETE", hash),
+            Self::Unknown(kind) => put_line(out, kind, &()),
+        }
+    }
+
+    /// Whether it carries file content, and so waits behind messages that do not.
+    pub fn is_bulk(&self) -> bool {
+        matches!(self, Self::Chunk { .. })
+    }
+
+    /// Bytes it takes while it waits to be written, about.
+    pub fn weight(&self) -> usize {
+        const SMALL: usize = 128;
+        match self {
+            Self::Text(text) => SMALL + text.len(),
+            Self::FileOffer(offer) => SMALL + offer.manifest.memory(),
+            Self::Chunk { data, .. } => SMALL + data.0.len(),
+            Self::Hello(_)
+            | Self::FileAccept(_)
+            | Self::ChunkAck { .. }
+            | Self::Complete(_)
+            | Self::Unknown(_) => SMALL,
+        }
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(kind: &'static str, payload: &'a str) -> Result<T, BadLine> {
+    serde_json::from_str(payload).map_err(|error| BadLine::Payload { kind, why: error.to_string() })
+}
+
+fn decode_offer(payload: &str) -> Result<Offer, OfferError> {
+    let fields: OfferPayload<'_> =
+        serde_json::from_str(payload).map_err(|error| OfferError::Malformed(error.to_string()))?;
+    let name = SafeName::new(&fields.file_name)?;
+    let geometry = Geometry::new(fields.file_size).ok_or(OfferError::Size(fields.file_size))?;
+    if fields.total_chunks != u64::from(geometry.chunks()) {
+        return Err(OfferError::ChunkCount { said: fields.total_chunks, implied: geometry.chunks() });
+    }
+    let manifest = Manifest::new(fields.file_size, fields.file_hash, fields.chunk_hashes.into_owned())?;
+    Ok(Offer { name, manifest })
+}
+
+/// The standard alphabet with padding, as the original program writes it.
+static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
+
+fn decode_chunk(payload: &str) -> Result<Message, BadLine> {
+    let ChunkPayload { index, data } = parse("CHUNK", payload)?;
+    match BASE64.decode(data.as_bytes()) {
+        Ok(data) => Ok(Message::Chunk { index, data: ChunkData(data.into()) }),
+        Err(_) => Err(BadLine::Chunk { index }),
+    }
+}
+
+fn put_line<T: Serialize + ?Sized>(out: &mut BytesMut, kind: &str, payload: &T) {
+    #[derive(Serialize)]
+    struct Outgoing<'a, T: ?Sized> {
+        #[serde(rename = "type")]
+        kind: &'a str,
+        payload: &'a T,
+    }
+    serde_json::to_writer(&mut out.writer(), &Outgoing { kind, payload })
+        .expect("our messages have no map with keys that are not strings, and a buffer takes all");
+    out.put_u8(b'\n');
+}
+
+/// The same form as [`put_line`] gives, without passing the base64 through a JSON escaper.
+fn put_chunk(out: &mut BytesMut, index: u64, data: &[u8]) {
+    let encoded = data.len().div_ceil(3) * 4;
+    out.reserve(encoded + 96);
+    out.put_slice(br#"{"type":"CHUNK","payload":{"index":"#);
+    out.put_slice(index.to_string().as_bytes());
+    out.put_slice(br#","hash":"","data":""#);
+    let start = out.len();
+    out.resize(start + encoded, 0);
+    let written = BASE64.encode_slice(data, &mut out[start..]).expect("room for base64 was made");
+    debug_assert_eq!(written, encoded);
+    out.put_slice(b"\"}}\n");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! What travels between two nodes, and nothing else.
+//!
+//! Owns the messages, their framing as newline-delimited JSON, and the checked types that
+//! whatever a peer says must become before the rest of the program may use it.
+//! Pure: no sockets, no files, no clock. `docs/PROTOCOL.md` is the specification in prose.
+
+mod chunks;
+mod codec;
+mod hash;
+mod message;
+mod name;
+
+pub use chunks::{CHUNK_SIZE, ChunkIndex, Geometry};
+pub use codec::{FrameDecoder, FrameError, MAX_LINE_BYTES, MAX_LINE_TO_BASELINE_BYTES};
+pub use hash::{BadHash, ChunkHash, FileHash, NodeId};
+pub use message::{BadLine, ChunkData, Hello, Instance, Manifest, Message, Offer, OfferError};
+pub use name::{BadName, SafeName};

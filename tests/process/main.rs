@@ -6,4 +6,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_disks;
+mod bad_offers;
+mod bad_streams;
+mod baseline;
+mod command_line;
+mod crowds;
+mod endings;
+mod talk;
 mod test_peer;
+mod transcripts;
+mod transfers;

@@ -24,6 +24,16 @@ fn assert_arrives_as(node: &TestNode, file: &Content, path: &Path) {
     assert!(fs::read(path).unwrap() == file.bytes);
 }
 
+/// A node that has begun to send the file to the other one.
+fn sending(file: &Content, to: &TestNode) -> TestNode {
+    let mut sender = TestNode::start();
+    let source = sender.dir().join(&file.name);
+    fs::write(&source, &file.bytes).unwrap();
+    sender.connect_to(to);
+    sender.sendfile(to.addr(), &source);
+    sender
+}
+
 #[test]
 fn nothing_in_the_downloads_is_written_through_followed_or_replaced() {
     let setup = NodeSetup::new();
@@ -91,12 +101,8 @@ fn partial_files_are_never_written_through_a_symlink() {
             symlink(elsewhere.join(&file.hash), downloads.join(".p2p-partial").join(&file.hash)).unwrap();
         }
         let node = setup.start();
-        let peer = BaselinePeer::connect(node.addr());
-        peer.send("FILE_OFFER", &file.offer());
-        // It may be received all the same, or fail; a sender that is never asked sends nothing.
-        for index in 0..2 {
-            peer.send_chunk(index as u64, file.chunk(index));
-        }
+        let _sender = sending(&file, &node);
+        // It may be received all the same, or fail.
         node.wait_where("an end of the transfer", |event| {
             event["name"] == "file.bin"
                 && (event["event"] == "received" || event["event"] == "transfer_failed")
@@ -110,10 +116,9 @@ fn partial_files_are_never_written_through_a_symlink() {
 #[test]
 fn a_file_named_like_the_directory_of_partial_files_does_no_harm() {
     let node = TestNode::start();
-    let peer = BaselinePeer::connect(node.addr());
     for name in [".p2p-partial", ".P2P-PARTIAL"] {
-        peer.send("FILE_OFFER", &Content::new(name, name).offer());
-        peer.send_chunk(0, name.as_bytes());
+        let _sender = sending(&Content::new(name, name), &node);
+        node.wait_received(name);
     }
     let after = Content::new("after.bin", noise(2 * CHUNK, 1));
     assert_arrives_as(&node, &after, &node.downloads().join("after.bin"));
@@ -188,16 +193,12 @@ fn a_source_that_changes_while_it_is_sent_fails_the_transfer() {
 
 /// The node takes the offer of an honest peer, cannot write, says so, and lives on.
 fn assert_disk_error(node: &TestNode, file: &Content) {
-    let peer = BaselinePeer::connect(node.addr());
-    peer.send("FILE_OFFER", &file.offer());
-    for (index, chunk) in file.bytes.chunks(CHUNK).enumerate() {
-        peer.send_chunk(index as u64, chunk);
-    }
+    let sender = sending(file, node);
     let failure = node.wait_for(&json!({ "event": "transfer_failed", "name": file.name }));
     assert_eq!(failure["code"], "disk_error");
     assert!(!failure["reason"].as_str().unwrap().contains('\n'));
-    assert_eq!(peer.count(&json!({ "type": "COMPLETE" })), 0);
     node.assert_alive();
+    assert_eq!(sender.count(&json!({ "event": "sent" })), 0);
 }
 
 #[test]

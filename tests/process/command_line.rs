@@ -130,16 +130,16 @@ fn help_at_the_prompt_names_every_command() {
 fn an_error_tells_what_to_type_instead() {
     let mut node = TestNode::start();
     for (typed, shown) in [
-        ("send", "send <host:port> <msg>"),
-        ("send localhost:8000", "send <host:port> <msg>"),
-        ("sendfile localhost:8000", "sendfile <host:port> <path>"),
-        ("connect", "connect <host:port>"),
+        ("send", "`send localhost:8000 "),
+        ("send localhost:8000", "`send localhost:8000 "),
+        ("sendfile localhost:8000", "`sendfile localhost:8000 "),
+        ("connect", "`connect localhost:8000`"),
         ("connect localhost", "localhost:8000"),
-        ("broadcast", "broadcast <msg>"),
-        ("accept", "accept <id>"),
-        ("cancel x", "cancel"),
-        ("frobnicate", "help"),
-        ("CONNECT localhost:8000 now", "connect"),
+        ("broadcast", "`broadcast "),
+        ("accept", "`accept "),
+        ("cancel x", "`transfers`"),
+        ("conect localhost:8000", "`connect`"),
+        ("frobnicate", "`help`"),
     ] {
         let error = node.error_of(typed);
         assert_eq!(error["code"], "usage", "{typed}: {error}");
@@ -199,8 +199,20 @@ fn a_node_that_stays_serves_on_until_it_is_terminated() {
     node.assert_alive();
     assert!(node.is_running());
     node.terminate();
-    node.exit_code();
+    assert_eq!(node.exit_code(), Some(143));
     peer.hear_the_end();
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_program() {
+    let setup = NodeSetup::new();
+    // `head` ends after the first line.
+    let script = r#"exec 3>&1; { "$0" "$@"; echo "code $?" >&3; } | head -n 1; exit"#;
+    let mut node = setup.after_shell(script).start();
+    eventually("it ends for want of a reader", || {
+        node.type_line("whoami");
+        node.output().iter().any(|line| line == "code 4")
+    });
 }
 
 #[test]
@@ -217,7 +229,6 @@ fn quit_ends_with_0_and_nothing_after_it_is_done() {
 #[test]
 fn a_node_that_accepts_nothing_takes_nothing() {
     let mut node = NodeSetup::new().option("--accept").option("none").option("--stay").start();
-    // Nobody is there who could be asked.
     node.close_stdin();
     let peer = BaselinePeer::connect(node.addr());
     let file = Content::new("unwanted.txt", "content");
@@ -257,28 +268,9 @@ fn what_a_peer_sends_cannot_write_to_the_terminal() {
 }
 
 #[test]
-fn offers_that_wait_can_be_answered_by_a_script() {
-    let mut node = NodeSetup::new().option("--accept").option("none").start();
-    let peer = BaselinePeer::connect(node.addr());
-    let (wanted, unwanted) = (Content::new("wanted.txt", "yes"), Content::new("unwanted.txt", "no"));
-    for file in [&unwanted, &wanted] {
-        peer.send("FILE_OFFER", &file.offer());
+fn answering_an_offer_that_is_not_there_is_an_error() {
+    let mut node = TestNode::start();
+    for command in ["accept 7", "reject 7", "cancel 7"] {
+        assert_eq!(node.error_of(command)["code"], "unknown_transfer", "{command}");
     }
-    let id_of = |file: &Content| {
-        let pattern =
-            json!({ "event": "offer", "name": file.name, "size": file.bytes.len(), "sha256": file.hash });
-        node.wait_for(&pattern)["id"].as_u64().unwrap()
-    };
-    let (no, yes) = (id_of(&unwanted), id_of(&wanted));
-    node.type_line(&format!("reject {no}"));
-    node.type_line(&format!("accept {yes}"));
-    peer.hear_accept(&wanted);
-    peer.send_chunk(0, &wanted.bytes);
-    peer.hear_complete(&wanted);
-    node.wait_received("wanted.txt");
-    assert_eq!(node.error_of(&format!("accept {no}"))["code"], "unknown_transfer");
-    assert_eq!(peer.count(&json!({ "type": "FILE_ACCEPT" })), 1);
-    eventually("only what was wanted is there", || {
-        crate::support::files::listing(&node.downloads()) == ["wanted.txt"]
-    });
 }

@@ -12,4 +12,5 @@
 
 pub mod engine;
 pub mod node;
+pub mod size;
 pub mod wire;

@@ -13,4 +13,5 @@
 pub mod engine;
 pub mod node;
 pub mod size;
+pub mod store;
 pub mod wire;

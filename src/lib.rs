@@ -2,9 +2,8 @@
 //!
 //! The map of the crate; imports point down only:
 //!
-//! - [`ui`]: what a person or a script types and sees.
 //! - [`node`]: the one task that owns the engine and turns what it decides into I/O.
-//! - [`net`] and [`store`]: sockets and disk.
+//! - [`store`]: the disk.
 //! - [`engine`]: what to do, as state machines without I/O.
 //! - [`wire`]: what travels.
 //!
@@ -13,4 +12,5 @@
 pub mod engine;
 pub mod node;
 pub mod size;
+pub mod store;
 pub mod wire;

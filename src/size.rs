@@ -1,27 +1,33 @@
 //! Sizes as people read them.
 
-/// A number of bytes in decimal units, with two significant digits or more: `17 bytes`, `3.2 MB`.
+const UNITS: [(u64, &str); 6] = [
+    (1_000, "kB"),
+    (1_000_000, "MB"),
+    (1_000_000_000, "GB"),
+    (1_000_000_000_000, "TB"),
+    (1_000_000_000_000_000, "PB"),
+    (1_000_000_000_000_000_000, "EB"),
+];
+
+/// A number of bytes in decimal units, to about three digits: `17 bytes`, `3.2 MB`, `263 kB`.
 pub fn human(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
-    if bytes < 1000 {
-        return if bytes == 1 { "1 byte".to_owned() } else { format!("{bytes} bytes") };
+    match bytes {
+        1 => return "1 byte".to_owned(),
+        0..1000 => return format!("{bytes} bytes"),
+        _ => {}
     }
-    let mut unit = 0;
-    let mut whole = u128::from(bytes);
-    // In tenths of the unit, rounded; 999.45 and more is the next unit's 1.0.
-    let tenths = |bytes: u128, unit: usize| {
-        let size = 1000_u128.pow(u32::try_from(unit).expect("six units") + 1);
-        (bytes * 10 + size / 2) / size
-    };
-    while unit + 1 < UNITS.len() && tenths(whole, unit) >= 9_995 {
-        unit += 1;
+    for (unit, name) in UNITS {
+        // Rounded before it is judged: 999,960 bytes are 1.0 MB, not 1000 kB.
+        let tenths = bytes.saturating_add(unit / 20) / (unit / 10);
+        if tenths < 1000 {
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+        let whole = bytes.saturating_add(unit / 2) / unit;
+        if whole < 1000 {
+            return format!("{whole} {name}");
+        }
     }
-    whole = tenths(whole, unit);
-    if whole < 1000 {
-        format!("{}.{} {}", whole / 10, whole % 10, UNITS[unit])
-    } else {
-        format!("{} {}", (whole + 5) / 10, UNITS[unit])
-    }
+    format!("{bytes} bytes")
 }
 
 #[cfg(test)]
@@ -29,19 +35,30 @@ mod tests {
     use super::human;
 
     #[test]
-    fn sizes_read_like_a_file_manager_writes_them() {
+    fn sizes_have_about_three_digits_and_a_decimal_unit() {
         for (bytes, shown) in [
             (0, "0 bytes"),
             (1, "1 byte"),
+            (17, "17 bytes"),
             (999, "999 bytes"),
-            (1000, "1.0 kB"),
-            (262_144, "262 kB"),
-            (3_200_000, "3.2 MB"),
-            (999_449, "999 kB"),
-            (999_450, "1.0 MB"),
+            (1_000, "1.0 kB"),
+            (99_949, "99.9 kB"),
+            (99_950, "100 kB"),
+            (263_378, "263 kB"),
+            (3_210_000, "3.2 MB"),
+            (12_345_678, "12.3 MB"),
+            (1_100_000_000, "1.1 GB"),
+            (1 << 40, "1.1 TB"),
             (u64::MAX, "18.4 EB"),
         ] {
-            assert_eq!(human(bytes), shown);
+            assert_eq!(human(bytes), shown, "{bytes}");
         }
+    }
+
+    #[test]
+    fn rounding_up_to_a_thousand_takes_the_next_unit() {
+        assert_eq!(human(999_499), "999 kB");
+        assert_eq!(human(999_500), "1.0 MB");
+        assert_eq!(human(999_999_999_999), "1.0 TB");
     }
 }

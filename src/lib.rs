@@ -3,13 +3,14 @@
 //! The map of the crate; imports point down only:
 //!
 //! - [`node`]: the one task that owns the engine and turns what it decides into I/O.
-//! - [`store`]: the disk.
+//! - `net` and [`store`]: sockets and disk.
 //! - [`engine`]: what to do, as state machines without I/O.
 //! - [`wire`]: what travels.
 //!
 //! `docs/ARCHITECTURE.md` says why.
 
 pub mod engine;
+mod net;
 pub mod node;
 pub mod size;
 pub mod store;

@@ -10,6 +10,9 @@
 //!
 //! `docs/ARCHITECTURE.md` says why.
 
+pub mod config;
 pub mod engine;
+pub mod exit;
 pub mod node;
+pub mod size;
 pub mod wire;

@@ -15,4 +15,5 @@ pub mod engine;
 pub mod exit;
 pub mod node;
 pub mod size;
+pub mod ui;
 pub mod wire;

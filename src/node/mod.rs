@@ -1,5 +1,7 @@
 //! The node: the one task that owns the engine and turns what it decides into I/O.
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod handle;
 
 use std::net::IpAddr;

@@ -55,9 +55,6 @@ impl From<Args> for Config {
 }
 
 /// Send files and messages straight from one computer to another.
-///
-/// Starts a node that listens on PORT. At a terminal it shows a prompt, where `help` lists the
-/// commands; otherwise it reads the same commands from its input, one on each line.
 #[derive(Debug, Parser)]
 #[command(name = "p2p", version, after_help = after_help(), max_term_width = 100)]
 struct Args {
@@ -111,6 +108,9 @@ fn accept_policy() -> impl TypedValueParser<Value = AcceptPolicy> {
 fn after_help() -> String {
     format!(
         "\
+At a terminal there is a prompt, where `help` lists the commands. Otherwise the same commands
+are read from the input, one on each line; those that were begun are finished at its end.
+
 Examples:
   p2p                        a prompt; others connect to this computer on port 8000
   p2p 8001 --accept all      listen on port 8001 and take every file that is offered

@@ -77,10 +77,18 @@ async fn at_prompt(config: Config, prompt: Prompt) -> Result<Exit, UiError> {
     let output = prompt.output().clone();
     log::start(&output);
     let signals = Signals::listen()?;
-    let node = node::start(config.node).await?;
+    let (node, mut events) = node::start(config.node).await?;
+    let mut session = Session::new(Box::new(Human { at_prompt: true }), false);
+    // Where it listens is told before there is a prompt, not above one.
+    if let Some(listening) = events.next().await {
+        session.event(&listening);
+    }
+    for line in session.take_said() {
+        let _ = output.put(&line).await;
+    }
+    let _ = output.flushed().await;
     let (lines, terminal) = prompt.start()?;
-    let session = Session::new(Box::new(Human { at_prompt: true }), false);
-    let front = Front::new(node, lines, session, output.clone(), Manners::Prompt);
+    let front = Front::new((node, events), lines, session, output.clone(), Manners::Prompt);
     let exit = to_the_end(front, signals).await;
     // After `quit` the prompt is gone already. After a signal it is still there: what rustyline has
     // not shown in time is shown below it.

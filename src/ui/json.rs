@@ -211,7 +211,7 @@ impl Render for Json {
                 reason,
             },
             Event::Undelivered { peer, texts } => {
-                let message = format!("not delivered because the connection ended: {texts} of our messages");
+                let message = format!("messages that were not delivered: {texts}");
                 return Some(write(&Line::Error {
                     cmd: None,
                     code: "undelivered",

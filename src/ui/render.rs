@@ -88,10 +88,10 @@ impl Render for Human {
                 }
             }
             Event::Undelivered { peer, texts: 1 } => {
-                format!("a message to {peer} was not delivered: the connection ended")
+                format!("a message to {peer} was not delivered")
             }
             Event::Undelivered { peer, texts } => {
-                format!("{texts} messages to {peer} were not delivered: the connection ended")
+                format!("{texts} messages to {peer} were not delivered")
             }
             Event::Progress { .. } | Event::Warning { .. } => return None,
         })

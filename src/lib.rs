@@ -2,6 +2,7 @@
 //!
 //! The map of the crate; imports point down only:
 //!
+//! - [`ui`]: what a person or a script types and sees.
 //! - [`node`]: the one task that owns the engine and turns what it decides into I/O.
 //! - `net` and [`store`]: sockets and disk.
 //! - [`engine`]: what to do, as state machines without I/O.
@@ -9,9 +10,12 @@
 //!
 //! `docs/ARCHITECTURE.md` says why.
 
+pub mod config;
 pub mod engine;
+pub mod exit;
 mod net;
 pub mod node;
 pub mod size;
 pub mod store;
+pub mod ui;
 pub mod wire;

@@ -1,6 +1,8 @@
 //! The node: the one task that owns the engine and turns what it decides into I/O.
 
 mod actor;
+#[cfg(test)]
+pub(crate) mod fake;
 mod handle;
 mod jobs;
 

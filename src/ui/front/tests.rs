@@ -95,7 +95,7 @@ async fn from_a_pipe_a_command_is_finished_before_the_next() {
     bench.type_line("connect a:1").await;
     bench.type_line("peers").await;
     let (_, reply) = bench.node.command().await;
-    bench.node.emit(message("meanwhile")).await;
+    assert!(bench.node.emit(message("meanwhile")));
     while !bench.screen.shown.lock().unwrap().contains("meanwhile") {
         tokio::task::yield_now().await;
     }
@@ -119,8 +119,8 @@ async fn what_happens_until_the_node_has_stopped_is_shown_and_counts() {
     bench.lines = mpsc::channel(1).0;
     bench.close().await;
     bench.node.stopped().await;
-    bench.node.emit(message("last words")).await;
-    bench.node.emit(Event::Undelivered { peer: "192.0.2.5:1".parse().unwrap(), texts: 1 }).await;
+    assert!(bench.node.emit(message("last words")));
+    assert!(bench.node.emit(Event::Undelivered { peer: "192.0.2.5:1".parse().unwrap(), texts: 1 }));
     let (exit, shown) = bench.end().await;
     assert!(shown.contains("last words"), "{shown}");
     assert_eq!(exit, Exit::Failed);
@@ -143,7 +143,7 @@ async fn a_node_that_stays_outlives_its_input() {
     let mut bench = start(Manners::Piped { stay: true }, Screen::default());
     bench.lines = mpsc::channel(1).0;
     bench.close().await;
-    bench.node.emit(message("still here")).await;
+    assert!(bench.node.emit(message("still here")));
     while !bench.screen.shown.lock().unwrap().contains("still here") {
         tokio::task::yield_now().await;
     }
@@ -193,10 +193,9 @@ async fn a_reader_that_goes_away_ends_the_program() {
 async fn a_reader_that_stalls_ends_the_program_once_events_are_lost() {
     let mut bench = start(PIPED, Screen { stalls: true, ..Screen::default() });
     let text = "x".repeat(400_000);
-    // What fits is queued, the rest waits in the node, which goes on.
-    for _ in 0..16 {
-        bench.node.emit(message(&text)).await;
+    // What fits is queued, the rest waits in the node, which goes on until that is too much.
+    while bench.node.emit(message(&text)) {
+        tokio::task::yield_now().await;
     }
-    bench.node.overflow();
     assert_eq!(bench.front.await.unwrap(), Exit::Output);
 }

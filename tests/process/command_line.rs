@@ -1,0 +1,284 @@
+//! What a user types and a script sees: options, exit codes, input that ends, errors that help.
+
+use std::fs;
+use std::net::TcpListener;
+
+use serde_json::json;
+
+use crate::support::files::{noise, sha256_of, write_noise};
+use crate::support::{BaselinePeer, Content, Gate, NodeSetup, TestNode, eventually};
+
+/// A node as a script starts it: no prompt, no `--json`.
+const AS_A_SCRIPT: [&str; 3] = ["--bind", "127.0.0.1", "0"];
+
+#[test]
+fn a_script_that_sends_ends_with_0_when_all_of_it_has_arrived() {
+    let receiver = TestNode::start();
+    let setup = NodeSetup::new();
+    let sha256 = write_noise(&setup.dir().join("data with spaces.bin"), 5_000_000, 1);
+    let addr = receiver.addr();
+    let script = format!("connect {addr}\nsend {addr} hello there\nsendfile {addr} data with spaces.bin\n");
+    let finished = setup.run(&AS_A_SCRIPT, &script);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    receiver.wait_for(&json!({ "event": "message", "text": "hello there" }));
+    assert_eq!(sha256_of(&receiver.wait_received("data with spaces.bin")), sha256);
+    assert!(!finished.stdout.contains('\u{1b}'), "no escape codes into a pipe: {finished:?}");
+}
+
+#[test]
+fn a_script_of_which_anything_failed_ends_with_1() {
+    let receiver = TestNode::start();
+    let connect = format!("connect {}", receiver.addr());
+    let nobody = BaselinePeer::listen().addr();
+    for script in [
+        format!("{connect}\nsendfile {} missing.bin\n", receiver.addr()),
+        format!("{connect}\nsend {nobody} hello\n"),
+        format!("connect {nobody}\n"),
+        "frobnicate\n".to_owned(),
+        "send\n".to_owned(),
+    ] {
+        let finished = NodeSetup::new().run(&AS_A_SCRIPT, &script);
+        assert_eq!(finished.code, Some(1), "{script}{finished:?}");
+        assert!(!finished.stderr.contains("panicked"), "{finished:?}");
+    }
+}
+
+#[test]
+fn input_that_is_empty_ends_with_0() {
+    assert_eq!(NodeSetup::new().run(&AS_A_SCRIPT, "").code, Some(0));
+}
+
+#[test]
+fn a_script_whose_receiver_dies_ends_with_1() {
+    let setup = NodeSetup::new();
+    fs::write(setup.dir().join("data.bin"), noise(600_000, 1)).unwrap();
+    let listener = BaselinePeer::listen();
+    let command = setup.command(&AS_A_SCRIPT);
+    let mut script = TestNode::spawn(setup, command);
+    script.type_line(&format!("connect {}", listener.addr()));
+    script.type_line(&format!("sendfile {} data.bin", listener.addr()));
+    script.close_stdin();
+    let peer = listener.accept();
+    peer.hear(&json!({ "type": "FILE_OFFER" }));
+    peer.hang_up();
+    assert_eq!(script.exit_code(), Some(1), "{}", script.report());
+}
+
+#[test]
+fn options_that_make_no_sense_end_with_2_and_say_why() {
+    for arguments in [
+        &["--no-such-option"][..],
+        &["--accept", "maybe"],
+        &["70000"],
+        &["-1"],
+        &["port"],
+        &["--bind", "nowhere"],
+        &["1", "2"],
+    ] {
+        let finished = NodeSetup::new().run(arguments, "");
+        assert_eq!(finished.code, Some(2), "{arguments:?}: {finished:?}");
+        assert!(finished.stderr.contains("error"), "{arguments:?}: {finished:?}");
+        assert!(finished.stdout.is_empty(), "{arguments:?}: {finished:?}");
+    }
+}
+
+#[test]
+fn a_port_in_use_ends_with_3_and_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for mode in [&["--json"][..], &[]] {
+        let arguments = [mode, &["--bind", "127.0.0.1", &port]].concat();
+        let finished = NodeSetup::new().run(&arguments, "");
+        assert_eq!(finished.code, Some(3), "{finished:?}");
+        assert_eq!(finished.stderr.trim_end().lines().count(), 1, "{finished:?}");
+        assert!(finished.stderr.contains(&port), "{finished:?}");
+        assert!(finished.stdout.is_empty(), "{finished:?}");
+    }
+}
+
+#[test]
+fn an_address_of_another_computer_ends_with_3() {
+    let finished = NodeSetup::new().run(&["--bind", "192.0.2.1", "0"], "");
+    assert_eq!(finished.code, Some(3), "{finished:?}");
+    assert!(finished.stderr.contains("192.0.2.1"), "{finished:?}");
+}
+
+#[test]
+fn help_and_version_are_there() {
+    let help = NodeSetup::new().run(&["--help"], "");
+    assert_eq!(help.code, Some(0));
+    for option in ["--bind", "--downloads", "--home", "--accept", "--plain", "--json", "--stay"] {
+        assert!(help.stdout.contains(option), "--help does not mention {option}");
+    }
+    let version = NodeSetup::new().run(&["--version"], "");
+    assert_eq!(version.code, Some(0));
+    assert!(version.stdout.contains(env!("CARGO_PKG_VERSION")), "{version:?}");
+}
+
+#[test]
+fn help_at_the_prompt_names_every_command() {
+    let finished = NodeSetup::new().run(&AS_A_SCRIPT, "help\n");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    for command in
+        "connect disconnect send sendfile broadcast peers transfers accept reject cancel wait whoami help quit".split(' ')
+    {
+        assert!(finished.stdout.contains(command), "help does not mention {command}: {finished:?}");
+    }
+}
+
+#[test]
+fn an_error_tells_what_to_type_instead() {
+    let mut node = TestNode::start();
+    for (typed, shown) in [
+        ("send", "send <host:port> <msg>"),
+        ("send localhost:8000", "send <host:port> <msg>"),
+        ("sendfile localhost:8000", "sendfile <host:port> <path>"),
+        ("connect", "connect <host:port>"),
+        ("connect localhost", "localhost:8000"),
+        ("broadcast", "broadcast <msg>"),
+        ("accept", "accept <id>"),
+        ("cancel x", "cancel"),
+        ("frobnicate", "help"),
+        ("CONNECT localhost:8000 now", "connect"),
+    ] {
+        let error = node.error_of(typed);
+        assert_eq!(error["code"], "usage", "{typed}: {error}");
+        assert!(error["message"].as_str().unwrap().contains(shown), "{typed}: {error}");
+    }
+}
+
+#[test]
+fn the_number_of_a_command_is_that_of_its_line() {
+    let mut node = TestNode::start();
+    node.type_line("");
+    node.type_line("   ");
+    node.type_line("whoami");
+    let cmd = node.type_line("frobnicate");
+    assert_eq!(cmd, 4);
+    node.wait_for(&json!({ "event": "result", "cmd": 3 }));
+    node.wait_for(&json!({ "event": "error", "cmd": 4 }));
+}
+
+#[test]
+fn a_line_of_input_that_is_no_text_or_too_long_is_an_error_and_no_end() {
+    let mut node = TestNode::start();
+    let cmd = node.type_bytes(b"send \xff\xfe\n");
+    node.wait_for(&json!({ "event": "error", "cmd": cmd }));
+    let long = [b"broadcast ", vec![b'x'; 3 << 20].as_slice(), b"\n"].concat();
+    let cmd = node.type_bytes(&long);
+    node.wait_for(&json!({ "event": "error", "cmd": cmd }));
+    assert_eq!(node.result_of("whoami")["event"], "result");
+}
+
+#[test]
+fn input_that_ends_finishes_what_was_accepted_first() {
+    let (mut sender, mut receiver) = (TestNode::start(), TestNode::start());
+    let gate = Gate::before(receiver.addr(), 3 << 20);
+    sender.connect(gate.addr());
+    let source = sender.dir().join("large.bin");
+    let sha256 = write_noise(&source, 64 << 20, 1);
+    sender.sendfile(gate.addr(), &source);
+    gate.wait_until_held();
+    receiver.close_stdin();
+    sender.close_stdin();
+    gate.open();
+    assert_eq!(sha256_of(&receiver.wait_received("large.bin")), sha256);
+    assert_eq!(receiver.exit_code(), Some(0), "{}", receiver.report());
+    sender.wait_sent("large.bin");
+    assert_eq!(sender.exit_code(), Some(0), "{}", sender.report());
+}
+
+#[test]
+fn a_node_that_stays_serves_on_until_it_is_terminated() {
+    let mut node = NodeSetup::new().option("--stay").start();
+    node.close_stdin();
+    let peer = BaselinePeer::connect(node.addr());
+    let file = Content::new("file.txt", "content");
+    peer.send_file(&file);
+    node.wait_received("file.txt");
+    node.assert_alive();
+    assert!(node.is_running());
+    node.terminate();
+    node.exit_code();
+    peer.hear_the_end();
+}
+
+#[test]
+fn quit_ends_with_0_and_nothing_after_it_is_done() {
+    let receiver = TestNode::start();
+    let connect = format!("connect {}", receiver.addr());
+    let script = format!("{connect}\nquit\nsend {} too late\n", receiver.addr());
+    let finished = NodeSetup::new().run(&AS_A_SCRIPT, &script);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    receiver.wait_for(&json!({ "event": "peer_disconnected" }));
+    assert_eq!(receiver.count(&json!({ "event": "message" })), 0);
+}
+
+#[test]
+fn a_node_that_accepts_nothing_takes_nothing() {
+    let mut node = NodeSetup::new().option("--accept").option("none").option("--stay").start();
+    // Nobody is there who could be asked.
+    node.close_stdin();
+    let peer = BaselinePeer::connect(node.addr());
+    let file = Content::new("unwanted.txt", "content");
+    peer.send("FILE_OFFER", &file.offer());
+    peer.send_chunk(0, &file.bytes);
+    peer.hear_ack(0, false);
+    node.assert_alive();
+    assert_eq!(peer.count(&json!({ "type": "FILE_ACCEPT" })), 0);
+    assert!(!node.downloads().join("unwanted.txt").exists());
+}
+
+#[test]
+fn what_a_peer_sends_cannot_write_to_the_terminal() {
+    let setup = NodeSetup::new();
+    let command = setup.command(&AS_A_SCRIPT);
+    let mut node = TestNode::spawn(setup, command);
+    let listener = BaselinePeer::listen();
+    node.type_line(&format!("connect {}", listener.addr()));
+    let peer = listener.accept();
+    peer.send_text("before\u{1b}[2J\u{1b}]0;title\u{7}\r\u{8}\u{9b}31m\u{202e}\u{0}\nafter");
+    peer.send("HELLO", &json!({ "version": 1, "agent": "\u{1b}[31mevil\u{202e}", "instance": "0".repeat(32), "listen_port": 1 }));
+    let file = Content::new("name\u{2019}s fine.txt", "content");
+    peer.send_file(&file);
+    peer.send_line("\u{1b}[2J this is not JSON \u{202e}");
+    peer.send_text("the end");
+    node.wait_for_line(&["the end"]);
+    node.type_line("peers");
+    node.type_line("transfers");
+    node.close_stdin();
+    node.exit_code();
+    let shown = [node.output(), node.log()].concat();
+    assert!(shown.iter().any(|line| line.contains("before") && line.contains("after")), "{shown:#?}");
+    for line in &shown {
+        let harmful = |c: char| c.is_control() && c != '\t' || ('\u{202a}'..='\u{202e}').contains(&c);
+        assert!(!line.contains(harmful), "{line:?}");
+    }
+}
+
+#[test]
+fn offers_that_wait_can_be_answered_by_a_script() {
+    let mut node = NodeSetup::new().option("--accept").option("none").start();
+    let peer = BaselinePeer::connect(node.addr());
+    let (wanted, unwanted) = (Content::new("wanted.txt", "yes"), Content::new("unwanted.txt", "no"));
+    for file in [&unwanted, &wanted] {
+        peer.send("FILE_OFFER", &file.offer());
+    }
+    let id_of = |file: &Content| {
+        let pattern =
+            json!({ "event": "offer", "name": file.name, "size": file.bytes.len(), "sha256": file.hash });
+        node.wait_for(&pattern)["id"].as_u64().unwrap()
+    };
+    let (no, yes) = (id_of(&unwanted), id_of(&wanted));
+    node.type_line(&format!("reject {no}"));
+    node.type_line(&format!("accept {yes}"));
+    peer.hear_accept(&wanted);
+    peer.send_chunk(0, &wanted.bytes);
+    peer.hear_complete(&wanted);
+    node.wait_received("wanted.txt");
+    assert_eq!(node.error_of(&format!("accept {no}"))["code"], "unknown_transfer");
+    assert_eq!(peer.count(&json!({ "type": "FILE_ACCEPT" })), 1);
+    eventually("only what was wanted is there", || {
+        crate::support::files::listing(&node.downloads()) == ["wanted.txt"]
+    });
+}

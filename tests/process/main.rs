@@ -1,0 +1,19 @@
+//! The real program, run as a user or a script runs it: processes, sockets on loopback, files.
+
+// Tests may panic where something is not as they claim, in helpers too.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_disks;
+mod bad_offers;
+mod bad_streams;
+mod baseline;
+mod command_line;
+mod crowds;
+mod endings;
+mod talk;
+mod test_peer;
+mod transcripts;
+mod transfers;

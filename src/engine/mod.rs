@@ -3,27 +3,43 @@
 //! No async, no clock, no files, no sockets, no randomness. Everything that happens is an
 //! [`Input`] with the time at which it happened; everything to be done is an [`Output`]. Time is
 //! counted from the node's start.
+//!
+//! The receiver drives: what a baseline `FILE_ACCEPT` means is a request for all chunks, and an
+//! upload serves requested ranges. Everything that a peer can make grow has a bound in [`Limits`].
 
 mod code;
 mod command;
+mod commands;
+mod downloads;
 mod event;
+mod io;
 mod job;
 mod limits;
+mod peers;
+mod timers;
+mod uploads;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 pub use code::{Code, Failure};
 pub use command::{
     Command, Direction, HostPort, NodeInfo, PeerInfo, PeerRef, Reply, Selection, Stage, TransferInfo,
 };
 pub use event::Event;
+pub use io::{Closing, Input, Output};
 pub use job::{Job, JobDone};
 pub use limits::Limits;
 
-use crate::wire::{BadLine, FrameError, Instance, Message};
+use crate::wire::{BadLine, Hello, Instance, Message};
+use downloads::Download;
+use peers::{Peer, Peers};
+use timers::Timers;
+use uploads::Upload;
 
 /// A connection, for as long as the process lives: never used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,4 +102,393 @@ pub enum AcceptPolicy {
     All,
     /// None: a person is asked about every offer, if there is one.
     None,
+}
+
+/// What an engine is made with.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// A random number that tells this run of the program from others.
+    pub instance: Instance,
+    /// Program and version, told to peers.
+    pub agent: String,
+    /// The address that the node listens on.
+    pub listening: SocketAddr,
+    /// Where received files go; only told, never touched.
+    pub downloads: PathBuf,
+    /// Which offers are taken without asking.
+    pub accept: AcceptPolicy,
+    /// Whether the baseline protocol is spoken unencrypted.
+    pub plain: bool,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+const CLOSED_BY_PEER: &str = "the peer closed the connection";
+
+/// What a deadline is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Deadline {
+    /// The peer has not said what it speaks.
+    Hello(ConnId),
+    /// What is queued for the peer is not being written.
+    Write(ConnId),
+    /// An offer, made or received, that nobody answers.
+    Offer(TransferId),
+    /// A transfer that does not move.
+    Stall(TransferId),
+}
+
+/// The state of a node.
+///
+/// Give it what happens with [`Engine::handle`], then take everything from
+/// [`Engine::poll_output`], then wait for the next thing to happen, but no longer than until
+/// [`Engine::poll_timeout`].
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    now: Duration,
+    peers: Peers,
+    uploads: BTreeMap<TransferId, Upload>,
+    downloads: BTreeMap<TransferId, Download>,
+    last_transfer: u64,
+    /// Commands that wait for each dial.
+    dials: BTreeMap<HostPort, Vec<CommandId>>,
+    /// Commands that wait until nothing runs.
+    waiting: Vec<CommandId>,
+    /// Whether somebody can be asked about an offer.
+    can_ask: bool,
+    /// The sum of all peers' `chunks_ahead`.
+    chunks_ahead: usize,
+    /// Bytes of the manifests of all downloads.
+    manifest_bytes: usize,
+    timers: Timers<Deadline>,
+    outputs: VecDeque<Output>,
+}
+
+impl Engine {
+    /// A node with no peer and nothing to do.
+    pub fn new(config: EngineConfig) -> Self {
+        Self {
+            config,
+            now: Duration::ZERO,
+            peers: Peers::default(),
+            uploads: BTreeMap::new(),
+            downloads: BTreeMap::new(),
+            last_transfer: 0,
+            dials: BTreeMap::new(),
+            waiting: Vec::new(),
+            can_ask: true,
+            chunks_ahead: 0,
+            manifest_bytes: 0,
+            timers: Timers::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what happened at `now`, the time since the node's start, which never goes back.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Opened { conn, addr, dialled } => self.on_opened(conn, addr, dialled),
+            Input::DialFailed { target, failure } => {
+                for command in self.dials.remove(&target).unwrap_or_default() {
+                    self.reply(command, Err(failure.clone()));
+                }
+            }
+            Input::Received { conn, message } => self.on_message(conn, message),
+            Input::BadLine { conn, error } => self.on_bad_line(conn, &error),
+            Input::Closed { conn, closing } => self.on_closed(conn, closing),
+            Input::Written { conn, control, bulk } => self.on_written(conn, control, bulk),
+            Input::JobDone { transfer, done } => {
+                if self.uploads.contains_key(&transfer) {
+                    self.on_upload_job(transfer, done);
+                } else if self.downloads.contains_key(&transfer) {
+                    self.on_download_job(transfer, done);
+                }
+            }
+            Input::Command { id, command } => self.on_command(id, command),
+            Input::Tick => self.on_tick(),
+        }
+        self.answer_waiting();
+    }
+
+    /// The next thing to do; `None` when all has been taken.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due, as time since the node's start.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    fn on_tick(&mut self) {
+        while let Some(deadline) = self.timers.take_due(self.now) {
+            match deadline {
+                Deadline::Hello(conn) => self.settle(conn, Level::Baseline),
+                Deadline::Write(conn) => {
+                    let minutes = self.config.limits.stall.as_secs_f32() / 60.0;
+                    self.drop_peer(
+                        conn,
+                        &format!("it took nothing that was sent to it for {minutes} minutes"),
+                    );
+                }
+                Deadline::Offer(id) => self.on_offer_expired(id),
+                Deadline::Stall(id) => self.on_stalled(id),
+            }
+        }
+    }
+
+    fn on_opened(&mut self, conn: ConnId, addr: SocketAddr, dialled: Option<HostPort>) {
+        let connecting = dialled.as_ref().and_then(|target| self.dials.remove(target)).unwrap_or_default();
+        if self.peers.len() >= self.config.limits.peers {
+            self.warn(addr, format!("closed: there are {} connections already", self.peers.len()));
+            for command in connecting {
+                let message = "this node has as many connections as it allows; `disconnect` one first";
+                self.reply(command, Err(Failure::new(Code::Busy, message)));
+            }
+            self.outputs.push_back(Output::Close { conn });
+            return;
+        }
+        let mut peer = Peer::new(addr, dialled, self.now);
+        peer.connecting = connecting;
+        self.peers.insert(conn, peer);
+        self.timers.set(Deadline::Hello(conn), self.now + self.config.limits.hello_wait);
+        self.send(
+            conn,
+            Message::Hello(Hello {
+                version: 1,
+                agent: self.config.agent.clone(),
+                node_id: None,
+                instance: self.config.instance,
+                listen_port: self.config.listening.port(),
+                features: Vec::new(),
+            }),
+        );
+        if let Some(oldest) = self.peers.silent_past(self.config.limits.silent_peers) {
+            self.close_peer(oldest, "it never said anything, and others want its place");
+        }
+    }
+
+    /// What the peer speaks is known, for good.
+    fn settle(&mut self, conn: ConnId, level: Level) {
+        let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.level.is_none()) else { return };
+        peer.level = Some(level);
+        let (addr, dialled) = (peer.addr, peer.dialled.clone());
+        let connecting = std::mem::take(&mut peer.connecting);
+        self.timers.clear(Deadline::Hello(conn));
+        self.event(Event::PeerConnected { peer: addr, dialled, level });
+        for command in connecting {
+            self.reply(command, Ok(Reply::Connected { peer: addr, already: false }));
+        }
+    }
+
+    fn on_message(&mut self, conn: ConnId, message: Message) {
+        if !self.hears(conn) {
+            return;
+        }
+        match message {
+            Message::Hello(hello) => self.on_hello(conn, &hello),
+            // Anything else before HELLO is what a baseline peer says.
+            message => {
+                self.settle(conn, Level::Baseline);
+                self.on_settled_message(conn, message);
+            }
+        }
+    }
+
+    fn on_settled_message(&mut self, conn: ConnId, message: Message) {
+        match message {
+            Message::Text(text) => {
+                if let Some(peer) = self.peers.get(conn) {
+                    let peer = peer.addr;
+                    self.event(Event::Message { peer, text });
+                }
+            }
+            Message::FileOffer(offer) => self.on_offer(conn, offer),
+            Message::FileAccept(hash) => self.on_accept(conn, hash),
+            Message::Chunk { index, data } => self.on_chunk(conn, index, data),
+            Message::ChunkAck { index, ok } => self.on_ack(conn, index, ok),
+            Message::Complete(hash) => self.on_complete(conn, hash),
+            Message::Hello(_) | Message::Unknown(_) => {}
+        }
+    }
+
+    fn on_hello(&mut self, conn: ConnId, hello: &Hello) {
+        let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.level.is_none()) else { return };
+        if hello.instance == self.config.instance {
+            let target = peer.dialled.as_ref().map_or_else(|| peer.addr.to_string(), ToString::to_string);
+            let message = format!("`{target}` is this node itself");
+            for command in std::mem::take(&mut peer.connecting) {
+                self.reply(command, Err(Failure::new(Code::SelfConnection, message.clone())));
+            }
+            self.close_peer(conn, "it is this node itself");
+            return;
+        }
+        peer.agent = Some(hello.agent.chars().take(64).collect());
+        self.settle(conn, Level::Extended);
+    }
+
+    fn on_bad_line(&mut self, conn: ConnId, error: &BadLine) {
+        if !self.hears(conn) {
+            return;
+        }
+        self.settle(conn, Level::Baseline);
+        match error {
+            BadLine::Offer(error) => self.refuse(conn, &format!("an offer was refused: {error}")),
+            BadLine::Chunk { index } => self.on_bad_chunk(conn, *index, "is not valid base64"),
+            BadLine::Payload { .. } => self.refuse(conn, &format!("sent {error}, which was skipped")),
+            BadLine::NotAMessage(_) => {
+                let Some(peer) = self.peers.get_mut(conn) else { return };
+                peer.bad_lines += 1;
+                if peer.bad_lines >= self.config.limits.bad_lines {
+                    self.drop_peer(conn, &format!("it sent {error}, and not for the first time"));
+                } else {
+                    let addr = peer.addr;
+                    self.warn(addr, format!("sent {error}, which was skipped"));
+                }
+            }
+        }
+    }
+
+    /// Notes a sign of life; `false` where the connection is not one of ours (any more).
+    fn hears(&mut self, conn: ConnId) -> bool {
+        self.peers.heard(conn);
+        self.peers.get(conn).is_some_and(|peer| !peer.read_closed)
+    }
+
+    fn on_closed(&mut self, conn: ConnId, closing: Closing) {
+        match closing {
+            Closing::Eof => self.on_eof(conn),
+            Closing::Error(error) => self.close_peer(conn, &format!("the connection broke: {error}")),
+            Closing::Fault(fault) => self.drop_peer(conn, &fault.to_string()),
+        }
+    }
+
+    /// The peer has said all it will say. Its files of which every chunk is here are finished
+    /// first: it may still listen, and wants to hear that they arrived.
+    fn on_eof(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        peer.read_closed = true;
+        let uploads: Vec<_> = peer.active_uploads.iter().chain(&peer.waiting_uploads).copied().collect();
+        let downloads: Vec<_> = peer.downloads.iter().copied().collect();
+        for id in uploads {
+            self.fail_upload(id, Failure::new(Code::Disconnected, CLOSED_BY_PEER));
+        }
+        for id in downloads {
+            if !self.downloads.get(&id).is_some_and(Download::has_everything) {
+                self.fail_download(id, Failure::new(Code::Disconnected, CLOSED_BY_PEER));
+            }
+        }
+        self.close_if_done(conn);
+    }
+
+    /// Closes a connection on which nothing more will arrive, once nothing depends on it.
+    fn close_if_done(&mut self, conn: ConnId) {
+        if self.peers.get(conn).is_some_and(|peer| peer.read_closed && peer.downloads.is_empty()) {
+            self.close_peer(conn, CLOSED_BY_PEER);
+        }
+    }
+
+    /// Closes the connection of a peer that misbehaves, with a line in the log.
+    fn drop_peer(&mut self, conn: ConnId, fault: &str) {
+        if let Some(peer) = self.peers.get(conn) {
+            self.warn(peer.addr, format!("closed: {fault}"));
+            self.close_peer(conn, fault);
+        }
+    }
+
+    /// Forgets a connection and everything that cannot go on without it.
+    fn close_peer(&mut self, conn: ConnId, reason: &str) {
+        let Some(peer) = self.peers.remove(conn) else { return };
+        self.chunks_ahead -= peer.chunks_ahead;
+        self.timers.clear(Deadline::Hello(conn));
+        self.timers.clear(Deadline::Write(conn));
+        self.outputs.push_back(Output::Close { conn });
+        let failure = Failure::new(Code::Disconnected, reason);
+        for id in self.uploads_with(conn) {
+            self.fail_upload(id, failure.clone());
+        }
+        for id in peer.downloads {
+            // A file that is whole needs its sender no more.
+            if !self.downloads.get(&id).is_some_and(Download::has_everything) {
+                self.fail_download(id, failure.clone());
+            }
+        }
+        for command in peer.connecting {
+            let message = format!("{} was reached, but {reason}", peer.addr);
+            self.reply(command, Err(Failure::new(Code::Unreachable, message)));
+        }
+        if peer.queued_texts > 0 {
+            self.event(Event::Undelivered { peer: peer.addr, texts: peer.queued_texts });
+        }
+        if peer.level.is_some() {
+            self.event(Event::PeerDisconnected { peer: peer.addr, reason: reason.to_owned() });
+        }
+    }
+
+    /// Counts something refused against its sender, which goes on unless it does it all the time.
+    fn refuse(&mut self, conn: ConnId, what: &str) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        peer.refusals += 1;
+        if peer.refusals > self.config.limits.refusals {
+            self.drop_peer(conn, &format!("{what}, and that was one too many"));
+        } else {
+            let addr = peer.addr;
+            self.warn(addr, what.to_owned());
+        }
+    }
+
+    /// Sends a message that carries no file content.
+    fn send(&mut self, conn: ConnId, message: Message) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        if peer.queued_bytes + message.weight() > self.config.limits.control_bytes_queued {
+            self.drop_peer(conn, "it does not read what is sent to it");
+            return;
+        }
+        if peer.nothing_queued() {
+            self.timers.set(Deadline::Write(conn), self.now + self.config.limits.stall);
+        }
+        peer.enqueue(&message);
+        self.outputs.push_back(Output::Send { conn, message });
+    }
+
+    fn on_written(&mut self, conn: ConnId, control: usize, bulk: usize) {
+        for _ in 0..control {
+            if let Some(peer) = self.peers.get_mut(conn) {
+                peer.dequeue();
+            }
+        }
+        for _ in 0..bulk {
+            self.on_chunk_written(conn);
+        }
+        let Some(peer) = self.peers.get(conn) else { return };
+        if peer.nothing_queued() {
+            self.timers.clear(Deadline::Write(conn));
+        } else {
+            self.timers.set(Deadline::Write(conn), self.now + self.config.limits.stall);
+        }
+        self.serve(conn);
+    }
+
+    fn next_transfer_id(&mut self) -> TransferId {
+        self.last_transfer += 1;
+        TransferId(self.last_transfer)
+    }
+
+    fn job(&mut self, transfer: TransferId, job: Job) {
+        self.outputs.push_back(Output::Job { transfer, job });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn warn(&mut self, peer: SocketAddr, text: String) {
+        self.event(Event::Warning { peer: Some(peer), text });
+    }
+
+    fn reply(&mut self, command: CommandId, result: Result<Reply, Failure>) {
+        self.outputs.push_back(Output::Reply { command, result });
+    }
 }

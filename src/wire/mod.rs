@@ -14,4 +14,5 @@ pub use chunks::{CHUNK_SIZE, ChunkIndex, Geometry};
 pub use codec::{FrameDecoder, FrameError, MAX_LINE_BYTES, MAX_LINE_TO_BASELINE_BYTES};
 pub use hash::{BadHash, ChunkHash, FileHash, NodeId};
 pub use message::{BadLine, ChunkData, Hello, Instance, Manifest, Message, Offer, OfferError};
+pub(crate) use name::is_deceptive;
 pub use name::{BadName, SafeName};

@@ -1,0 +1,242 @@
+//! Commands, and their answers.
+
+use std::path::PathBuf;
+
+use super::downloads::{Download, State};
+use super::{
+    Code, Command, CommandId, ConnId, Engine, Event, Failure, HostPort, NodeInfo, Output, Peer, PeerInfo,
+    PeerRef, Reply, Selection, TransferId,
+};
+use crate::wire::Message;
+
+impl Engine {
+    pub(super) fn on_command(&mut self, id: CommandId, command: Command) {
+        let result = match command {
+            Command::Connect(target) => return self.connect(id, target),
+            Command::Wait => return self.waiting.push(id),
+            Command::Disconnect(peer) => self.disconnect(&peer),
+            Command::SendText(peer, text) => self.send_text(&peer, text),
+            Command::SendFile(peer, path) => self.send_file(&peer, path),
+            Command::Broadcast(text) => self.broadcast(&text),
+            Command::Peers => Ok(Reply::Peers(self.peer_infos())),
+            Command::Transfers => Ok(Reply::Transfers(self.transfer_infos())),
+            Command::Whoami => Ok(Reply::Whoami(self.node_info())),
+            Command::Accept(which) => self.accept_offers(which),
+            Command::Reject(which) => self.reject_offers(which),
+            Command::Cancel(transfer) => self.cancel(transfer),
+            Command::StopAsking => {
+                self.can_ask = false;
+                self.reject_offers(Selection::All).map(|_| Reply::Done)
+            }
+        };
+        self.reply(id, result);
+    }
+
+    /// Answers those who wait until nothing runs, if nothing does. Offers that wait for somebody's
+    /// decision do not count as running, nor does a peer that merely does not read.
+    pub(super) fn answer_waiting(&mut self) {
+        let busy = self.waiting.is_empty()
+            || !self.uploads.is_empty()
+            || !self.dials.is_empty()
+            || self.downloads.values().any(|download| !download.awaits_answer())
+            || self.peers.iter().any(|(_, peer)| peer.queued_texts > 0);
+        if !busy {
+            for command in std::mem::take(&mut self.waiting) {
+                self.reply(command, Ok(Reply::Idle));
+            }
+        }
+    }
+
+    fn connect(&mut self, id: CommandId, target: HostPort) {
+        let typed_addr = target.to_string().parse().ok();
+        let is_there = |peer: &Peer| {
+            peer.dialled.as_ref().is_some_and(|typed| *typed == target || Some(peer.addr) == typed_addr)
+        };
+        let there = self.peers.iter().find(|(_, peer)| is_there(peer)).map(|(conn, _)| conn);
+        if let Some(peer) = there.and_then(|conn| self.peers.get_mut(conn)) {
+            if peer.is_usable() {
+                let peer = peer.addr;
+                self.reply(id, Ok(Reply::Connected { peer, already: true }));
+            } else {
+                peer.connecting.push(id);
+            }
+            return;
+        }
+        if let Some(waiting) = self.dials.get_mut(&target) {
+            waiting.push(id);
+        } else if self.dials.len() >= self.config.limits.dials {
+            let message = format!("{} connections are being made already; try again soon", self.dials.len());
+            self.reply(id, Err(Failure::new(Code::Busy, message)));
+        } else {
+            self.dials.insert(target.clone(), vec![id]);
+            self.outputs.push_back(Output::Dial { target });
+        }
+    }
+
+    fn disconnect(&mut self, peer: &PeerRef) -> Result<Reply, Failure> {
+        let conn = self.peers.resolve(peer)?;
+        let peer = self.peers.get(conn).expect("just resolved").addr;
+        self.close_peer(conn, "disconnected by this side");
+        Ok(Reply::Disconnected { peer })
+    }
+
+    fn send_text(&mut self, peer: &PeerRef, text: String) -> Result<Reply, Failure> {
+        self.check_text(&text)?;
+        let conn = self.peers.resolve(peer)?;
+        let addr = self.peers.get(conn).expect("just resolved").addr;
+        if !self.queue_text(conn, text) {
+            let message = format!("{addr} does not read what is sent to it; try again later");
+            return Err(Failure::new(Code::Busy, message));
+        }
+        Ok(Reply::TextQueued { peers: vec![addr] })
+    }
+
+    fn broadcast(&mut self, text: &str) -> Result<Reply, Failure> {
+        self.check_text(text)?;
+        let peers: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.is_usable())
+            .map(|(conn, peer)| (conn, peer.addr))
+            .collect();
+        if peers.is_empty() {
+            let message = "nobody is connected; `connect host:port` first";
+            return Err(Failure::new(Code::UnknownPeer, message));
+        }
+        let mut reached = Vec::new();
+        for (conn, peer) in peers {
+            if self.queue_text(conn, text.to_owned()) {
+                reached.push(peer);
+            } else {
+                self.event(Event::Undelivered { peer, texts: 1 });
+            }
+        }
+        Ok(Reply::TextQueued { peers: reached })
+    }
+
+    fn check_text(&self, text: &str) -> Result<(), Failure> {
+        let limit = self.config.limits.text_bytes;
+        if text.len() <= limit {
+            return Ok(());
+        }
+        let message =
+            format!("a message has at most {limit} bytes, this one {}; send it as a file", text.len());
+        Err(Failure::new(Code::TooLarge, message))
+    }
+
+    /// `false` where the peer's queue is full: then it keeps its connection, and the sender is told.
+    fn queue_text(&mut self, conn: ConnId, text: String) -> bool {
+        let message = Message::Text(text);
+        // Half of the queue stays free for what the protocol itself has to say.
+        let limit = self.config.limits.control_bytes_queued / 2;
+        let room = self.peers.get(conn).is_some_and(|peer| peer.queued_bytes + message.weight() <= limit);
+        if room {
+            self.send(conn, message);
+        }
+        room
+    }
+
+    fn send_file(&mut self, peer: &PeerRef, path: PathBuf) -> Result<Reply, Failure> {
+        let conn = self.peers.resolve(peer)?;
+        self.start_upload(conn, path)
+    }
+
+    fn accept_offers(&mut self, which: Selection) -> Result<Reply, Failure> {
+        let ids = match which {
+            Selection::One(id) => match self.downloads.get(&id) {
+                // Accepted twice is accepted.
+                Some(download) if !download.awaits_answer() => return Ok(Reply::Accepted(vec![id])),
+                Some(_) => vec![id],
+                None => return Err(unknown_offer(id)),
+            },
+            Selection::All => self.offers_awaiting_answer(),
+        };
+        for &id in &ids {
+            self.accept_offer(id);
+        }
+        Ok(Reply::Accepted(ids))
+    }
+
+    fn reject_offers(&mut self, which: Selection) -> Result<Reply, Failure> {
+        let ids = match which {
+            Selection::One(id) if self.downloads.get(&id).is_some_and(Download::awaits_answer) => vec![id],
+            Selection::One(id) if self.downloads.contains_key(&id) => {
+                let message = format!("[{id}] was accepted already; `cancel {id}` stops it");
+                return Err(Failure::new(Code::UnknownTransfer, message));
+            }
+            Selection::One(id) => return Err(unknown_offer(id)),
+            Selection::All => self.offers_awaiting_answer(),
+        };
+        for &id in &ids {
+            self.forget_download(id);
+        }
+        Ok(Reply::Rejected(ids))
+    }
+
+    fn offers_awaiting_answer(&self) -> Vec<TransferId> {
+        self.downloads.iter().filter(|(_, download)| download.awaits_answer()).map(|(id, _)| *id).collect()
+    }
+
+    fn cancel(&mut self, id: TransferId) -> Result<Reply, Failure> {
+        let cancelled = Failure::new(Code::Cancelled, "cancelled on this side");
+        if self.uploads.contains_key(&id) {
+            self.fail_upload(id, cancelled);
+            return Ok(Reply::Cancelled(id));
+        }
+        match self.downloads.get(&id).map(Download::state) {
+            Some(State::Finishing) => {
+                let message = format!("all of [{id}] has arrived; it is being put in place");
+                Err(Failure::new(Code::UnknownTransfer, message))
+            }
+            Some(State::Asking) => {
+                self.forget_download(id);
+                Ok(Reply::Cancelled(id))
+            }
+            Some(State::CheckingSpace | State::Creating | State::Receiving) => {
+                self.fail_download(id, cancelled);
+                Ok(Reply::Cancelled(id))
+            }
+            None => {
+                let message = format!("no transfer has the number {id}; `transfers` lists them");
+                Err(Failure::new(Code::UnknownTransfer, message))
+            }
+        }
+    }
+
+    fn peer_infos(&self) -> Vec<PeerInfo> {
+        let info = |(_, peer): (ConnId, &Peer)| {
+            Some(PeerInfo {
+                peer: peer.addr,
+                dialled: peer.dialled.clone(),
+                level: peer.level?,
+                agent: peer.agent.clone(),
+                connected_for: self.now.saturating_sub(peer.opened_at),
+                bytes_sent: peer.bytes_sent,
+                bytes_received: peer.bytes_received,
+            })
+        };
+        self.peers.iter().filter(|(_, peer)| peer.is_usable()).filter_map(info).collect()
+    }
+
+    fn transfer_infos(&self) -> Vec<super::TransferInfo> {
+        let uploads = self.uploads.iter().map(|(id, upload)| upload.info(*id));
+        let downloads = self.downloads.iter().map(|(id, download)| download.info(*id));
+        let mut all: Vec<_> = uploads.chain(downloads).collect();
+        all.sort_by_key(|info| info.id);
+        all
+    }
+
+    fn node_info(&self) -> NodeInfo {
+        NodeInfo {
+            listening: self.config.listening,
+            instance: self.config.instance,
+            agent: self.config.agent.clone(),
+            downloads: self.config.downloads.clone(),
+            plain: self.config.plain,
+        }
+    }
+}
+
+fn unknown_offer(id: TransferId) -> Failure {
+    Failure::new(Code::UnknownTransfer, format!("no offer has the number {id}; `transfers` lists them"))
+}

@@ -1,0 +1,461 @@
+//! Files that peers offer and send to us.
+//!
+//! A download goes through [`State`] from top to bottom and leaves by [`Engine::forget_download`],
+//! which releases what the disk holds for it. A chunk is written only where its digest is the one
+//! that the offer lists; which offer a baseline chunk belongs to is guessed from its index and
+//! length, and corrected by its digest.
+//!
+//! Leaves to the disk: verifying, the order in which the file's own hash is computed, names.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{
+    AcceptPolicy, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone, Stage, TransferId,
+    TransferInfo,
+};
+use crate::size;
+use crate::wire::{ChunkData, ChunkHash, ChunkIndex, Geometry, Message, Offer};
+
+/// How far a download is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Whether it fits is being looked up.
+    CheckingSpace,
+    /// Somebody must say whether it is wanted.
+    Asking,
+    /// Its partial file is being made.
+    Creating,
+    /// It was accepted, and chunks are coming.
+    Receiving,
+    /// All chunks are stored; hash, sync and name are left.
+    Finishing,
+}
+
+/// An offer to us, and what became of it.
+#[derive(Debug)]
+pub(super) struct Download {
+    conn: ConnId,
+    peer: SocketAddr,
+    offer: Offer,
+    state: State,
+    /// Whether it goes on without anybody being asked.
+    wanted: bool,
+    chunks: ChunkMap,
+    accepted_at: Duration,
+    progress_at: Duration,
+}
+
+impl Download {
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether nothing happens until somebody decides.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.state == State::Asking
+    }
+
+    /// Whether its sender is needed no more.
+    pub(super) fn has_everything(&self) -> bool {
+        match self.state {
+            State::CheckingSpace | State::Asking | State::Creating => false,
+            State::Receiving => self.chunks.all_arrived(),
+            State::Finishing => true,
+        }
+    }
+
+    /// Bytes that it will still take on the disk.
+    fn bytes_to_come(&self) -> u64 {
+        match self.state {
+            State::CheckingSpace | State::Asking => 0,
+            State::Creating | State::Receiving | State::Finishing => {
+                self.offer.manifest.size() - self.chunks.stored_bytes
+            }
+        }
+    }
+
+    pub(super) fn info(&self, id: TransferId) -> TransferInfo {
+        TransferInfo {
+            id,
+            peer: self.peer,
+            direction: Direction::In,
+            name: self.offer.name.clone(),
+            size: self.offer.manifest.size(),
+            sha256: Some(self.offer.manifest.file_hash()),
+            bytes: self.chunks.stored_bytes,
+            stage: match self.state {
+                State::CheckingSpace | State::Asking => Stage::Offered,
+                State::Creating | State::Receiving => Stage::Transferring,
+                State::Finishing => Stage::Finishing,
+            },
+        }
+    }
+}
+
+/// Which chunks of a file are there. Each is exactly one of missing, arrived (with one job or more
+/// that verifies and stores it) and stored.
+#[derive(Debug)]
+struct ChunkMap {
+    geometry: Geometry,
+    stored: Vec<bool>,
+    stored_count: u32,
+    stored_bytes: u64,
+    /// Jobs under way for a chunk that is not stored.
+    arrived: BTreeMap<ChunkIndex, u32>,
+}
+
+impl ChunkMap {
+    fn new(geometry: Geometry) -> Self {
+        Self {
+            geometry,
+            stored: vec![false; geometry.chunks() as usize],
+            stored_count: 0,
+            stored_bytes: 0,
+            arrived: BTreeMap::new(),
+        }
+    }
+
+    fn is_missing(&self, index: ChunkIndex) -> bool {
+        !self.stored[index.as_usize()] && !self.arrived.contains_key(&index)
+    }
+
+    fn is_stored(&self, index: ChunkIndex) -> bool {
+        self.stored[index.as_usize()]
+    }
+
+    fn job_given(&mut self, index: ChunkIndex) {
+        *self.arrived.entry(index).or_default() += 1;
+    }
+
+    /// The bytes were those of another file.
+    fn mismatched(&mut self, index: ChunkIndex) {
+        if let Some(jobs) = self.arrived.get_mut(&index) {
+            *jobs -= 1;
+            if *jobs == 0 {
+                self.arrived.remove(&index);
+            }
+        }
+    }
+
+    fn set_stored(&mut self, index: ChunkIndex) {
+        self.arrived.remove(&index);
+        if !std::mem::replace(&mut self.stored[index.as_usize()], true) {
+            self.stored_count += 1;
+            self.stored_bytes += u64::from(self.geometry.len_of(index));
+        }
+    }
+
+    fn all_stored(&self) -> bool {
+        self.stored_count == self.geometry.chunks()
+    }
+
+    fn all_arrived(&self) -> bool {
+        self.missing() == 0
+    }
+
+    fn missing(&self) -> u64 {
+        u64::from(self.geometry.chunks() - self.stored_count) - self.arrived.len() as u64
+    }
+}
+
+impl Engine {
+    pub(super) fn on_offer(&mut self, conn: ConnId, offer: Offer) {
+        if let Err(why) = self.check_offer(conn, &offer) {
+            let name = &offer.name;
+            return self.refuse(conn, &format!("the offer of \"{name}\" was refused: {why}"));
+        }
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let known = peer.addr.ip().to_canonical().is_loopback();
+        let wanted = match self.config.accept {
+            AcceptPolicy::All => true,
+            AcceptPolicy::Ask | AcceptPolicy::Known => known,
+            AcceptPolicy::None => false,
+        };
+        if !wanted && (self.config.accept != AcceptPolicy::Ask || !self.can_ask) {
+            let name = &offer.name;
+            return self.refuse(conn, &format!("the offer of \"{name}\" was declined: {DECLINED}"));
+        }
+        let addr = peer.addr;
+        self.last_transfer += 1;
+        let id = TransferId(self.last_transfer);
+        peer.downloads.insert(id);
+        self.manifest_bytes += offer.manifest.memory();
+        let download = Download {
+            conn,
+            peer: addr,
+            chunks: ChunkMap::new(offer.manifest.geometry()),
+            offer,
+            state: State::CheckingSpace,
+            wanted,
+            accepted_at: self.now,
+            progress_at: self.now,
+        };
+        self.downloads.insert(id, download);
+        self.job(id, Job::FreeSpace);
+    }
+
+    fn check_offer(&self, conn: ConnId, offer: &Offer) -> Result<(), String> {
+        let limits = &self.config.limits;
+        let Some(peer) = self.peers.get(conn) else { return Ok(()) };
+        let hash = offer.manifest.file_hash();
+        let is_same = |id: &TransferId| {
+            self.downloads.get(id).is_some_and(|download| download.offer.manifest.file_hash() == hash)
+        };
+        if peer.downloads.iter().any(is_same) {
+            return Err("the same peer's offer of the same content is still open".to_owned());
+        }
+        if peer.downloads.len() >= limits.offers_per_peer {
+            return Err(format!("the peer has {} open offers already", peer.downloads.len()));
+        }
+        if self.downloads.len() + self.uploads.len() >= limits.transfers
+            || self.manifest_bytes + offer.manifest.memory() > limits.manifest_bytes
+        {
+            return Err("this node has as many open offers and transfers as it can hold".to_owned());
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_download_job(&mut self, id: TransferId, done: JobDone) {
+        match done {
+            JobDone::FreeSpace { bytes } => self.on_free_space(id, bytes),
+            JobDone::PartialCreated => self.on_partial_created(id),
+            JobDone::ChunkStored(index) => self.on_chunk_stored(id, index),
+            JobDone::ChunkMismatched { index, data, actual } => {
+                self.on_chunk_mismatched(id, index, data, actual);
+            }
+            JobDone::Finished { path } => self.on_finished(id, path),
+            JobDone::Failed(failure) => self.fail_download(id, failure),
+            JobDone::SourceOpened { .. }
+            | JobDone::SourceHashing { .. }
+            | JobDone::SourceHashed(_)
+            | JobDone::ChunkRead { .. }
+            | JobDone::Released => {}
+        }
+    }
+
+    fn on_free_space(&mut self, id: TransferId, bytes: u64) {
+        let promised: u64 = self.downloads.values().map(Download::bytes_to_come).sum();
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        let size = download.offer.manifest.size();
+        let free = bytes.saturating_sub(promised);
+        if size > free {
+            let (conn, name) = (download.conn, download.offer.name.clone());
+            self.forget_download(id);
+            let (size, free) = (size::human(size), size::human(free));
+            let why = format!("it needs {size}, and {free} are free where received files go");
+            return self.refuse(conn, &format!("the offer of \"{name}\" was refused: {why}"));
+        }
+        let wanted = download.wanted;
+        let asked = Event::Offer {
+            id,
+            peer: download.peer,
+            name: download.offer.name.clone(),
+            size,
+            sha256: download.offer.manifest.file_hash(),
+            expires_in: (!wanted).then_some(self.config.limits.offer_expiry),
+        };
+        download.state = State::Asking;
+        if wanted {
+            self.event(asked);
+            self.accept_offer(id);
+        } else if self.can_ask {
+            self.event(asked);
+            self.timers.set(Deadline::Offer(id), self.now + self.config.limits.offer_expiry);
+        } else {
+            self.forget_download(id);
+        }
+    }
+
+    /// Takes an offer that waits for an answer.
+    pub(super) fn accept_offer(&mut self, id: TransferId) {
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        download.state = State::Creating;
+        download.accepted_at = self.now;
+        let manifest = download.offer.manifest.clone();
+        self.timers.clear(Deadline::Offer(id));
+        self.job(id, Job::CreatePartial(manifest));
+    }
+
+    fn on_partial_created(&mut self, id: TransferId) {
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        download.state = State::Receiving;
+        let conn = download.conn;
+        let hash = download.offer.manifest.file_hash();
+        self.timers.set(Deadline::Stall(id), self.now + self.config.limits.stall);
+        self.send(conn, Message::FileAccept(hash));
+        self.finish_if_all_stored(id);
+    }
+
+    pub(super) fn on_chunk(&mut self, conn: ConnId, index: u64, data: ChunkData) {
+        match self.guess_download(conn, index, data.0.len()) {
+            Some((id, index)) => {
+                if let Some(peer) = self.peers.get_mut(conn) {
+                    peer.last_chunk_at = self.now;
+                }
+                self.store(id, index, data);
+            }
+            None => self.on_bad_chunk(conn, index, "is not one that it was asked for"),
+        }
+    }
+
+    /// The oldest download from this peer that misses a chunk of that index and length.
+    fn guess_download(&self, conn: ConnId, index: u64, len: usize) -> Option<(TransferId, ChunkIndex)> {
+        self.peers.get(conn)?.downloads.iter().find_map(|id| {
+            let download = self.downloads.get(id).filter(|download| download.state == State::Receiving)?;
+            let geometry = download.chunks.geometry;
+            let index = geometry.index(index)?;
+            (geometry.len_of(index) as usize == len && download.chunks.is_missing(index))
+                .then_some((*id, index))
+        })
+    }
+
+    fn store(&mut self, id: TransferId, index: ChunkIndex, data: ChunkData) {
+        if let Some(download) = self.downloads.get_mut(&id) {
+            download.chunks.job_given(index);
+            self.job(id, Job::StoreChunk { index, data });
+        }
+    }
+
+    fn on_chunk_stored(&mut self, id: TransferId, index: ChunkIndex) {
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        download.chunks.set_stored(index);
+        let conn = download.conn;
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.bytes_received += u64::from(download.chunks.geometry.len_of(index));
+        }
+        if self.now >= download.progress_at + self.config.limits.progress_interval {
+            download.progress_at = self.now;
+            let progress = Event::Progress {
+                id,
+                peer: download.peer,
+                name: download.offer.name.clone(),
+                direction: Direction::In,
+                stage: Stage::Transferring,
+                bytes: download.chunks.stored_bytes,
+                size: download.offer.manifest.size(),
+            };
+            self.event(progress);
+        }
+        self.send(conn, Message::ChunkAck { index: index.get().into(), ok: true });
+        self.finish_if_all_stored(id);
+    }
+
+    /// The guess was wrong, or the chunk is.
+    fn on_chunk_mismatched(&mut self, id: TransferId, index: ChunkIndex, data: ChunkData, actual: ChunkHash) {
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        download.chunks.mismatched(index);
+        let conn = download.conn;
+        let Some(peer) = self.peers.get(conn) else {
+            // Its sender is gone, and with it every chance to get the right one.
+            let failure = Failure::new(Code::Disconnected, "its sender left before every chunk was right");
+            return self.fail_download(id, failure);
+        };
+        // Another download's job for this index may be under way with bytes that are wrong for it
+        // in turn, so only a stored chunk is one that is not waited for.
+        let right = peer.downloads.iter().copied().find(|other| {
+            self.downloads.get(other).is_some_and(|other| {
+                other.state == State::Receiving
+                    && other.chunks.geometry.index(index.get().into()).is_some()
+                    && !other.chunks.is_stored(index)
+                    && other.offer.manifest.chunk_hash(index) == actual
+            })
+        });
+        match right {
+            Some(right) => self.store(right, index, data),
+            None => self.on_bad_chunk(conn, index.get().into(), "does not have the hash that was announced"),
+        }
+        if self.peers.get(conn).is_some_and(|peer| peer.read_closed)
+            && self.downloads.get(&id).is_some_and(|download| !download.has_everything())
+        {
+            self.fail_download(id, Failure::new(Code::Disconnected, super::CLOSED_BY_PEER));
+        }
+    }
+
+    pub(super) fn on_bad_chunk(&mut self, conn: ConnId, index: u64, why: &str) {
+        self.send(conn, Message::ChunkAck { index, ok: false });
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        if peer.tolerated_chunks > 0 {
+            peer.tolerated_chunks -= 1;
+            return;
+        }
+        peer.bad_chunks += 1;
+        let addr = peer.addr;
+        if peer.bad_chunks >= self.config.limits.bad_chunks {
+            self.drop_peer(conn, &format!("chunk {index} {why}, and it is the last of too many"));
+        } else {
+            self.warn(addr, format!("chunk {index} {why}; it was not written"));
+        }
+    }
+
+    fn finish_if_all_stored(&mut self, id: TransferId) {
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        if download.state == State::Receiving && download.chunks.all_stored() {
+            download.state = State::Finishing;
+            let name = download.offer.name.clone();
+            self.timers.clear(Deadline::Stall(id));
+            self.job(id, Job::Finish(name));
+        }
+    }
+
+    fn on_finished(&mut self, id: TransferId, path: std::path::PathBuf) {
+        let Some(download) = self.downloads.get(&id) else { return };
+        let (conn, hash) = (download.conn, download.offer.manifest.file_hash());
+        let received = Event::Received {
+            id,
+            peer: download.peer,
+            name: download.offer.name.clone(),
+            path,
+            size: download.offer.manifest.size(),
+            sha256: hash,
+            elapsed: self.now.saturating_sub(download.accepted_at),
+        };
+        self.send(conn, Message::Complete(hash));
+        self.event(received);
+        self.forget_download(id);
+    }
+
+    pub(super) fn on_download_stalled(&mut self, id: TransferId) {
+        let Some(download) = self.downloads.get(&id) else { return };
+        // Files from one peer share its line: one that moves excuses the others.
+        let stall = self.config.limits.stall;
+        let moved_at = self.peers.get(download.conn).map_or(Duration::ZERO, |peer| peer.last_chunk_at);
+        let moved_at = moved_at.max(download.accepted_at);
+        if self.now < moved_at + stall || !download.chunks.arrived.is_empty() {
+            self.timers.set(Deadline::Stall(id), (moved_at + stall).max(self.now + stall / 8));
+        } else {
+            let seconds = stall.as_secs();
+            let failure = Failure::new(Code::Stalled, format!("the peer sent nothing for {seconds} seconds"));
+            self.fail_download(id, failure);
+        }
+    }
+
+    /// Ends a download that cannot go on.
+    pub(super) fn fail_download(&mut self, id: TransferId, failure: Failure) {
+        let Some(download) = self.downloads.get(&id) else { return };
+        let Failure { code, message } = failure;
+        let (peer, name) = (download.peer, download.offer.name.clone());
+        self.event(Event::TransferFailed { id, peer, name, direction: Direction::In, code, reason: message });
+        self.forget_download(id);
+    }
+
+    /// Takes a download out of the books and off the disk.
+    pub(super) fn forget_download(&mut self, id: TransferId) {
+        let Some(download) = self.downloads.remove(&id) else { return };
+        self.manifest_bytes -= download.offer.manifest.memory();
+        self.timers.clear(Deadline::Offer(id));
+        self.timers.clear(Deadline::Stall(id));
+        self.job(id, Job::Release);
+        if let Some(peer) = self.peers.get_mut(download.conn) {
+            peer.downloads.remove(&id);
+            if download.state == State::Receiving {
+                peer.tolerated_chunks += download.chunks.missing();
+            }
+        }
+        self.close_if_done(download.conn);
+    }
+}
+
+pub(super) const DECLINED: &str =
+    "this node takes no such offers unasked (`--accept all` takes every one), and there is nobody to ask";

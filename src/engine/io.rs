@@ -1,0 +1,126 @@
+//! What the engine is told, and what it wants done.
+
+use std::net::SocketAddr;
+
+use super::{Command, CommandId, ConnId, Event, Failure, HostPort, Job, JobDone, Reply, TransferId};
+use crate::wire::{BadLine, FrameError, Message};
+
+/// Something that happened outside.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection is there. A number is given to one connection only, and a later connection
+    /// has a greater one.
+    Opened {
+        /// Its number.
+        conn: ConnId,
+        /// The other end.
+        addr: SocketAddr,
+        /// The dial that led to it; `None` where the other side connected.
+        dialled: Option<HostPort>,
+    },
+    /// A dial led nowhere.
+    DialFailed {
+        /// What was dialled.
+        target: HostPort,
+        /// Why.
+        failure: Failure,
+    },
+    /// A message arrived.
+    Received {
+        /// On which connection.
+        conn: ConnId,
+        /// What.
+        message: Message,
+    },
+    /// A line arrived that is no valid message.
+    BadLine {
+        /// On which connection.
+        conn: ConnId,
+        /// What is wrong with it.
+        error: BadLine,
+    },
+    /// Nothing will arrive any more.
+    Closed {
+        /// On which connection.
+        conn: ConnId,
+        /// Why.
+        closing: Closing,
+    },
+    /// Messages were handed to the operating system, in the order of [`Output::Send`] for each of
+    /// the two kinds.
+    Written {
+        /// On which connection.
+        conn: ConnId,
+        /// How many messages that carry no file content.
+        control: usize,
+        /// How many that do.
+        bulk: usize,
+    },
+    /// A job was done.
+    JobDone {
+        /// Whose.
+        transfer: TransferId,
+        /// How it ended.
+        done: JobDone,
+    },
+    /// Somebody wants something.
+    Command {
+        /// For the reply.
+        id: CommandId,
+        /// What.
+        command: Command,
+    },
+    /// The time of [`Engine::poll_timeout`](super::Engine::poll_timeout) has come.
+    Tick,
+}
+
+/// Why nothing arrives any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closing {
+    /// The peer has said all it will say. It may still listen.
+    Eof,
+    /// The connection broke.
+    Error(String),
+    /// What the peer sends cannot be read on.
+    Fault(FrameError),
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a message: after the ones before it, but one without file content need not wait for
+    /// those that have some. Nothing is sent on a connection that is gone.
+    Send {
+        /// On which connection.
+        conn: ConnId,
+        /// What.
+        message: Message,
+    },
+    /// Write what was given to send, without file content, then close. The engine has forgotten
+    /// the connection.
+    Close {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// Connect; answered by [`Input::Opened`] or [`Input::DialFailed`].
+    Dial {
+        /// Where to.
+        target: HostPort,
+    },
+    /// Do a job; answered by [`Input::JobDone`].
+    Job {
+        /// Whose.
+        transfer: TransferId,
+        /// What.
+        job: Job,
+    },
+    /// Tell who watches.
+    Event(Event),
+    /// Answer a command.
+    Reply {
+        /// Which one.
+        command: CommandId,
+        /// The answer.
+        result: Result<Reply, Failure>,
+    },
+}

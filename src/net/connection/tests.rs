@@ -1,0 +1,155 @@
+use std::future::Future;
+
+use super::*;
+use crate::wire::{BadLine, CHUNK_SIZE};
+
+const CONN: ConnId = ConnId(7);
+
+struct Ends {
+    connection: Connection,
+    inputs: mpsc::Receiver<FromPeer>,
+    tasks: TaskTracker,
+    peer: tokio::io::DuplexStream,
+}
+
+/// A connection over a pipe that holds `pipe` bytes.
+fn connected(pipe: usize) -> Ends {
+    let (ours, peer) = tokio::io::duplex(pipe);
+    let (inputs, queue) = mpsc::channel(4);
+    let tasks = TaskTracker::new();
+    let connection = Connection::spawn(CONN, tokio::io::split(ours), &inputs, &ReceiveBudget::new(), &tasks);
+    tasks.close();
+    Ends { connection, inputs: queue, tasks, peer }
+}
+
+fn chunk(index: u64) -> Message {
+    Message::Chunk { index, data: ChunkData(vec![0; CHUNK_SIZE as usize].into()) }
+}
+
+fn encoded(messages: &[Message]) -> BytesMut {
+    let mut out = BytesMut::new();
+    for message in messages {
+        message.encode(&mut out);
+    }
+    out
+}
+
+/// Whether a future has nothing to do until something else happens.
+async fn is_stuck<F: Future>(future: F) -> bool {
+    // The clock of a paused runtime moves only when every task waits.
+    tokio::time::timeout(Duration::from_millis(1), future).await.is_err()
+}
+
+async fn next_message(inputs: &mut mpsc::Receiver<FromPeer>) -> Message {
+    loop {
+        match inputs.recv().await.unwrap().input {
+            Input::Received { message, .. } => return message,
+            Input::Written { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_arrive_however_the_stream_is_cut() {
+    let Ends { mut inputs, mut peer, connection: _connection, .. } = connected(8);
+    let sent = [Message::Text("one".into()), chunk(1), Message::Text("two".into())];
+    let bytes = encoded(&sent);
+    let sending = tokio::spawn(async move {
+        peer.write_all(&bytes).await.unwrap();
+        peer.write_all(b"garbage\n").await.unwrap();
+        peer
+    });
+    for message in sent {
+        assert_eq!(next_message(&mut inputs).await, message);
+    }
+    let bad = inputs.recv().await.unwrap().input;
+    assert!(matches!(bad, Input::BadLine { error: BadLine::NotAMessage(_), .. }));
+    drop(sending.await.unwrap());
+    let closed = inputs.recv().await.unwrap().input;
+    assert!(matches!(closed, Input::Closed { conn: CONN, closing: Closing::Eof }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_overtakes_the_chunks_queued_before_it() {
+    let Ends { connection, mut inputs, mut peer, .. } = connected(64);
+    for index in 0..8 {
+        connection.send(chunk(index));
+    }
+    connection.send(Message::Text("urgent".into()));
+    let writes = tokio::spawn(async move { while inputs.recv().await.is_some() {} });
+    let mut decoder = FrameDecoder::new();
+    let mut buffer = BytesMut::new();
+    let mut before = 0;
+    loop {
+        if let Some(frame) = decoder.decode(&mut buffer).unwrap() {
+            match frame.message.unwrap() {
+                Message::Text(_) => break,
+                _ => before += 1,
+            }
+        } else {
+            peer.read_buf(&mut buffer).await.unwrap();
+        }
+    }
+    assert!(before <= 1, "{before} chunks went first");
+    drop((connection, peer));
+    writes.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_received_is_charged_until_its_last_byte_is_dropped() {
+    let Ends { mut inputs, mut peer, connection: _connection, .. } = connected(1 << 20);
+    let sending = tokio::spawn(async move {
+        for index in 0..64 {
+            peer.write_all(&encoded(&[chunk(index)])).await.unwrap();
+        }
+        peer
+    });
+    let mut held = Vec::new();
+    while let Ok(input) = tokio::time::timeout(Duration::from_millis(1), inputs.recv()).await {
+        held.push(input.unwrap());
+    }
+    let held_bytes = held.len() * CHUNK_SIZE as usize;
+    assert!(held_bytes <= CONNECTION_BUDGET_BYTES, "{held_bytes} bytes were handed on");
+    assert!(held.len() >= 8, "only {} chunks were handed on", held.len());
+    let Input::Received { message: Message::Chunk { data, .. }, .. } = held.pop().unwrap().input else {
+        panic!()
+    };
+    let slice = data.0.slice(5..6);
+    drop((held, data));
+    let mut rest = 0;
+    while let Ok(input) = tokio::time::timeout(Duration::from_millis(1), inputs.recv()).await {
+        drop(input);
+        rest += 1;
+    }
+    assert!(rest >= 40, "the rest came once there was room: {rest}");
+    drop(slice);
+    sending.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_writes_what_is_queued_and_tells_the_peer() {
+    let Ends { connection, mut inputs, tasks, mut peer } = connected(1 << 16);
+    connection.send(Message::Text("last words".into()));
+    connection.close();
+    let mut heard = Vec::new();
+    peer.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(&heard[..], &encoded(&[Message::Text("last words".into())])[..]);
+    drop(peer);
+    while inputs.recv().await.is_some() {}
+    tasks.wait().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_reads_holds_a_closed_connection_for_two_seconds_only() {
+    let Ends { connection, mut inputs, tasks, peer } = connected(16);
+    connection.send(chunk(0));
+    connection.send(Message::Text("x".into()));
+    assert!(is_stuck(tasks.wait()).await);
+    let begun = tokio::time::Instant::now();
+    connection.close();
+    while inputs.recv().await.is_some() {}
+    tasks.wait().await;
+    assert!(begun.elapsed() <= LINGER + Duration::from_millis(10));
+    drop(peer);
+}

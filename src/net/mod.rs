@@ -1,0 +1,27 @@
+//! Sockets: listening, dialling, and the reader and writer of each connection.
+//!
+//! Owns every byte between the operating system and a [`Message`](crate::wire::Message), and how
+//! many of them may be in memory. What a message means is the engine's business.
+
+mod connection;
+mod dial;
+mod listener;
+
+pub(crate) use connection::{Connection, FromPeer, ReceiveBudget};
+pub(crate) use dial::dial;
+pub(crate) use listener::{accept_loop, bind};
+
+use socket2::{SockRef, TcpKeepalive};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Sets what every connection has: no waiting for more to write, and probes that find out within
+/// two minutes that the other side's machine is gone.
+pub(crate) fn configure(stream: &TcpStream) {
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    let socket = SockRef::from(stream);
+    // A socket that died meanwhile says so at its first read.
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+}

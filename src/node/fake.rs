@@ -1,0 +1,52 @@
+//! A node that a test plays itself, behind a real handle: for front ends.
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::handle::{EventSender, Events, NodeHandle, Request, event_queue};
+use crate::engine::{Command, Event, Failure, Reply};
+
+/// The inside of a node.
+pub(crate) struct FakeNode {
+    requests: mpsc::Receiver<Request>,
+    events: EventSender,
+    stop: CancellationToken,
+}
+
+impl FakeNode {
+    /// A fake, and what the outside of a node sees of it.
+    pub(crate) fn new() -> (Self, (NodeHandle, Events)) {
+        let (requests, received) = mpsc::channel(16);
+        let (events, watched) = event_queue();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.close();
+        let listening = ([127, 0, 0, 1], 8000).into();
+        let handle = NodeHandle { requests, stop: stop.clone(), tasks, listening };
+        (Self { requests: received, events, stop }, (handle, watched))
+    }
+
+    /// The next command that is given, and where its answer goes.
+    pub(crate) async fn command(&mut self) -> (Command, oneshot::Sender<Result<Reply, Failure>>) {
+        let Request { command, reply } = self.requests.recv().await.expect("the front end has gone");
+        (command, reply)
+    }
+
+    /// A command if one has been given already.
+    pub(crate) fn command_now(&mut self) -> Option<Command> {
+        self.requests.try_recv().ok().map(|request| request.command)
+    }
+
+    /// Something happens; `false` where it no longer fits.
+    pub(crate) fn emit(&mut self, event: Event) -> bool {
+        self.events.send(event)
+    }
+
+    /// Returns when the node is told to stop; then it may end with [`FakeNode::end`].
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// There are no more events.
+    pub(crate) fn end(self) {}
+}

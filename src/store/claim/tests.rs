@@ -1,0 +1,73 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+fn hash() -> FileHash {
+    FileHash([0xab; 32])
+}
+
+#[test]
+fn a_locked_file_is_passed_over_and_an_unlocked_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let claim = || Claim::new(dir.path(), hash()).unwrap().0;
+    let first = claim();
+    assert_eq!(first.name, hash().to_string());
+    let second = claim();
+    assert_eq!(second.name, format!("{}.1", hash()));
+    drop(first);
+    let third = claim();
+    assert_eq!(third.name, hash().to_string(), "it was left behind without a lock");
+    assert!(names(Downloads::open(dir.path()).unwrap().open_partials().unwrap(), &second.name, &second.file));
+}
+
+/// The moment between opening a leftover and locking it, in which another was quicker.
+#[test]
+fn the_file_of_one_who_was_quicker_is_not_taken_for_the_leftover() {
+    let dir = tempfile::tempdir().unwrap();
+    let (left, downloads) = Claim::new(dir.path(), hash()).unwrap();
+    let partials = downloads.open_partials().unwrap();
+    let name = left.name;
+    drop(left.file);
+    let leftover = fs::File::open(dir.path().join(PARTIALS).join(&name)).unwrap().into();
+    let (quicker, _) = Claim::new(dir.path(), hash()).unwrap();
+    assert!(matches!(remove_if_unlocked(&partials, &name, &leftover), Attempt::Changed));
+    assert!(names(&partials, &name, &quicker.file), "it is still there");
+}
+
+#[test]
+fn a_name_names_a_file_only_while_it_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let (claim, downloads) = Claim::new(dir.path(), hash()).unwrap();
+    let partials = downloads.open_partials().unwrap();
+    let path = dir.path().join(PARTIALS).join(&claim.name);
+    assert!(names(&partials, &claim.name, &claim.file));
+    let away = dir.path().join("away");
+    fs::rename(&path, &away).unwrap();
+    assert!(!names(&partials, &claim.name, &claim.file), "moved");
+    symlink(&away, &path).unwrap();
+    assert!(!names(&partials, &claim.name, &claim.file), "a symlink to it");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    assert!(!names(&partials, &claim.name, &claim.file), "another");
+}
+
+#[test]
+fn a_directory_that_vanished_is_told_from_one_that_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let downloads = Downloads::create(dir.path()).unwrap().unwrap();
+    let partials = downloads.create_partials().unwrap().unwrap();
+    downloads.tidy();
+    assert!(matches!(Claim::in_directory(&partials, hash()), Ok(None)));
+    assert!(Claim::new(dir.path(), hash()).is_ok(), "it is made anew");
+}
+
+#[test]
+fn tidying_removes_only_an_empty_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (claim, downloads) = Claim::new(dir.path(), hash()).unwrap();
+    downloads.tidy();
+    assert!(downloads.open_partials().is_ok());
+    claim.discard(dir.path());
+    assert_eq!(downloads.open_partials().unwrap_err(), Errno::NOENT);
+}

@@ -1,0 +1,242 @@
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+
+use super::super::tests::{content, failure, index, make_fifo, manifest};
+use crate::engine::{Code, Failure, Job, JobDone, TransferId};
+use crate::store::Disk;
+use crate::wire::{CHUNK_SIZE, Manifest};
+
+const CHUNK: usize = CHUNK_SIZE as usize;
+const ID: TransferId = TransferId(1);
+
+/// A file and a disk that sends it.
+struct TestSource {
+    disk: Disk,
+    path: PathBuf,
+    _dir: TempDir,
+}
+
+impl TestSource {
+    fn new(content: &[u8]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("source");
+        fs::write(&path, content).unwrap();
+        Self { disk: Disk::new(dir.path().join("downloads")), path, _dir: dir }
+    }
+
+    /// The same, opened.
+    fn opened(content: &[u8]) -> Self {
+        let test = Self::new(content);
+        let size = content.len() as u64;
+        assert_eq!(test.run(Job::OpenSource(test.path.clone())), JobDone::SourceOpened { size });
+        test
+    }
+
+    /// The same, hashed.
+    fn hashed(content: &[u8]) -> Self {
+        let test = Self::opened(content);
+        assert_eq!(test.run(Job::HashSource), JobDone::SourceHashed(manifest(content)));
+        test
+    }
+
+    fn run(&self, job: Job) -> JobDone {
+        self.disk.run(ID, job)
+    }
+
+    fn append(&self, bytes: &[u8]) {
+        File::options().append(true).open(&self.path).unwrap().write_all(bytes).unwrap();
+    }
+
+    fn cut(&self, length: u64) {
+        File::options().write(true).open(&self.path).unwrap().set_len(length).unwrap();
+    }
+}
+
+#[track_caller]
+fn assert_changed(done: JobDone, path: &Path) {
+    let failure = failure(done);
+    assert_eq!(failure.code, Code::SourceChanged, "{failure}");
+    assert!(failure.message.contains(path.to_str().unwrap()), "{failure}");
+}
+
+/// Opens on a thread, because a fault here would be to wait for ever.
+fn open_failure(path: PathBuf) -> Failure {
+    let (done, answer) = sync_channel(1);
+    std::thread::spawn(move || {
+        let disk = Disk::new("downloads".into());
+        done.send(disk.run(ID, Job::OpenSource(path)))
+    });
+    let failure = failure(answer.recv_timeout(Duration::from_secs(10)).expect("it answers at once"));
+    assert_eq!(failure.code, Code::SourceUnreadable, "{failure}");
+    failure
+}
+
+#[test]
+fn files_of_every_awkward_size_are_hashed_and_read_exactly() {
+    for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 7] {
+        let content = content(size, size as u64);
+        let test = TestSource::hashed(&content);
+        for (raw, bytes) in content.chunks(CHUNK).enumerate().rev() {
+            match test.run(Job::ReadChunk(index(u32::try_from(raw).unwrap()))) {
+                JobDone::ChunkRead { index, data } => {
+                    assert_eq!((index.as_usize(), &data.0[..]), (raw, bytes), "{size}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_file_is_hashed_in_parts() {
+    let content = content((65 << 20) + 3, 1);
+    let test = TestSource::opened(&content);
+    assert_eq!(test.run(Job::HashSource), JobDone::SourceHashing { bytes: 32 << 20 });
+    assert_eq!(test.run(Job::HashSource), JobDone::SourceHashing { bytes: 64 << 20 });
+    let whole = JobDone::SourceHashed(manifest(&content));
+    assert_eq!(test.run(Job::HashSource), whole);
+    assert_eq!(test.run(Job::HashSource), whole, "it is not hashed again");
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once_and_called_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    make_fifo(&at("fifo"));
+    let _listener = UnixListener::bind(at("socket")).unwrap();
+    symlink(at("fifo"), at("symlink")).unwrap();
+    symlink(at("nowhere"), at("dangling")).unwrap();
+    fs::write(at("file"), "x").unwrap();
+    for (path, word) in [
+        (at("fifo"), "is a named pipe"),
+        (at("symlink"), "is a named pipe"),
+        (at("socket"), "is a socket"),
+        (at("missing"), "there is no file"),
+        (at("dangling"), "there is no file"),
+        (at("file").join("below"), "there is no file"),
+        (dir.path().to_owned(), "directories cannot be sent yet"),
+        (PathBuf::from("/dev/null"), "is a device"),
+        (PathBuf::new(), "there is no file"),
+        (PathBuf::from("a\0b"), "cannot read"),
+    ] {
+        let failure = open_failure(path.clone());
+        assert!(failure.message.contains(word), "{failure}");
+        assert!(failure.message.contains(path.to_str().unwrap()), "{failure}");
+    }
+}
+
+#[test]
+fn a_symlink_to_a_regular_file_is_sent() {
+    let test = TestSource::new(b"x");
+    let link = test.path.with_file_name("link");
+    symlink(&test.path, &link).unwrap();
+    assert_eq!(test.run(Job::OpenSource(link)), JobDone::SourceOpened { size: 1 });
+    assert_eq!(test.run(Job::HashSource), JobDone::SourceHashed(manifest(b"x")));
+}
+
+#[test]
+fn growth_and_truncation_before_the_end_of_hashing_are_noticed() {
+    for size in [0, 10, CHUNK] {
+        let test = TestSource::opened(&vec![1; size]);
+        test.append(b"more");
+        assert_changed(test.run(Job::HashSource), &test.path);
+    }
+    for length in [0, CHUNK as u64] {
+        let test = TestSource::opened(&vec![1; CHUNK + 1]);
+        test.cut(length);
+        assert_changed(test.run(Job::HashSource), &test.path);
+    }
+}
+
+#[test]
+fn a_write_between_two_parts_is_noticed_though_the_size_stays() {
+    let size = 40 << 20;
+    let test = TestSource::opened(b"");
+    test.cut(size);
+    test.run(Job::OpenSource(test.path.clone()));
+    assert_eq!(test.run(Job::HashSource), JobDone::SourceHashing { bytes: 32 << 20 });
+    let later = SystemTime::now() + Duration::from_secs(1);
+    File::options().write(true).open(&test.path).unwrap().set_modified(later).unwrap();
+    assert_changed(test.run(Job::HashSource), &test.path);
+}
+
+#[test]
+fn a_chunk_that_changed_after_hashing_is_not_sent() {
+    let mut content = content(2 * CHUNK, 1);
+    let test = TestSource::hashed(&content);
+    let modified = test.path.metadata().unwrap().modified().unwrap();
+    content[CHUNK + 1] ^= 1;
+    fs::write(&test.path, &content).unwrap();
+    // Not even where the time of the change is hidden.
+    File::options().write(true).open(&test.path).unwrap().set_modified(modified).unwrap();
+    assert_changed(test.run(Job::ReadChunk(index(1))), &test.path);
+    assert!(matches!(test.run(Job::ReadChunk(index(0))), JobDone::ChunkRead { .. }), "that one is right");
+    test.cut(CHUNK as u64 + 1);
+    assert_changed(test.run(Job::ReadChunk(index(1))), &test.path);
+    test.cut(0);
+    assert_changed(test.run(Job::ReadChunk(index(0))), &test.path);
+}
+
+#[test]
+fn a_new_file_under_the_name_does_not_disturb_the_old_one() {
+    let test = TestSource::hashed(b"old");
+    let new = test.path.with_file_name("new");
+    fs::write(&new, "new").unwrap();
+    fs::rename(new, &test.path).unwrap();
+    match test.run(Job::ReadChunk(index(0))) {
+        JobDone::ChunkRead { data, .. } => assert_eq!(&data.0[..], b"old"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_that_does_not_tell_its_size_is_not_sent_as_an_empty_one() {
+    let disk = Disk::new("downloads".into());
+    let path = PathBuf::from("/proc/self/status");
+    assert_eq!(disk.run(ID, Job::OpenSource(path.clone())), JobDone::SourceOpened { size: 0 });
+    assert_changed(disk.run(ID, Job::HashSource), &path);
+}
+
+#[test]
+fn a_file_of_more_chunks_than_can_be_numbered_is_too_large() {
+    let test = TestSource::new(b"");
+    // Not every file system can hold one, even a sparse one.
+    let file = File::options().write(true).open(&test.path).unwrap();
+    if file.set_len(1 << 51).is_ok() {
+        assert_eq!(failure(test.run(Job::OpenSource(test.path.clone()))).code, Code::TooLarge);
+    }
+}
+
+#[test]
+fn release_closes_the_source() {
+    let test = TestSource::hashed(b"x");
+    assert_eq!(test.run(Job::Release), JobDone::Released);
+    failure(test.run(Job::ReadChunk(index(0))));
+}
+
+#[test]
+fn chunks_out_of_order_or_of_another_file_fail_and_do_not_panic() {
+    let test = TestSource::opened(b"x");
+    failure(test.run(Job::ReadChunk(index(0))));
+    let test = TestSource::hashed(b"x");
+    failure(test.run(Job::ReadChunk(index(1))));
+    let test = TestSource::hashed(b"");
+    failure(test.run(Job::ReadChunk(index(0))));
+}
+
+#[test]
+fn a_manifest_of_ours_is_one_that_others_take() {
+    let content = content(3 * CHUNK, 1);
+    let test = TestSource::opened(&content);
+    let JobDone::SourceHashed(ours) = test.run(Job::HashSource) else { panic!() };
+    let chunks = ours.geometry().indices().map(|index| ours.chunk_hash(index)).collect();
+    assert_eq!(Manifest::new(ours.size(), ours.file_hash(), chunks).unwrap(), ours);
+}

@@ -1,0 +1,299 @@
+//! A front end: it drives a [`Session`] with lines, the node's answers and its events.
+//!
+//! The prompt and the pipe differ in two things only, see [`Manners`]. Invariants: what the node
+//! tells is shown in its order; everything it told before it stopped is shown before the end; and
+//! nobody waits for a reader longer than [`Events`] can.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::engine::{Code, Command, Event, Failure, Reply};
+use crate::exit::Exit;
+use crate::node::{Events, NodeHandle};
+
+use super::input::Input;
+use super::output::Output;
+use super::render::Asked;
+use super::session::{AT_THE_END, Session, Step};
+
+/// How long the node may take to stop, and after a signal the whole end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often somebody who waits for a stalled reader looks whether events were lost meanwhile.
+const STALL_CHECK: Duration = Duration::from_millis(200);
+
+/// Commands that may run at once at a prompt.
+const COMMANDS_AT_ONCE: usize = 64;
+
+/// What the front ends differ in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manners {
+    /// Commands run beside each other, and the end of the input is the end.
+    Prompt,
+    /// A command is finished before the next line is read; when the input has ended, what runs is
+    /// finished, and with `stay` also what comes later.
+    Piped {
+        /// Whether the end of the input is not the end.
+        stay: bool,
+    },
+}
+
+/// What a running command was given for.
+enum Purpose {
+    Line(Asked),
+    Closing,
+}
+
+/// Something for the front end to do.
+enum Happening {
+    Answer(Purpose, Result<Reply, Failure>),
+    Event(Option<Event>),
+    Input(Option<Input>),
+    Broken,
+}
+
+pub(super) struct Front {
+    node: NodeHandle,
+    events: Events,
+    lines: mpsc::Receiver<Input>,
+    session: Session,
+    output: Output,
+    manners: Manners,
+    running: JoinSet<(Purpose, Result<Reply, Failure>)>,
+    /// Whether the input has ended.
+    ended: bool,
+    /// How many of [`AT_THE_END`] were given.
+    closing: usize,
+}
+
+impl Front {
+    pub(super) fn new(
+        (node, events): (NodeHandle, Events),
+        lines: mpsc::Receiver<Input>,
+        session: Session,
+        output: Output,
+        manners: Manners,
+    ) -> Self {
+        let running = JoinSet::new();
+        Self { node, events, lines, session, output, manners, running, ended: false, closing: 0 }
+    }
+
+    /// Runs until there is a reason to leave. The node still runs then.
+    pub(super) async fn drive(&mut self) -> Exit {
+        loop {
+            let leave = match self.next().await {
+                Happening::Answer(purpose, answer) => self.answered(purpose, &answer).await,
+                Happening::Event(Some(event)) => {
+                    self.session.event(&event);
+                    None
+                }
+                Happening::Event(None) => Some(self.no_more_events()),
+                Happening::Input(input) => self.input(input).await,
+                Happening::Broken => Some(Exit::Output),
+            };
+            if let Err(exit) = self.show().await {
+                return exit;
+            }
+            if let Some(exit) = leave {
+                return exit;
+            }
+        }
+    }
+
+    /// Answers go first, so that the result of a command comes before what it sets off. Events and
+    /// lines take turns: neither a flood of messages nor one of lines shuts out the other.
+    async fn next(&mut self) -> Happening {
+        let takes_lines = !self.ended
+            && match self.manners {
+                Manners::Prompt => self.running.len() < COMMANDS_AT_ONCE,
+                Manners::Piped { .. } => self.running.is_empty(),
+            };
+        let Self { running, events, lines, output, .. } = self;
+        let from_outside = async {
+            tokio::select! {
+                event = events.next() => Happening::Event(event),
+                input = lines.recv(), if takes_lines => Happening::Input(input),
+            }
+        };
+        tokio::select! {
+            biased;
+            () = output.broken() => Happening::Broken,
+            Some(done) = running.join_next() => match done {
+                Ok((purpose, answer)) => Happening::Answer(purpose, answer),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            },
+            happening = from_outside => happening,
+        }
+    }
+
+    async fn input(&mut self, input: Option<Input>) -> Option<Exit> {
+        match input {
+            Some(Input::Line(line)) => match self.session.line(&line) {
+                Step::Nothing => {}
+                Step::Run(asked) => {
+                    let command = asked.command.clone();
+                    self.give(Purpose::Line(asked), command).await;
+                }
+                Step::Quit => return Some(self.verdict()),
+            },
+            Some(Input::Unreadable(why)) => {
+                self.session.unreadable_line(&Failure::new(Code::Usage, why));
+            }
+            Some(Input::Interrupt) => return Some(Exit::Interrupted),
+            None if self.manners == Manners::Prompt => return Some(self.verdict()),
+            None => {
+                self.ended = true;
+                return self.close().await;
+            }
+        }
+        None
+    }
+
+    async fn answered(&mut self, purpose: Purpose, answer: &Result<Reply, Failure>) -> Option<Exit> {
+        match purpose {
+            Purpose::Line(asked) => {
+                self.session.answered(&asked, answer);
+                None
+            }
+            Purpose::Closing => self.close().await,
+        }
+    }
+
+    /// Takes the next step towards the end; says so when that is reached.
+    async fn close(&mut self) -> Option<Exit> {
+        match AT_THE_END.get(self.closing) {
+            Some(command) => {
+                self.closing += 1;
+                self.give(Purpose::Closing, command.clone()).await;
+                None
+            }
+            None if self.manners == (Manners::Piped { stay: true }) => None,
+            None => Some(self.verdict()),
+        }
+    }
+
+    /// Gives a command to the node without waiting for its answer.
+    async fn give(&mut self, purpose: Purpose, command: Command) {
+        let node = self.node.clone();
+        let mut answer = Box::pin(async move { node.run(command).await });
+        // Polled once here, so that commands reach the node in the order in which they were typed.
+        let first = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+        self.running.spawn(async move {
+            let answer = match first {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => answer.await,
+            };
+            (purpose, answer)
+        });
+    }
+
+    /// Queues what the session has to say.
+    async fn show(&mut self) -> Result<(), Exit> {
+        for text in self.session.take_said() {
+            let mut put = pin!(self.output.put(&text));
+            loop {
+                tokio::select! {
+                    done = &mut put => {
+                        done.map_err(|_| Exit::Output)?;
+                        break;
+                    }
+                    () = sleep(STALL_CHECK) => if self.events.overflowed() {
+                        return Err(self.no_more_events());
+                    },
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn no_more_events(&self) -> Exit {
+        if self.events.overflowed() {
+            tracing::error!("nobody reads the output, and it is too much to keep");
+            return Exit::Output;
+        }
+        tracing::error!("the node ended; this is a bug");
+        Exit::Failed
+    }
+
+    /// The exit code as far as it depends on how everything went.
+    fn verdict(&self) -> Exit {
+        let failed = self.manners != Manners::Prompt && self.session.failed();
+        if failed { Exit::Failed } else { Exit::Fine }
+    }
+
+    /// Stops the node, shows all that it still has to tell, and says how the program ends.
+    pub(super) async fn finish(&mut self, exit: Exit) -> Exit {
+        match exit {
+            Exit::Interrupted | Exit::Terminated => {
+                // Whoever wants to leave is not kept by a reader that stalls.
+                if timeout(PATIENCE, self.stop_and_show()).await.is_err() {
+                    tracing::warn!("not everything ended within five seconds");
+                }
+                exit
+            }
+            Exit::Output => {
+                let _ = timeout(PATIENCE, self.node.stop()).await;
+                self.tell_why_output_ended();
+                exit
+            }
+            _ => match self.stop_and_show().await {
+                Ok(()) if exit == Exit::Fine => self.verdict(),
+                Ok(()) => exit,
+                Err(exit) => {
+                    self.tell_why_output_ended();
+                    exit
+                }
+            },
+        }
+    }
+
+    async fn stop_and_show(&mut self) -> Result<(), Exit> {
+        self.running.abort_all();
+        let node = self.node.clone();
+        let mut stop = pin!(timeout(PATIENCE, node.stop()));
+        let mut stopped = false;
+        loop {
+            self.show().await?;
+            tokio::select! {
+                biased;
+                event = self.events.next() => match event {
+                    Some(event) => self.session.event(&event),
+                    None => break,
+                },
+                in_time = &mut stop, if !stopped => {
+                    stopped = true;
+                    if in_time.is_err() {
+                        tracing::warn!("the node did not stop within five seconds");
+                        break;
+                    }
+                }
+            }
+        }
+        if self.events.overflowed() {
+            return Err(self.no_more_events());
+        }
+        if !stopped {
+            let _ = stop.await;
+        }
+        self.output.flushed().await.map_err(|_| Exit::Output)
+    }
+
+    /// A reader that went away is told by the exit code; that is how pipes end.
+    fn tell_why_output_ended(&self) {
+        match self.output.take_error() {
+            Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                tracing::error!("cannot write the output: {error}");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

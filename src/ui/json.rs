@@ -1,0 +1,340 @@
+//! The events of `--json`: one object on each line.
+//!
+//! The names here are a promise to scripts (DESIGN.md, "What a user types"): fields and events may
+//! be added, none changes. Invariant: a line is valid JSON without a raw control character, C1 code
+//! or bidirectional override, so that it may also be read on a terminal.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::engine::{
+    Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId, TransferInfo,
+};
+use crate::wire::{FileHash, Instance, is_deceptive};
+
+use super::parse::{COMMANDS, Spec};
+use super::render::{Asked, Render};
+
+/// Lines for programs.
+pub(super) struct Json;
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line<'a> {
+    Listening {
+        addr: SocketAddr,
+    },
+    PeerConnected {
+        peer: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dialled: Option<String>,
+        level: &'a str,
+    },
+    PeerDisconnected {
+        peer: SocketAddr,
+        reason: &'a str,
+    },
+    Message {
+        peer: SocketAddr,
+        text: &'a str,
+    },
+    Offer {
+        id: u64,
+        peer: SocketAddr,
+        name: &'a str,
+        size: u64,
+        sha256: FileHash,
+        /// Whether it was taken without asking.
+        accepted: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_in_s: Option<u64>,
+    },
+    Progress {
+        id: u64,
+        bytes: u64,
+        size: u64,
+        peer: SocketAddr,
+        name: &'a str,
+        direction: &'a str,
+        stage: &'a str,
+    },
+    Received {
+        id: u64,
+        peer: SocketAddr,
+        name: &'a str,
+        path: &'a str,
+        size: u64,
+        sha256: FileHash,
+        elapsed_ms: u64,
+    },
+    Sent {
+        id: u64,
+        peer: SocketAddr,
+        name: &'a str,
+        size: u64,
+        sha256: FileHash,
+        confirmed: bool,
+        elapsed_ms: u64,
+    },
+    TransferFailed {
+        id: u64,
+        peer: SocketAddr,
+        name: &'a str,
+        direction: &'a str,
+        code: &'a str,
+        reason: &'a str,
+    },
+    Result {
+        cmd: u64,
+        command: &'a str,
+        #[serde(flatten)]
+        answer: Answer<'a>,
+    },
+    Error {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cmd: Option<u64>,
+        code: &'a str,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<SocketAddr>,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer<'a> {
+    Connected { peer: SocketAddr, already: bool },
+    Peer { peer: SocketAddr },
+    Texts { peers: Vec<SocketAddr> },
+    Sending { id: u64, peer: SocketAddr, name: &'a str },
+    Peers { peers: Vec<PeerRow<'a>> },
+    Transfers { transfers: Vec<TransferRow<'a>> },
+    Whoami { listening: SocketAddr, instance: Instance, agent: &'a str, downloads: String, plain: bool },
+    Ids { ids: Vec<u64> },
+    Id { id: u64 },
+    Help { commands: Vec<HelpRow> },
+    Nothing {},
+}
+
+#[derive(Serialize)]
+struct PeerRow<'a> {
+    peer: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialled: Option<String>,
+    level: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    connected_ms: u64,
+    bytes_sent: u64,
+    bytes_received: u64,
+}
+
+#[derive(Serialize)]
+struct TransferRow<'a> {
+    id: u64,
+    peer: SocketAddr,
+    direction: &'a str,
+    name: &'a str,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<FileHash>,
+    bytes: u64,
+    stage: &'a str,
+}
+
+#[derive(Serialize)]
+struct HelpRow {
+    command: &'static str,
+    arguments: &'static str,
+    about: &'static str,
+}
+
+impl Render for Json {
+    fn event(&self, event: &Event) -> Option<String> {
+        let path;
+        Some(write(&match event {
+            Event::Listening { addr } => Line::Listening { addr: *addr },
+            Event::PeerConnected { peer, dialled, level } => Line::PeerConnected {
+                peer: *peer,
+                dialled: dialled.as_ref().map(ToString::to_string),
+                level: level.as_str(),
+            },
+            Event::PeerDisconnected { peer, reason } => Line::PeerDisconnected { peer: *peer, reason },
+            Event::Message { peer, text } => Line::Message { peer: *peer, text },
+            Event::Offer { id, peer, name, size, sha256, expires_in } => Line::Offer {
+                id: id.0,
+                peer: *peer,
+                name: name.as_str(),
+                size: *size,
+                sha256: *sha256,
+                accepted: expires_in.is_none(),
+                expires_in_s: expires_in.map(|left| left.as_secs()),
+            },
+            Event::Progress { id, peer, name, direction, stage, bytes, size } => Line::Progress {
+                id: id.0,
+                bytes: *bytes,
+                size: *size,
+                peer: *peer,
+                name: name.as_str(),
+                direction: word(*direction),
+                stage: stage.as_str(),
+            },
+            Event::Received { id, peer, name, path: place, size, sha256, elapsed } => {
+                path = place.to_string_lossy();
+                Line::Received {
+                    id: id.0,
+                    peer: *peer,
+                    name: name.as_str(),
+                    path: &path,
+                    size: *size,
+                    sha256: *sha256,
+                    elapsed_ms: millis(*elapsed),
+                }
+            }
+            Event::Sent { id, peer, name, size, sha256, confirmed, elapsed } => Line::Sent {
+                id: id.0,
+                peer: *peer,
+                name: name.as_str(),
+                size: *size,
+                sha256: *sha256,
+                confirmed: *confirmed,
+                elapsed_ms: millis(*elapsed),
+            },
+            Event::TransferFailed { id, peer, name, direction, code, reason } => Line::TransferFailed {
+                id: id.0,
+                peer: *peer,
+                name: name.as_str(),
+                direction: word(*direction),
+                code: code.as_str(),
+                reason,
+            },
+            Event::Undelivered { peer, texts } => {
+                let message = format!("messages that were not delivered: {texts}");
+                return Some(write(&Line::Error {
+                    cmd: None,
+                    code: "undelivered",
+                    message: &message,
+                    peer: Some(*peer),
+                }));
+            }
+            Event::Warning { .. } => return None,
+        }))
+    }
+
+    fn reply(&self, asked: &Asked, reply: &Reply) -> Option<String> {
+        let answer = answer(asked, reply);
+        Some(write(&Line::Result { cmd: asked.line, command: asked.name, answer }))
+    }
+
+    fn failure(&self, line: u64, failure: &Failure) -> String {
+        let (code, message) = (failure.code.as_str(), failure.message.as_str());
+        write(&Line::Error { cmd: Some(line), code, message, peer: None })
+    }
+
+    fn help(&self, line: u64, topic: Option<&Spec>) -> String {
+        let row = |spec: &Spec| HelpRow { command: spec.name, arguments: spec.arguments, about: spec.about };
+        let commands = match topic {
+            Some(spec) => vec![row(spec)],
+            None => COMMANDS.iter().map(row).collect(),
+        };
+        write(&Line::Result { cmd: line, command: "help", answer: Answer::Help { commands } })
+    }
+
+    fn quit(&self, line: u64) -> Option<String> {
+        Some(write(&Line::Result { cmd: line, command: "quit", answer: Answer::Nothing {} }))
+    }
+}
+
+fn answer<'a>(asked: &Asked, reply: &'a Reply) -> Answer<'a> {
+    let ids = |ids: &[TransferId]| Answer::Ids { ids: ids.iter().map(|id| id.0).collect() };
+    match reply {
+        Reply::Connected { peer, already } => Answer::Connected { peer: *peer, already: *already },
+        Reply::Disconnected { peer } => Answer::Peer { peer: *peer },
+        Reply::TextQueued { peers } => match (&asked.command, peers.as_slice()) {
+            (Command::SendText(..), [peer]) => Answer::Peer { peer: *peer },
+            (_, peers) => Answer::Texts { peers: peers.to_vec() },
+        },
+        Reply::Sending { id, peer, name } => Answer::Sending { id: id.0, peer: *peer, name: name.as_str() },
+        Reply::Peers(peers) => Answer::Peers { peers: peers.iter().map(peer_row).collect() },
+        Reply::Transfers(transfers) => {
+            Answer::Transfers { transfers: transfers.iter().map(transfer_row).collect() }
+        }
+        Reply::Whoami(NodeInfo { listening, instance, agent, downloads, plain }) => Answer::Whoami {
+            listening: *listening,
+            instance: *instance,
+            agent,
+            downloads: downloads.to_string_lossy().into_owned(),
+            plain: *plain,
+        },
+        Reply::Accepted(accepted) => ids(accepted),
+        Reply::Rejected(rejected) => ids(rejected),
+        Reply::Cancelled(id) => Answer::Id { id: id.0 },
+        Reply::Idle | Reply::Done => Answer::Nothing {},
+    }
+}
+
+fn peer_row(info: &PeerInfo) -> PeerRow<'_> {
+    PeerRow {
+        peer: info.peer,
+        dialled: info.dialled.as_ref().map(ToString::to_string),
+        level: info.level.as_str(),
+        agent: info.agent.as_deref(),
+        connected_ms: millis(info.connected_for),
+        bytes_sent: info.bytes_sent,
+        bytes_received: info.bytes_received,
+    }
+}
+
+fn transfer_row(info: &TransferInfo) -> TransferRow<'_> {
+    TransferRow {
+        id: info.id.0,
+        peer: info.peer,
+        direction: word(info.direction),
+        name: info.name.as_str(),
+        size: info.size,
+        sha256: info.sha256,
+        bytes: info.bytes,
+        stage: info.stage.as_str(),
+    }
+}
+
+fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Out => "out",
+        Direction::In => "in",
+    }
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn write(line: &Line<'_>) -> String {
+    let json = serde_json::to_string(line).expect("strings, numbers and lists are always JSON");
+    escape_deceptive(json)
+}
+
+/// JSON allows more raw characters than a terminal should see. Outside of strings there are none
+/// of them, and in a string `\uXXXX` means the same.
+fn escape_deceptive(json: String) -> String {
+    if !json.contains(is_deceptive) {
+        return json;
+    }
+    let mut safe = String::with_capacity(json.len() + 16);
+    let mut units = [0; 2];
+    for c in json.chars() {
+        if is_deceptive(c) {
+            for unit in c.encode_utf16(&mut units) {
+                write!(safe, "\\u{unit:04x}").expect("writing to a string cannot fail");
+            }
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests;

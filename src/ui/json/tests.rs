@@ -1,0 +1,154 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::engine::{Code, Level, Stage};
+use crate::ui::parse::{Parsed, parse};
+use crate::wire::SafeName;
+
+fn peer() -> SocketAddr {
+    "192.0.2.5:4711".parse().unwrap()
+}
+
+fn name() -> SafeName {
+    SafeName::new("report.pdf").unwrap()
+}
+
+fn shown(event: &Event) -> Value {
+    serde_json::from_str(&Json.event(event).unwrap()).unwrap()
+}
+
+fn answered(line: &str, reply: &Reply) -> Value {
+    let Ok(Parsed::Run(spec, command)) = parse(line) else { panic!("{line}") };
+    let asked = Asked { line: 3, name: spec.name, command };
+    serde_json::from_str(&Json.reply(&asked, reply).unwrap()).unwrap()
+}
+
+/// What scripts rely on: these are the names and types in DESIGN.md.
+#[test]
+fn events_have_the_promised_fields() {
+    let hash = FileHash([0xab; 32]);
+    let hex = hash.to_string();
+    let id = TransferId(2);
+    assert_eq!(
+        shown(&Event::Listening { addr: peer() }),
+        json!({"event": "listening", "addr": "192.0.2.5:4711"})
+    );
+    assert_eq!(
+        shown(&Event::PeerConnected { peer: peer(), dialled: None, level: Level::Baseline }),
+        json!({"event": "peer_connected", "peer": "192.0.2.5:4711", "level": "baseline"})
+    );
+    assert_eq!(
+        shown(&Event::PeerDisconnected { peer: peer(), reason: "it left".into() }),
+        json!({"event": "peer_disconnected", "peer": "192.0.2.5:4711", "reason": "it left"})
+    );
+    assert_eq!(
+        shown(&Event::Message { peer: peer(), text: "a\n\"b\"".into() }),
+        json!({"event": "message", "peer": "192.0.2.5:4711", "text": "a\n\"b\""})
+    );
+    let offer = |expires_in| {
+        shown(&Event::Offer { id, peer: peer(), name: name(), size: 17, sha256: hash, expires_in })
+    };
+    assert_eq!(
+        offer(Some(Duration::from_secs(600))),
+        json!({"event": "offer", "id": 2, "peer": "192.0.2.5:4711", "name": "report.pdf", "size": 17,
+               "sha256": hex, "accepted": false, "expires_in_s": 600})
+    );
+    assert_eq!(offer(None)["accepted"], json!(true));
+    let progress = Event::Progress {
+        id,
+        peer: peer(),
+        name: name(),
+        direction: Direction::In,
+        stage: Stage::Transferring,
+        bytes: 5,
+        size: 17,
+    };
+    assert_eq!(
+        shown(&progress),
+        json!({"event": "progress", "id": 2, "bytes": 5, "size": 17, "peer": "192.0.2.5:4711",
+               "name": "report.pdf", "direction": "in", "stage": "transferring"})
+    );
+    let (path, elapsed) = (PathBuf::from("downloads/report.pdf"), Duration::from_millis(400));
+    let received = Event::Received { id, peer: peer(), name: name(), path, size: 17, sha256: hash, elapsed };
+    assert_eq!(
+        shown(&received),
+        json!({"event": "received", "id": 2, "peer": "192.0.2.5:4711", "name": "report.pdf",
+               "path": "downloads/report.pdf", "size": 17, "sha256": hex, "elapsed_ms": 400})
+    );
+    let sent =
+        Event::Sent { id, peer: peer(), name: name(), size: 0, sha256: hash, confirmed: false, elapsed };
+    assert_eq!(
+        shown(&sent),
+        json!({"event": "sent", "id": 2, "peer": "192.0.2.5:4711", "name": "report.pdf", "size": 0,
+               "sha256": hex, "confirmed": false, "elapsed_ms": 400})
+    );
+}
+
+#[test]
+fn failures_have_a_code_and_a_reason() {
+    let failed = Event::TransferFailed {
+        id: TransferId(2),
+        peer: peer(),
+        name: name(),
+        direction: Direction::Out,
+        code: Code::Disconnected,
+        reason: "it left".into(),
+    };
+    assert_eq!(
+        shown(&failed),
+        json!({"event": "transfer_failed", "id": 2, "peer": "192.0.2.5:4711", "name": "report.pdf",
+               "direction": "out", "code": "disconnected", "reason": "it left"})
+    );
+    let undelivered = shown(&Event::Undelivered { peer: peer(), texts: 2 });
+    assert_eq!(
+        (&undelivered["event"], &undelivered["code"], undelivered.get("cmd")),
+        (&json!("error"), &json!("undelivered"), None)
+    );
+    let failure = Json.failure(3, &Failure::new(Code::UnknownPeer, "no such peer"));
+    assert_eq!(failure, r#"{"event":"error","cmd":3,"code":"unknown_peer","message":"no such peer"}"#);
+    let warning = Event::Warning { peer: None, text: "for the log".into() };
+    assert_eq!(Json.event(&warning), None, "the log is not stdout");
+}
+
+#[test]
+fn every_answer_names_its_line_and_its_command() {
+    assert_eq!(
+        answered("connect a:1", &Reply::Connected { peer: peer(), already: false }),
+        json!({"event": "result", "cmd": 3, "command": "connect", "peer": "192.0.2.5:4711", "already": false})
+    );
+    assert_eq!(
+        answered("sendfile a:1 x", &Reply::Sending { id: TransferId(1), peer: peer(), name: name() }),
+        json!({"event": "result", "cmd": 3, "command": "sendfile", "id": 1, "peer": "192.0.2.5:4711",
+               "name": "report.pdf"})
+    );
+    let queued = Reply::TextQueued { peers: vec![peer()] };
+    assert_eq!(answered("send a:1 x", &queued)["peer"], json!("192.0.2.5:4711"));
+    assert_eq!(answered("broadcast x", &queued)["peers"], json!(["192.0.2.5:4711"]));
+    assert_eq!(answered("peers", &Reply::Peers(Vec::new()))["peers"], json!([]));
+    assert_eq!(answered("transfers", &Reply::Transfers(Vec::new()))["transfers"], json!([]));
+    assert_eq!(answered("accept all", &Reply::Accepted(vec![TransferId(1)]))["ids"], json!([1]));
+    assert_eq!(answered("cancel 1", &Reply::Cancelled(TransferId(1)))["id"], json!(1));
+    assert_eq!(answered("wait", &Reply::Idle), json!({"event": "result", "cmd": 3, "command": "wait"}));
+    let help: Value = serde_json::from_str(&Json.help(3, None)).unwrap();
+    assert_eq!(help["commands"][0]["command"], json!("connect"));
+}
+
+proptest! {
+    #[test]
+    fn a_line_is_safe_on_a_terminal_and_means_the_same(
+        text in proptest::collection::vec(
+            prop_oneof![any::<char>(), proptest::char::range('\0', '\u{a0}'), proptest::char::range('\u{2020}', '\u{2070}')],
+            0..64,
+        )
+    ) {
+        let text: String = text.into_iter().collect();
+        let line = Json.event(&Event::Message { peer: peer(), text: text.clone() }).unwrap();
+        prop_assert!(!line.contains(is_deceptive), "{line:?}");
+        let back: Value = serde_json::from_str(&line).unwrap();
+        prop_assert_eq!(back["text"].as_str(), Some(text.as_str()));
+    }
+}

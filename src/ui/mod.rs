@@ -1,0 +1,143 @@
+//! What a person or a script types and sees.
+//!
+//! Owns parsing, wording, escaping, the terminal and the order in which things are shown; the only
+//! module that writes to stdout and stderr. It knows a node as commands in and events out, and
+//! nothing of sockets and disks.
+//!
+//! A line goes `input` or `prompt` → `front` → `session` → `parse`, and to the node; what comes
+//! back goes `front` → `session` → `render` or `json` → `output`.
+
+mod escape;
+mod front;
+mod human;
+mod input;
+mod json;
+mod log;
+mod output;
+mod parse;
+mod prompt;
+mod render;
+mod session;
+mod signals;
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::node::{self, StartError};
+
+use front::{Front, Manners};
+use json::Json;
+use output::Output;
+use prompt::Prompt;
+use render::{Human, Render};
+use session::Session;
+use signals::Signals;
+
+/// How long the last lines may take to get out when the node has ended already.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// rustyline waits with `select`, which knows no descriptor past this and panics on one. It opens
+/// some for every line, so all of the process must stay below.
+const DESCRIPTORS_AT_PROMPT: u64 = 1024;
+
+/// Why there is nothing to see.
+#[derive(Debug, Error)]
+pub enum UiError {
+    /// The node could not start.
+    #[error(transparent)]
+    Node(#[from] StartError),
+    /// The system denied something that every process has.
+    #[error("cannot set up input and output: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Starts a node and shows it until it ends: with a prompt where there is a terminal, else line by line.
+///
+/// # Errors
+/// Where the node cannot start.
+pub async fn run(config: Config) -> Result<Exit, UiError> {
+    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if terminal && !config.json {
+        // A terminal on which no line can be edited is read like a pipe.
+        if let Ok(prompt) = Prompt::open() {
+            return at_prompt(config, prompt).await;
+        }
+    }
+    piped(config).await
+}
+
+async fn at_prompt(config: Config, prompt: Prompt) -> Result<Exit, UiError> {
+    allow_descriptors(Some(DESCRIPTORS_AT_PROMPT));
+    let output = prompt.output().clone();
+    log::start(&output);
+    let signals = Signals::listen()?;
+    let (node, mut events) = node::start(config.node).await?;
+    let mut session = Session::new(Box::new(Human { at_prompt: true }), false);
+    // Where it listens is told before there is a prompt, not above one.
+    if let Some(listening) = events.next().await {
+        session.event(&listening);
+    }
+    for line in session.take_said() {
+        let _ = output.put(&line).await;
+    }
+    let _ = output.flushed().await;
+    let (lines, terminal) = prompt.start()?;
+    let front = Front::new((node, events), lines, session, output.clone(), Manners::Prompt);
+    let exit = to_the_end(front, signals).await;
+    // After `quit` the prompt is gone already. After a signal it is still there: what rustyline has
+    // not shown in time is shown below it.
+    let _ = timeout(LAST_LINES, output.flushed()).await;
+    if output.leave_prompt() {
+        terminal.restore();
+        output.try_put("");
+    }
+    let _ = timeout(LAST_LINES, output.flushed()).await;
+    Ok(exit)
+}
+
+async fn piped(config: Config) -> Result<Exit, UiError> {
+    allow_descriptors(None);
+    let output = Output::start("stdout", Box::new(io::stdout()), None)?;
+    let log = Output::start("stderr", Box::new(io::stderr()), None)?;
+    log::start(&log);
+    let signals = Signals::listen()?;
+    let node = node::start(config.node).await?;
+    let lines = input::from_stdin()?;
+    let render: Box<dyn Render> =
+        if config.json { Box::new(Json) } else { Box::new(Human { at_prompt: false }) };
+    let session = Session::new(render, true);
+    let front = Front::new(node, lines, session, output, Manners::Piped { stay: config.stay });
+    let exit = to_the_end(front, signals).await;
+    let _ = timeout(LAST_LINES, log.flushed()).await;
+    Ok(exit)
+}
+
+/// Runs a front end until it leaves or a signal says so; a second signal leaves at once.
+async fn to_the_end(mut front: Front, mut signals: Signals) -> Exit {
+    let exit = tokio::select! {
+        exit = front.drive() => exit,
+        exit = signals.next() => exit,
+    };
+    tokio::select! {
+        exit = front.finish(exit) => exit,
+        exit = signals.next() => exit,
+    }
+}
+
+/// Every connection and every open file is a descriptor: takes as many as the system lets us have,
+/// up to `most`.
+fn allow_descriptors(most: Option<u64>) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = match (limit.maximum, most) {
+        (Some(maximum), Some(most)) => Some(maximum.min(most)),
+        (maximum, most) => most.or(maximum),
+    };
+    // With the limit as it was, the program works too.
+    let _ = setrlimit(Resource::Nofile, limit);
+}

@@ -1,0 +1,395 @@
+//! What a typed line means.
+//!
+//! One table, [`COMMANDS`], is all there is to know about the commands: it drives parsing, the
+//! suggestion for a mistyped one, and `help`. Nothing here asks the node or the disk.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::engine::{Code, Command, Failure, PeerRef, Selection};
+
+/// A command as the table knows it.
+#[derive(Debug)]
+pub(super) struct Spec {
+    /// What is typed.
+    pub(super) name: &'static str,
+    /// Its arguments, as `help` shows them; empty where there are none.
+    pub(super) arguments: &'static str,
+    /// What it does, in a few words.
+    pub(super) about: &'static str,
+    /// What else there is to know, or nothing.
+    pub(super) more: &'static str,
+    /// Lines that could be typed. The first one is shown where arguments are missing.
+    pub(super) examples: &'static [&'static str],
+    parse: fn(&'static Spec, &str) -> Result<Parsed, Failure>,
+}
+
+/// What a line asks for.
+#[derive(Debug)]
+pub(super) enum Parsed {
+    /// Nothing: it is empty.
+    Nothing,
+    /// Something of the node.
+    Run(&'static Spec, Command),
+    /// Help, on one command or on all.
+    Help(Option<&'static Spec>),
+    /// To leave.
+    Quit,
+}
+
+/// Every command, in the order in which `help` lists them.
+pub(super) static COMMANDS: &[Spec] = &[
+    Spec {
+        name: "connect",
+        arguments: "<host:port>",
+        about: "connect to a peer",
+        more: "Afterwards the peer goes by what you typed, and by the address that `peers` lists.",
+        examples: &["connect localhost:8000", "connect 192.0.2.5:8000", "connect [2001:db8::5]:8000"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, Command::Connect(one(spec, rest)?))),
+    },
+    Spec {
+        name: "disconnect",
+        arguments: "<peer>",
+        about: "end the connection to a peer",
+        more: "",
+        examples: &["disconnect localhost:8000"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, Command::Disconnect(one(spec, rest)?))),
+    },
+    Spec {
+        name: "send",
+        arguments: "<peer> <message>",
+        about: "send a message to a peer",
+        more: "The message is the rest of the line.",
+        examples: &["send localhost:8000 hello, are you there?"],
+        parse: |spec, rest| {
+            let (peer, text) = peer_and_rest(spec, rest)?;
+            Ok(Parsed::Run(spec, Command::SendText(peer, text.to_owned())))
+        },
+    },
+    Spec {
+        name: "sendfile",
+        arguments: "<peer> <path>",
+        about: "send a file to a peer",
+        more: "The path is the rest of the line and may contain spaces; quotes around it and `~/` are understood.",
+        examples: &[
+            "sendfile localhost:8000 report.pdf",
+            "sendfile localhost:8000 ~/Documents/the whole report.pdf",
+        ],
+        parse: |spec, rest| {
+            let (peer, path) = peer_and_rest(spec, rest)?;
+            let home = std::env::var_os("HOME");
+            Ok(Parsed::Run(spec, Command::SendFile(peer, typed_path(path, home.as_deref()))))
+        },
+    },
+    Spec {
+        name: "broadcast",
+        arguments: "<message>",
+        about: "send a message to all peers",
+        more: "",
+        examples: &["broadcast lunch?"],
+        parse: |spec, rest| {
+            if rest.trim().is_empty() {
+                return Err(missing(spec));
+            }
+            Ok(Parsed::Run(spec, Command::Broadcast(rest.to_owned())))
+        },
+    },
+    Spec {
+        name: "peers",
+        arguments: "",
+        about: "list the connected peers",
+        more: "",
+        examples: &["peers"],
+        parse: |spec, rest| bare(spec, rest, Parsed::Run(spec, Command::Peers)),
+    },
+    Spec {
+        name: "transfers",
+        arguments: "",
+        about: "list the offers and the transfers that run",
+        more: "",
+        examples: &["transfers"],
+        parse: |spec, rest| bare(spec, rest, Parsed::Run(spec, Command::Transfers)),
+    },
+    Spec {
+        name: "accept",
+        arguments: "<id|all>",
+        about: "take a file that is offered",
+        more: "",
+        examples: &["accept 2", "accept all"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, Command::Accept(selection(spec, rest)?))),
+    },
+    Spec {
+        name: "reject",
+        arguments: "<id|all>",
+        about: "refuse a file that is offered",
+        more: "",
+        examples: &["reject 2", "reject all"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, Command::Reject(selection(spec, rest)?))),
+    },
+    Spec {
+        name: "cancel",
+        arguments: "<id>",
+        about: "stop a transfer",
+        more: "",
+        examples: &["cancel 2"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, Command::Cancel(one(spec, rest)?))),
+    },
+    Spec {
+        name: "wait",
+        arguments: "",
+        about: "wait until no transfer runs any more",
+        more: "Other commands can be given meanwhile at the prompt; in a script the next line waits.",
+        examples: &["wait"],
+        parse: |spec, rest| bare(spec, rest, Parsed::Run(spec, Command::Wait)),
+    },
+    Spec {
+        name: "whoami",
+        arguments: "",
+        about: "tell about this node",
+        more: "",
+        examples: &["whoami"],
+        parse: |spec, rest| bare(spec, rest, Parsed::Run(spec, Command::Whoami)),
+    },
+    Spec {
+        name: "help",
+        arguments: "[command]",
+        about: "list the commands, or explain one",
+        more: "",
+        examples: &["help", "help sendfile"],
+        parse: |_, rest| match rest.trim() {
+            "" => Ok(Parsed::Help(None)),
+            name => find(name).map(|spec| Parsed::Help(Some(spec))),
+        },
+    },
+    Spec {
+        name: "quit",
+        arguments: "",
+        about: "leave at once",
+        more: "Transfers that run are broken off; `wait` before it lets them end.",
+        examples: &["quit"],
+        parse: |spec, rest| bare(spec, rest, Parsed::Quit),
+    },
+];
+
+/// Reads a line, with or without its end.
+///
+/// # Errors
+/// What is wrong with it, and what to type instead.
+pub(super) fn parse(line: &str) -> Result<Parsed, Failure> {
+    let line = line.trim_end_matches(['\r', '\n']).trim_start();
+    let (name, rest) = split_word(line);
+    if name.is_empty() {
+        return Ok(Parsed::Nothing);
+    }
+    let spec = find(name)?;
+    (spec.parse)(spec, rest)
+}
+
+/// A word, and what follows it after one separator.
+fn split_word(text: &str) -> (&str, &str) {
+    text.split_once(char::is_whitespace).unwrap_or((text, ""))
+}
+
+fn find(name: &str) -> Result<&'static Spec, Failure> {
+    // `exit` is what half of the world types.
+    let known = |name: &str| COMMANDS.iter().find(|spec| spec.name == name);
+    let lower = name.to_lowercase();
+    let wanted = if lower == "exit" { "quit" } else { &lower };
+    known(wanted).ok_or_else(|| {
+        let advice = match similar(&lower) {
+            Some(spec) => format!("did you mean `{}`?", spec.name),
+            None => "`help` lists the commands".to_owned(),
+        };
+        Failure::new(Code::Usage, format!("unknown command `{}`; {advice}", shortened(name)))
+    })
+}
+
+/// The command that was probably meant: at most a third of it mistyped, or only its beginning typed.
+fn similar(typed: &str) -> Option<&'static Spec> {
+    let began = |spec: &&Spec| typed.len() >= 2 && spec.name.starts_with(typed);
+    let distance =
+        |spec: &&'static Spec| (typed.len() < 32).then(|| (strsim::osa_distance(typed, spec.name), *spec));
+    let nearest = || COMMANDS.iter().filter_map(|spec| distance(&spec)).min_by_key(|(distance, _)| *distance);
+    COMMANDS.iter().find(began).or_else(|| match nearest() {
+        Some((distance, spec)) if distance <= spec.name.len().div_ceil(3) => Some(spec),
+        _ => None,
+    })
+}
+
+/// At most the first forty characters, for an error that quotes a line.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(40) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn missing(spec: &Spec) -> Failure {
+    let message = format!("`{}` needs {}: for example `{}`", spec.name, spec.arguments, spec.examples[0]);
+    Failure::new(Code::Usage, message)
+}
+
+fn bare(spec: &Spec, rest: &str, parsed: Parsed) -> Result<Parsed, Failure> {
+    match rest.trim() {
+        "" => Ok(parsed),
+        more => {
+            let message =
+                format!("`{}` takes nothing after it, but there is `{}`", spec.name, shortened(more));
+            Err(Failure::new(Code::Usage, message))
+        }
+    }
+}
+
+/// Exactly one argument.
+fn one<T: FromStr<Err = Failure>>(spec: &Spec, rest: &str) -> Result<T, Failure> {
+    let mut words = rest.split_whitespace();
+    let first = words.next().ok_or_else(|| missing(spec))?;
+    match words.next() {
+        None => first.parse(),
+        Some(second) => {
+            let message = format!(
+                "`{}` takes one {}, but there is also `{}`",
+                spec.name,
+                spec.arguments,
+                shortened(second)
+            );
+            Err(Failure::new(Code::Usage, message))
+        }
+    }
+}
+
+fn selection(spec: &Spec, rest: &str) -> Result<Selection, Failure> {
+    if rest.trim().eq_ignore_ascii_case("all") {
+        return Ok(Selection::All);
+    }
+    one(spec, rest).map(Selection::One)
+}
+
+/// A peer, and the rest of the line, which must not be blank.
+fn peer_and_rest<'a>(spec: &Spec, rest: &'a str) -> Result<(PeerRef, &'a str), Failure> {
+    let (peer, rest) = split_word(rest.trim_start());
+    if peer.is_empty() {
+        return Err(missing(spec));
+    }
+    let peer = peer.parse()?;
+    if rest.trim().is_empty() {
+        return Err(missing(spec));
+    }
+    Ok((peer, rest))
+}
+
+/// The path that somebody typed: in quotes it is what they enclose, else `~/` is the home directory.
+fn typed_path(typed: &str, home: Option<&OsStr>) -> PathBuf {
+    let typed = typed.trim_start();
+    let trimmed = typed.trim_end();
+    for quote in ['"', '\''] {
+        let inner = trimmed.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+        if let Some(inner) = inner.filter(|inner| !inner.is_empty()) {
+            return PathBuf::from(inner);
+        }
+    }
+    match (typed.strip_prefix("~/"), home) {
+        (Some(below), Some(home)) => PathBuf::from(home).join(below),
+        _ => PathBuf::from(typed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::TransferId;
+
+    fn command(line: &str) -> Command {
+        match parse(line) {
+            Ok(Parsed::Run(_, command)) => command,
+            other => panic!("{line:?} became {other:?}"),
+        }
+    }
+
+    fn error(line: &str) -> String {
+        let failure = parse(line).expect_err(line);
+        assert_eq!(failure.code, Code::Usage);
+        failure.message
+    }
+
+    fn peer(text: &str) -> PeerRef {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn messages_are_the_rest_of_the_line() {
+        assert_eq!(
+            command("  send localhost:8000 hello,  world \r\n"),
+            Command::SendText(peer("localhost:8000"), "hello,  world ".into())
+        );
+        assert_eq!(command("broadcast # all of you"), Command::Broadcast("# all of you".into()));
+    }
+
+    #[test]
+    fn paths_may_contain_spaces_and_stand_in_quotes() {
+        let path = |line: &str| match command(line) {
+            Command::SendFile(_, path) => path,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(path("sendfile a:1 the report.pdf"), PathBuf::from("the report.pdf"));
+        assert_eq!(path("sendfile a:1 \"the report.pdf\" "), PathBuf::from("the report.pdf"));
+        assert_eq!(path("sendfile a:1   'x'y"), PathBuf::from("'x'y"));
+        assert_eq!(path("sendfile a:1 trailing "), PathBuf::from("trailing "));
+        let home = Some(OsStr::new("/home/me"));
+        assert_eq!(typed_path("~/a b", home), PathBuf::from("/home/me/a b"));
+        assert_eq!(typed_path("'~/a'", home), PathBuf::from("~/a"));
+        assert_eq!(typed_path("~/a", None), PathBuf::from("~/a"));
+        assert_eq!(typed_path("\"", home), PathBuf::from("\""));
+    }
+
+    #[test]
+    fn every_command_is_understood_and_its_examples_work() {
+        for spec in COMMANDS {
+            assert!(!spec.examples.is_empty());
+            for example in spec.examples {
+                match parse(example) {
+                    Ok(Parsed::Run(found, _)) => assert_eq!(found.name, spec.name),
+                    Ok(Parsed::Help(_)) => assert_eq!(spec.name, "help"),
+                    Ok(Parsed::Quit) => assert_eq!(spec.name, "quit"),
+                    other => panic!("{example:?} became {other:?}"),
+                }
+            }
+        }
+        assert_eq!(command("accept [7]"), Command::Accept(Selection::One(TransferId(7))));
+        assert_eq!(command("REJECT all"), Command::Reject(Selection::All));
+        assert!(matches!(parse("exit"), Ok(Parsed::Quit)));
+        assert!(matches!(parse(" \t\r\n"), Ok(Parsed::Nothing)));
+    }
+
+    #[test]
+    fn a_mistyped_command_gets_a_suggestion() {
+        for (typed, meant) in
+            [("conect", "connect"), ("sned", "send"), ("trans", "transfers"), ("qiut", "quit"), ("list", "")]
+        {
+            let message = error(typed);
+            let advice = if meant.is_empty() {
+                "`help` lists the commands".to_owned()
+            } else {
+                format!("did you mean `{meant}`?")
+            };
+            assert_eq!(message, format!("unknown command `{typed}`; {advice}"));
+        }
+        assert_eq!(error("help sendfil"), "unknown command `sendfil`; did you mean `sendfile`?");
+        assert!(error(&"x".repeat(1 << 20)).len() < 200);
+    }
+
+    #[test]
+    fn errors_say_what_to_type_instead() {
+        assert_eq!(
+            error("sendfile localhost:8000"),
+            "`sendfile` needs <peer> <path>: for example `sendfile localhost:8000 report.pdf`"
+        );
+        assert_eq!(error("accept"), "`accept` needs <id|all>: for example `accept 2`");
+        assert_eq!(error("connect a:1 b:2"), "`connect` takes one <host:port>, but there is also `b:2`");
+        assert_eq!(error("peers please"), "`peers` takes nothing after it, but there is `please`");
+        assert!(error("connect localhost").contains("the port is missing; write it like localhost:8000"));
+        assert!(error("cancel all").contains("`transfers` lists them"));
+        assert!(error("broadcast  ").contains("lunch?"));
+    }
+}

@@ -1,0 +1,256 @@
+//! What happened and what was answered, as lines.
+//!
+//! [`Render`] is the seam between people and programs: [`Human`] words it here, the JSON of
+//! `--json` is in `json`. Neither knows where the lines go. Invariant: whatever a peer wrote, and
+//! whatever may quote it, passes [`escape`].
+
+use crate::engine::{
+    Code, Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId, TransferInfo,
+};
+use crate::size;
+
+use super::escape::{escape, escape_lines};
+use super::human::{duration, table};
+use super::parse::{COMMANDS, Spec};
+
+/// A command that was given to the node.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// The number of its line, from 1.
+    pub(super) line: u64,
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What it asks.
+    pub(super) command: Command,
+}
+
+/// Turns what is to be told into lines without the last line's end; `None` where nothing is.
+pub(super) trait Render: Send {
+    /// Something happened.
+    fn event(&self, event: &Event) -> Option<String>;
+    /// A command worked.
+    fn reply(&self, asked: &Asked, reply: &Reply) -> Option<String>;
+    /// A line did not work.
+    fn failure(&self, line: u64, failure: &Failure) -> String;
+    /// Somebody asked how it works.
+    fn help(&self, line: u64, topic: Option<&Spec>) -> String;
+    /// Somebody wants to leave.
+    fn quit(&self, line: u64) -> Option<String>;
+}
+
+/// Lines for people.
+pub(super) struct Human {
+    /// Whether somebody types: then there is advice, and lines have no numbers.
+    pub(super) at_prompt: bool,
+}
+
+impl Render for Human {
+    fn event(&self, event: &Event) -> Option<String> {
+        Some(match event {
+            Event::Listening { addr } if self.at_prompt => {
+                format!("p2p {} listening on {addr}; type `help` for help", env!("CARGO_PKG_VERSION"))
+            }
+            Event::Listening { addr } => format!("listening on {addr}"),
+            // Whoever dialled reads the answer to the command.
+            Event::PeerConnected { dialled: Some(_), .. } => return None,
+            Event::PeerConnected { peer, .. } => format!("{peer} connected"),
+            Event::PeerDisconnected { peer, reason } => format!("{peer} disconnected: {}", escape(reason)),
+            Event::Message { peer, text } => format!("<{peer}> {}", escape_lines(text)),
+            Event::Offer { id, peer, name, size, expires_in, .. } => {
+                let file = format!("{}, {}", escape(name.as_str()), size::human(*size));
+                match expires_in {
+                    Some(_) => format!("[{id}] {peer} offers {file}: accept {id} / reject {id}"),
+                    None => format!("[{id}] {peer} sends {file}"),
+                }
+            }
+            Event::Received { id, name, path, size, elapsed, .. } => format!(
+                "[{id}] received {}, {} in {}: {}",
+                escape(name.as_str()),
+                size::human(*size),
+                duration(*elapsed),
+                escape(&path.to_string_lossy())
+            ),
+            Event::Sent { id, peer, name, size, confirmed, elapsed, .. } => {
+                let doubt = match (confirmed, size) {
+                    (true, _) => "",
+                    (false, 0) => " (unconfirmed: a baseline peer never confirms an empty file)",
+                    (false, _) => " (unconfirmed)",
+                };
+                let (name, size) = (escape(name.as_str()), size::human(*size));
+                format!("[{id}] sent {name}, {size} in {} to {peer}{doubt}", duration(*elapsed))
+            }
+            Event::TransferFailed { id, peer, name, direction, code, reason } => {
+                let (name, reason) = (escape(name.as_str()), escape(reason));
+                let verdict = if is_choice(*direction, *code) { "ended" } else { "failed" };
+                match direction {
+                    Direction::Out => format!("[{id}] sending {name} to {peer} {verdict}: {reason}"),
+                    Direction::In => format!("[{id}] receiving {name} from {peer} {verdict}: {reason}"),
+                }
+            }
+            Event::Undelivered { peer, texts: 1 } => {
+                format!("a message to {peer} was not delivered")
+            }
+            Event::Undelivered { peer, texts } => {
+                format!("{texts} messages to {peer} were not delivered")
+            }
+            Event::Progress { .. } | Event::Warning { .. } => return None,
+        })
+    }
+
+    fn reply(&self, asked: &Asked, reply: &Reply) -> Option<String> {
+        Some(match reply {
+            Reply::Connected { peer, already } => {
+                let verb = if *already { "already connected to" } else { "connected to" };
+                match &asked.command {
+                    Command::Connect(typed) if typed.to_string() != peer.to_string() => {
+                        format!("{verb} {typed} ({peer})")
+                    }
+                    _ => format!("{verb} {peer}"),
+                }
+            }
+            Reply::Sending { id, peer, name } => {
+                format!("[{id}] sending {} to {peer}", escape(name.as_str()))
+            }
+            Reply::TextQueued { peers } if matches!(asked.command, Command::Broadcast(_)) => {
+                match peers.len() {
+                    1 => "sent to 1 peer".to_owned(),
+                    count => format!("sent to {count} peers"),
+                }
+            }
+            Reply::Peers(peers) => peers_table(peers),
+            Reply::Transfers(transfers) => transfers_table(transfers),
+            Reply::Whoami(node) => whoami(node),
+            Reply::Accepted(ids) => format!("accepted {}", numbers(ids)),
+            Reply::Rejected(ids) => format!("rejected {}", numbers(ids)),
+            Reply::Cancelled(id) => format!("cancelled [{id}]"),
+            Reply::Idle => "nothing runs any more".to_owned(),
+            // The event says it, with the reason; a sent message is on the screen already.
+            Reply::Disconnected { .. } | Reply::TextQueued { .. } | Reply::Done => return None,
+        })
+    }
+
+    fn failure(&self, line: u64, failure: &Failure) -> String {
+        let message = escape(&failure.message);
+        if self.at_prompt { format!("error: {message}") } else { format!("error in line {line}: {message}") }
+    }
+
+    fn help(&self, _line: u64, topic: Option<&Spec>) -> String {
+        match topic {
+            Some(spec) => help_on(spec),
+            None => help(),
+        }
+    }
+
+    fn quit(&self, _line: u64) -> Option<String> {
+        None
+    }
+}
+
+/// Whether a transfer ended because somebody here wanted it to, or did not want it. That is told,
+/// but nothing failed.
+pub(super) fn is_choice(direction: Direction, code: Code) -> bool {
+    match code {
+        Code::Cancelled => true,
+        Code::Declined | Code::Expired => direction == Direction::In,
+        _ => false,
+    }
+}
+
+fn numbers(ids: &[TransferId]) -> String {
+    match ids {
+        [] => "nothing: no offer waits".to_owned(),
+        ids => ids.iter().map(|id| format!("[{id}]")).collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn peers_table(peers: &[PeerInfo]) -> String {
+    if peers.is_empty() {
+        return "no peer is connected; `connect <host:port>` connects to one".to_owned();
+    }
+    let rows: Vec<_> = peers
+        .iter()
+        .map(|peer| {
+            let speaks = match &peer.agent {
+                Some(agent) => escape(agent).into_owned(),
+                None => peer.level.as_str().to_owned(),
+            };
+            [
+                peer.peer.to_string(),
+                peer.dialled.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+                speaks,
+                duration(peer.connected_for),
+                size::human(peer.bytes_sent),
+                size::human(peer.bytes_received),
+            ]
+        })
+        .collect();
+    table(["PEER", "DIALLED AS", "SPEAKS", "CONNECTED FOR", "SENT", "RECEIVED"], &rows)
+}
+
+fn transfers_table(transfers: &[TransferInfo]) -> String {
+    if transfers.is_empty() {
+        return "no offer waits and no transfer runs".to_owned();
+    }
+    let rows: Vec<_> = transfers
+        .iter()
+        .map(|transfer| {
+            let way = match transfer.direction {
+                Direction::Out => "to",
+                Direction::In => "from",
+            };
+            [
+                format!("[{}]", transfer.id),
+                escape(transfer.name.as_str()).into_owned(),
+                format!("{way} {}", transfer.peer),
+                transfer.stage.as_str().to_owned(),
+                done(transfer.bytes, transfer.size),
+            ]
+        })
+        .collect();
+    table(["ID", "FILE", "PEER", "STAGE", "DONE"], &rows)
+}
+
+/// `1.0 MB of 3.2 MB (31 %)`, or as much of it as is known.
+fn done(bytes: u64, size: u64) -> String {
+    match (u128::from(bytes) * 100).checked_div(u128::from(size)) {
+        Some(percent) => format!("{} of {} ({percent} %)", size::human(bytes), size::human(size)),
+        None => size::human(bytes),
+    }
+}
+
+fn whoami(node: &NodeInfo) -> String {
+    let speaks = if node.plain { "the baseline protocol, unencrypted" } else { "TLS 1.3" };
+    format!(
+        "listening on  {}\nspeaks        {speaks}\ndownloads     {}\nprogram       {}\ninstance      {}",
+        node.listening,
+        escape(&node.downloads.to_string_lossy()),
+        escape(&node.agent),
+        node.instance
+    )
+}
+
+fn help() -> String {
+    let usage = |spec: &Spec| format!("{} {}", spec.name, spec.arguments);
+    let width = COMMANDS.iter().map(|spec| usage(spec).len()).max().unwrap_or_default();
+    let mut text: String =
+        COMMANDS.iter().map(|spec| format!("  {:width$}  {}\n", usage(spec), spec.about)).collect();
+    text += "A <peer> is the host:port you connected to, or an address that `peers` lists.\n";
+    text += "`help <command>` says more about one.";
+    text
+}
+
+fn help_on(spec: &Spec) -> String {
+    let mut text = format!("{} {}", spec.name, spec.arguments).trim_end().to_owned();
+    text += &format!("\n  {}", spec.about);
+    if !spec.more.is_empty() {
+        text += &format!("\n  {}", spec.more);
+    }
+    text += "\nfor example:";
+    for example in spec.examples {
+        text += &format!("\n  {example}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::engine::{HostPort, Level, Stage};
+use crate::ui::parse::{Parsed, parse};
+use crate::wire::{FileHash, SafeName};
+
+const PROMPT: Human = Human { at_prompt: true };
+
+fn peer() -> SocketAddr {
+    "192.0.2.5:4711".parse().unwrap()
+}
+
+fn name() -> SafeName {
+    SafeName::new("report.pdf").unwrap()
+}
+
+fn asked(line: &str) -> Asked {
+    match parse(line) {
+        Ok(Parsed::Run(spec, command)) => Asked { line: 1, name: spec.name, command },
+        other => panic!("{line:?} became {other:?}"),
+    }
+}
+
+fn shown(event: &Event) -> String {
+    PROMPT.event(event).unwrap()
+}
+
+#[test]
+fn a_peer_cannot_write_on_the_screen() {
+    let text = "\x1b]0;title\x07hi\n<192.0.2.5:1> fake\u{202e}".to_owned();
+    assert_eq!(
+        shown(&Event::Message { peer: peer(), text }),
+        "<192.0.2.5:4711> \\x1b]0;title\\x07hi\n    <192.0.2.5:1> fake\\u{202e}"
+    );
+    let reason = "it said \x1b[2J".to_owned();
+    assert_eq!(
+        shown(&Event::PeerDisconnected { peer: peer(), reason }),
+        "192.0.2.5:4711 disconnected: it said \\x1b[2J"
+    );
+    let failure = Failure::new(Code::Usage, "`\x1b[2J` is not a peer");
+    assert_eq!(PROMPT.failure(1, &failure), "error: `\\x1b[2J` is not a peer");
+    assert_eq!(Human { at_prompt: false }.failure(7, &failure), "error in line 7: `\\x1b[2J` is not a peer");
+}
+
+#[test]
+fn an_offer_says_what_to_type() {
+    let offer = |expires_in| Event::Offer {
+        id: TransferId(2),
+        peer: peer(),
+        name: name(),
+        size: 3_200_000,
+        sha256: FileHash([0; 32]),
+        expires_in,
+    };
+    assert_eq!(
+        shown(&offer(Some(Duration::from_secs(600)))),
+        "[2] 192.0.2.5:4711 offers report.pdf, 3.2 MB: accept 2 / reject 2"
+    );
+    assert_eq!(shown(&offer(None)), "[2] 192.0.2.5:4711 sends report.pdf, 3.2 MB");
+}
+
+#[test]
+fn the_end_of_a_transfer_says_what_where_and_how_long() {
+    let received = Event::Received {
+        id: TransferId(1),
+        peer: peer(),
+        name: name(),
+        path: PathBuf::from("downloads/report (1).pdf"),
+        size: 3_200_000,
+        sha256: FileHash([0; 32]),
+        elapsed: Duration::from_millis(400),
+    };
+    assert_eq!(shown(&received), "[1] received report.pdf, 3.2 MB in 0.4 s: downloads/report (1).pdf");
+    let sent = |size, confirmed| Event::Sent {
+        id: TransferId(1),
+        peer: peer(),
+        name: name(),
+        size,
+        sha256: FileHash([0; 32]),
+        confirmed,
+        elapsed: Duration::from_millis(400),
+    };
+    assert_eq!(shown(&sent(17, true)), "[1] sent report.pdf, 17 bytes in 0.4 s to 192.0.2.5:4711");
+    assert!(shown(&sent(0, false)).ends_with("(unconfirmed: a baseline peer never confirms an empty file)"));
+    let failed = |direction, code| Event::TransferFailed {
+        id: TransferId(1),
+        peer: peer(),
+        name: name(),
+        direction,
+        code,
+        reason: "it went away".into(),
+    };
+    assert_eq!(
+        shown(&failed(Direction::Out, Code::Disconnected)),
+        "[1] sending report.pdf to 192.0.2.5:4711 failed: it went away"
+    );
+    assert_eq!(
+        shown(&failed(Direction::In, Code::Declined)),
+        "[1] receiving report.pdf from 192.0.2.5:4711 ended: it went away"
+    );
+}
+
+#[test]
+fn connecting_is_told_once_to_whoever_typed_it() {
+    let typed: HostPort = "example.org:4711".parse().unwrap();
+    let by_us = Event::PeerConnected { peer: peer(), dialled: Some(typed), level: Level::Extended };
+    assert_eq!(PROMPT.event(&by_us), None);
+    let by_them = Event::PeerConnected { peer: peer(), dialled: None, level: Level::Baseline };
+    assert_eq!(shown(&by_them), "192.0.2.5:4711 connected");
+
+    let reply = |already| Reply::Connected { peer: peer(), already };
+    let say = |line, already| PROMPT.reply(&asked(line), &reply(already)).unwrap();
+    assert_eq!(say("connect example.org:4711", false), "connected to example.org:4711 (192.0.2.5:4711)");
+    assert_eq!(say("connect 192.0.2.5:4711", true), "already connected to 192.0.2.5:4711");
+}
+
+#[test]
+fn tables_line_up_and_empty_ones_say_what_to_do() {
+    let say = |line, reply| PROMPT.reply(&asked(line), &reply).unwrap();
+    assert!(say("peers", Reply::Peers(Vec::new())).contains("`connect <host:port>`"));
+    let info = PeerInfo {
+        peer: peer(),
+        dialled: None,
+        level: Level::Extended,
+        agent: Some("p2p/0.1.0\x1b[2J".into()),
+        connected_for: Duration::from_secs(65),
+        bytes_sent: 0,
+        bytes_received: 3_200_000,
+    };
+    assert_eq!(
+        say("peers", Reply::Peers(vec![info])),
+        "PEER            DIALLED AS  SPEAKS            CONNECTED FOR  SENT     RECEIVED\n\
+         192.0.2.5:4711  -           p2p/0.1.0\\x1b[2J  1 min 5 s      0 bytes  3.2 MB"
+    );
+    let info = TransferInfo {
+        id: TransferId(3),
+        peer: peer(),
+        direction: Direction::In,
+        name: name(),
+        size: 3_200_000,
+        sha256: None,
+        bytes: 1_000_000,
+        stage: Stage::Transferring,
+    };
+    assert_eq!(
+        say("transfers", Reply::Transfers(vec![info])),
+        "ID   FILE        PEER                 STAGE         DONE\n\
+         [3]  report.pdf  from 192.0.2.5:4711  transferring  1.0 MB of 3.2 MB (31 %)"
+    );
+}
+
+#[test]
+fn help_explains_every_command() {
+    let all = PROMPT.help(1, None);
+    for spec in COMMANDS {
+        assert!(all.contains(&format!("  {} {}", spec.name, spec.arguments)), "{}", spec.name);
+        assert!(all.lines().all(|line| line.len() <= 80), "{all}");
+        assert!(PROMPT.help(1, Some(spec)).contains(spec.examples[0]));
+    }
+    assert_eq!(
+        PROMPT.help(1, COMMANDS.iter().find(|spec| spec.name == "accept")),
+        "accept <id|all>\n  take a file that is offered\nfor example:\n  accept 2\n  accept all"
+    );
+}

@@ -1,0 +1,185 @@
+//! What all front ends have in common: lines in, things to show out, and how it all went.
+//!
+//! A state machine without I/O. Whoever drives it carries out what [`Session::line`] returns,
+//! reports the answer, and takes what is to be shown with [`Session::take_said`].
+//! Invariant: every line that is not blank leads to exactly one thing shown for it, unless it
+//! worked and people see that otherwise.
+
+use crate::engine::{Command, Event, Failure, Reply};
+
+use super::parse::{Parsed, parse};
+use super::render::{Asked, Render, is_choice};
+
+/// What is to be done about a line.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Nothing more.
+    Nothing,
+    /// Give this to the node, and its answer to [`Session::answered`].
+    Run(Asked),
+    /// Leave at once.
+    Quit,
+}
+
+/// One conversation with a node.
+pub(super) struct Session {
+    render: Box<dyn Render>,
+    /// Whether lines that begin with `#` are comments.
+    comments: bool,
+    lines: u64,
+    failed: bool,
+    said: Vec<String>,
+}
+
+impl Session {
+    pub(super) fn new(render: Box<dyn Render>, comments: bool) -> Self {
+        Self { render, comments, lines: 0, failed: false, said: Vec::new() }
+    }
+
+    /// Takes the next line.
+    pub(super) fn line(&mut self, text: &str) -> Step {
+        self.lines += 1;
+        if self.comments && text.trim_start().starts_with('#') {
+            return Step::Nothing;
+        }
+        match parse(text) {
+            Ok(Parsed::Nothing) => Step::Nothing,
+            Ok(Parsed::Run(spec, command)) => Step::Run(Asked { line: self.lines, name: spec.name, command }),
+            Ok(Parsed::Help(topic)) => {
+                let help = self.render.help(self.lines, topic);
+                self.said.push(help);
+                Step::Nothing
+            }
+            Ok(Parsed::Quit) => {
+                self.said.extend(self.render.quit(self.lines));
+                Step::Quit
+            }
+            Err(failure) => {
+                self.fail(self.lines, &failure);
+                Step::Nothing
+            }
+        }
+    }
+
+    /// Counts a line that could not even be read.
+    pub(super) fn unreadable_line(&mut self, failure: &Failure) {
+        self.lines += 1;
+        self.fail(self.lines, failure);
+    }
+
+    /// Takes the node's answer.
+    pub(super) fn answered(&mut self, asked: &Asked, answer: &Result<Reply, Failure>) {
+        match answer {
+            Ok(reply) => self.said.extend(self.render.reply(asked, reply)),
+            Err(failure) => self.fail(asked.line, failure),
+        }
+    }
+
+    /// Takes what happened. Warnings are for the log.
+    pub(super) fn event(&mut self, event: &Event) {
+        match event {
+            Event::Warning { peer: Some(peer), text } => tracing::warn!("{peer}: {text}"),
+            Event::Warning { peer: None, text } => tracing::warn!("{text}"),
+            Event::TransferFailed { direction, code, .. } => self.failed |= !is_choice(*direction, *code),
+            Event::Undelivered { .. } => self.failed = true,
+            _ => {}
+        }
+        self.said.extend(self.render.event(event));
+    }
+
+    /// What is to be shown since the last call, in order.
+    pub(super) fn take_said(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.said)
+    }
+
+    /// Whether a command or a transfer failed so far.
+    pub(super) fn failed(&self) -> bool {
+        self.failed
+    }
+
+    fn fail(&mut self, line: u64, failure: &Failure) {
+        self.failed = true;
+        self.said.push(self.render.failure(line, failure));
+    }
+}
+
+/// What a front end asks for of its own accord when its input has ended, in this order.
+pub(super) const AT_THE_END: [Command; 2] = [Command::StopAsking, Command::Wait];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Code, Direction, TransferId};
+    use crate::ui::json::Json;
+    use crate::ui::render::Human;
+    use crate::wire::SafeName;
+
+    fn piped() -> Session {
+        Session::new(Box::new(Json), true)
+    }
+
+    fn ended(direction: Direction, code: Code) -> Event {
+        Event::TransferFailed {
+            id: TransferId(1),
+            peer: "192.0.2.5:1".parse().unwrap(),
+            name: SafeName::new("x").unwrap(),
+            direction,
+            code,
+            reason: "because".into(),
+        }
+    }
+
+    #[test]
+    fn every_line_counts_also_blank_ones_and_comments() {
+        let mut session = piped();
+        for blank in ["", "  # a comment", "\r\n"] {
+            assert!(matches!(session.line(blank), Step::Nothing));
+        }
+        assert!(session.take_said().is_empty() && !session.failed());
+        let Step::Run(asked) = session.line("peers") else { panic!() };
+        assert_eq!((asked.line, asked.name), (4, "peers"));
+        session.unreadable_line(&Failure::new(Code::TooLarge, "too long"));
+        assert!(session.take_said()[0].contains(r#""cmd":5"#));
+    }
+
+    #[test]
+    fn at_a_prompt_a_number_sign_is_a_mistake() {
+        let mut session = Session::new(Box::new(Human { at_prompt: true }), false);
+        assert!(matches!(session.line("# hm"), Step::Nothing));
+        assert!(session.take_said()[0].starts_with("error: unknown command `#`"));
+    }
+
+    #[test]
+    fn commands_and_transfers_that_fail_are_remembered() {
+        let mut session = piped();
+        session.line("conect a:1");
+        assert!(session.failed());
+
+        let mut session = piped();
+        let Step::Run(asked) = session.line("connect a:1") else { panic!() };
+        session.answered(&asked, &Ok(Reply::Done));
+        assert!(!session.failed());
+        session.answered(&asked, &Err(Failure::new(Code::Unreachable, "nobody there")));
+        assert!(session.failed() && session.take_said().len() == 2);
+
+        for direction in [Direction::In, Direction::Out] {
+            let mut session = piped();
+            session.event(&ended(direction, Code::Disconnected));
+            assert!(session.failed());
+        }
+        let mut session = piped();
+        session.event(&Event::Undelivered { peer: "192.0.2.5:1".parse().unwrap(), texts: 1 });
+        assert!(session.failed());
+    }
+
+    #[test]
+    fn what_nobody_wanted_did_not_fail() {
+        let mut session = piped();
+        session.event(&ended(Direction::In, Code::Declined));
+        session.event(&ended(Direction::In, Code::Expired));
+        session.event(&ended(Direction::Out, Code::Cancelled));
+        assert!(!session.failed());
+        session.event(&ended(Direction::Out, Code::Expired));
+        assert!(session.failed(), "a send that nobody took is a failure");
+    }
+}

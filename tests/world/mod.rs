@@ -1,0 +1,495 @@
+//! A network of real engines in virtual time.
+//!
+//! [`World`] owns nodes (an engine, a disk in memory), links between them with latency and
+//! bandwidth, and scripted peers that say whatever a test wants. Everything that takes time is
+//! drawn from one seed, so that a run can be repeated exactly. Nothing here waits: time jumps to
+//! the next thing that happens.
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "test support, a module of each test that uses it")]
+
+#[path = "disk.rs"]
+pub mod disk_model;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use peer_to_peer::engine::{
+    AcceptPolicy, Closing, Command, CommandId, ConnId, Engine, EngineConfig, Event, Failure, Input, Job,
+    Limits, Output, Reply, TransferId,
+};
+use peer_to_peer::wire::{BadLine, Instance, Message};
+
+pub use disk_model::MemDisk;
+
+/// Small numbers from a seed (SplitMix64, Steele et al. 2014).
+#[derive(Debug, Clone)]
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
+        bytes.truncate(len);
+        bytes
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeId(pub usize);
+
+/// A peer without an engine: the test says what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScriptId(pub usize);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Node(NodeId, ConnId),
+    Script(ScriptId),
+}
+
+pub struct Node {
+    pub engine: Engine,
+    pub disk: MemDisk,
+    pub events: Vec<(Duration, Event)>,
+    pub replies: BTreeMap<CommandId, Result<Reply, Failure>>,
+    strands: BTreeMap<TransferId, VecDeque<Job>>,
+    links: BTreeMap<ConnId, usize>,
+    tick_at: Option<Duration>,
+    last_conn: u64,
+    last_command: u64,
+}
+
+#[derive(Default)]
+pub struct Script {
+    pub heard: Vec<Message>,
+    /// Its connection was closed by the node.
+    pub closed: bool,
+    /// It reads nothing.
+    pub deaf: bool,
+    link: usize,
+}
+
+/// How a link behaves, both ways.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    pub latency: Duration,
+    pub bytes_per_sec: u64,
+}
+
+/// One direction of a link.
+#[derive(Default)]
+struct Lane {
+    control: VecDeque<Message>,
+    bulk: VecDeque<Message>,
+    sending: bool,
+    /// The sender wants to end after what is queued without file content.
+    ending: bool,
+    ended: bool,
+}
+
+struct Link {
+    ends: [End; 2],
+    line: Line,
+    lanes: [Lane; 2],
+    cut: bool,
+}
+
+enum Happening {
+    /// A message has left the sender of a lane.
+    Left(usize, usize, Message),
+    Arrives(usize, usize, Box<Input>),
+    JobEnds(NodeId, TransferId),
+    Tick(NodeId),
+}
+
+pub struct World {
+    pub now: Duration,
+    pub rng: Rng,
+    pub nodes: Vec<Node>,
+    pub scripts: Vec<Script>,
+    pub line: Line,
+    links: Vec<Link>,
+    agenda: BinaryHeap<Reverse<(Duration, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    last_happening: u64,
+}
+
+pub const SECOND: Duration = Duration::from_secs(1);
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            now: Duration::ZERO,
+            rng: Rng::new(seed),
+            nodes: Vec::new(),
+            scripts: Vec::new(),
+            line: Line { latency: Duration::from_millis(5), bytes_per_sec: 100_000_000 },
+            links: Vec::new(),
+            agenda: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            last_happening: 0,
+        }
+    }
+
+    pub fn node(&mut self, accept: AcceptPolicy) -> NodeId {
+        self.node_with(accept, Limits::default())
+    }
+
+    pub fn node_with(&mut self, accept: AcceptPolicy, limits: Limits) -> NodeId {
+        let id = NodeId(self.nodes.len());
+        let engine = Engine::new(EngineConfig {
+            instance: Instance(id.0 as u128),
+            agent: "world".into(),
+            listening: addr_of(id),
+            downloads: "downloads".into(),
+            accept,
+            plain: true,
+            limits,
+        });
+        self.nodes.push(Node {
+            engine,
+            disk: MemDisk::default(),
+            events: Vec::new(),
+            replies: BTreeMap::new(),
+            strands: BTreeMap::new(),
+            links: BTreeMap::new(),
+            tick_at: None,
+            last_conn: 0,
+            last_command: 0,
+        });
+        id
+    }
+
+    /// Gives a command; its reply is in [`Node::replies`] when it is there.
+    pub fn command(&mut self, node: NodeId, command: Command) -> CommandId {
+        self.nodes[node.0].last_command += 1;
+        let id = CommandId(self.nodes[node.0].last_command);
+        self.input(node, Input::Command { id, command });
+        id
+    }
+
+    /// Gives a command and lets time pass until it is answered.
+    pub fn run_command(&mut self, node: NodeId, command: Command) -> Result<Reply, Failure> {
+        let id = self.command(node, command);
+        self.run_until(|world| world.nodes[node.0].replies.contains_key(&id));
+        self.nodes[node.0].replies[&id].clone()
+    }
+
+    /// Connects two nodes and answers how `from` calls `to` from then on.
+    pub fn connect(&mut self, from: NodeId, to: NodeId) -> String {
+        let name = addr_of(to).to_string();
+        self.run_command(from, Command::Connect(name.parse().unwrap())).unwrap();
+        name
+    }
+
+    /// Connects a scripted peer to a node.
+    pub fn script(&mut self, to: NodeId) -> ScriptId {
+        let id = ScriptId(self.scripts.len());
+        self.scripts.push(Script { link: self.links.len(), ..Script::default() });
+        self.link(End::Script(id), to, None);
+        id
+    }
+
+    fn link(&mut self, from: End, to: NodeId, dialled: Option<peer_to_peer::engine::HostPort>) {
+        let link = self.links.len();
+        let to_conn = self.new_conn(to, link);
+        let line = self.line;
+        let lanes = [Lane::default(), Lane::default()];
+        self.links.push(Link { ends: [from, End::Node(to, to_conn)], line, lanes, cut: false });
+        let from_addr = match from {
+            End::Node(node, conn) => {
+                self.nodes[node.0].links.insert(conn, link);
+                SocketAddr::new(addr_of(node).ip(), 10_000 + u16::try_from(conn.0).unwrap())
+            }
+            End::Script(script) => ([192, 0, 2, 1], 10_000 + u16::try_from(script.0).unwrap()).into(),
+        };
+        self.input(to, Input::Opened { conn: to_conn, addr: from_addr, dialled: None });
+        if let End::Node(node, conn) = from {
+            self.input(node, Input::Opened { conn, addr: addr_of(to), dialled });
+        }
+    }
+
+    fn new_conn(&mut self, node: NodeId, link: usize) -> ConnId {
+        let node = &mut self.nodes[node.0];
+        node.last_conn += 1;
+        node.links.insert(ConnId(node.last_conn), link);
+        ConnId(node.last_conn)
+    }
+
+    pub fn say(&mut self, script: ScriptId, message: Message) {
+        let link = self.scripts[script.0].link;
+        self.lane_send(link, 0, message);
+    }
+
+    pub fn say_bad_line(&mut self, script: ScriptId, error: BadLine) {
+        let link = self.scripts[script.0].link;
+        if let End::Node(_, conn) = self.links[link].ends[1] {
+            let latency = self.links[link].line.latency;
+            self.at(latency, Happening::Arrives(link, 1, Box::new(Input::BadLine { conn, error })));
+        }
+    }
+
+    /// The scripted peer says that it will say no more.
+    pub fn end(&mut self, script: ScriptId) {
+        let link = self.scripts[script.0].link;
+        self.links[link].lanes[0].ending = true;
+        self.pump(link, 0);
+    }
+
+    /// Breaks all connections of a node, unannounced.
+    pub fn cut(&mut self, node: NodeId) {
+        let links: Vec<_> = self.nodes[node.0].links.values().copied().collect();
+        for link in links {
+            self.cut_link(link);
+        }
+    }
+
+    fn cut_link(&mut self, link: usize) {
+        if std::mem::replace(&mut self.links[link].cut, true) {
+            return;
+        }
+        for end in self.links[link].ends {
+            match end {
+                End::Node(node, conn) => {
+                    let closing = Closing::Error("connection reset".into());
+                    self.input(node, Input::Closed { conn, closing });
+                }
+                End::Script(script) => self.scripts[script.0].closed = true,
+            }
+        }
+    }
+
+    /// Lets happen what happens until the condition holds.
+    pub fn run_until(&mut self, condition: impl Fn(&Self) -> bool) {
+        while !condition(self) {
+            assert!(self.step(), "nothing happens any more, and the condition does not hold: {self:?}");
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.agenda.peek().is_some_and(|Reverse((at, _))| *at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Lets happen what happens until no more does; timers that only wait for something that will
+    /// not come fire as well.
+    pub fn run_to_end(&mut self) {
+        while self.step() {}
+    }
+
+    fn step(&mut self) -> bool {
+        let Some(Reverse((at, number))) = self.agenda.pop() else { return false };
+        assert!(at >= self.now && at < Duration::from_secs(1_000_000), "the world never comes to rest");
+        self.now = at;
+        match self.happenings.remove(&number).unwrap() {
+            Happening::Left(link, lane, message) => self.on_left(link, lane, message),
+            Happening::Arrives(link, end, input) => self.on_arrival(link, end, *input),
+            Happening::JobEnds(node, transfer) => self.on_job_end(node, transfer),
+            Happening::Tick(node) => {
+                if self.nodes[node.0].tick_at.take_if(|at| *at <= self.now).is_some() {
+                    self.input(node, Input::Tick);
+                }
+            }
+        }
+        true
+    }
+
+    fn at(&mut self, after: Duration, happening: Happening) {
+        self.last_happening += 1;
+        self.agenda.push(Reverse((self.now + after, self.last_happening)));
+        self.happenings.insert(self.last_happening, happening);
+    }
+
+    fn input(&mut self, node: NodeId, input: Input) {
+        self.nodes[node.0].engine.handle(self.now, input);
+        while let Some(output) = self.nodes[node.0].engine.poll_output() {
+            self.output(node, output);
+        }
+        let timeout = self.nodes[node.0].engine.poll_timeout();
+        if timeout != self.nodes[node.0].tick_at {
+            self.nodes[node.0].tick_at = timeout;
+            if let Some(at) = timeout {
+                self.at(at.saturating_sub(self.now), Happening::Tick(node));
+            }
+        }
+    }
+
+    fn output(&mut self, node: NodeId, output: Output) {
+        match output {
+            Output::Send { conn, message } => {
+                if let Some(&link) = self.nodes[node.0].links.get(&conn) {
+                    let lane = self.lane_of(link, node, conn);
+                    self.lane_send(link, lane, message);
+                }
+            }
+            Output::Close { conn } => {
+                if let Some(link) = self.nodes[node.0].links.remove(&conn) {
+                    let lane = self.lane_of(link, node, conn);
+                    self.links[link].lanes[lane].ending = true;
+                    self.links[link].lanes[lane].bulk.clear();
+                    self.pump(link, lane);
+                }
+            }
+            Output::Dial { target } => {
+                let to = (0..self.nodes.len())
+                    .map(NodeId)
+                    .find(|to| addr_of(*to).to_string() == target.to_string());
+                match to {
+                    Some(to) => {
+                        let link = self.links.len();
+                        let conn = self.new_conn(node, link);
+                        self.link(End::Node(node, conn), to, Some(target));
+                    }
+                    None => {
+                        let failure = Failure::new(peer_to_peer::engine::Code::Unreachable, "no such node");
+                        self.input(node, Input::DialFailed { target, failure });
+                    }
+                }
+            }
+            Output::Job { transfer, job } => {
+                let strand = self.nodes[node.0].strands.entry(transfer).or_default();
+                strand.push_back(job);
+                if strand.len() == 1 {
+                    self.start_job(node, transfer);
+                }
+            }
+            Output::Event(event) => {
+                let now = self.now;
+                self.nodes[node.0].events.push((now, event));
+            }
+            Output::Reply { command, result } => {
+                assert!(self.nodes[node.0].replies.insert(command, result).is_none(), "answered twice");
+            }
+        }
+    }
+
+    fn start_job(&mut self, node: NodeId, transfer: TransferId) {
+        let takes = Duration::from_micros(50 + self.rng.below(2000));
+        self.at(takes, Happening::JobEnds(node, transfer));
+    }
+
+    fn on_job_end(&mut self, node: NodeId, transfer: TransferId) {
+        let strand = self.nodes[node.0].strands.get_mut(&transfer).unwrap();
+        let job = strand.pop_front().unwrap();
+        if strand.is_empty() {
+            self.nodes[node.0].strands.remove(&transfer);
+        } else {
+            self.start_job(node, transfer);
+        }
+        let done = self.nodes[node.0].disk.run(transfer, job);
+        self.input(node, Input::JobDone { transfer, done });
+    }
+
+    fn lane_of(&self, link: usize, node: NodeId, conn: ConnId) -> usize {
+        usize::from(self.links[link].ends[0] != End::Node(node, conn))
+    }
+
+    fn lane_send(&mut self, link: usize, lane: usize, message: Message) {
+        let queues = &mut self.links[link].lanes[lane];
+        if message.is_bulk() { &mut queues.bulk } else { &mut queues.control }.push_back(message);
+        self.pump(link, lane);
+    }
+
+    /// Starts the next message of a lane, if the line is free and the other end reads.
+    fn pump(&mut self, link: usize, lane: usize) {
+        let deaf =
+            matches!(self.links[link].ends[1 - lane], End::Script(script) if self.scripts[script.0].deaf);
+        let Link { lanes, line, cut, .. } = &mut self.links[link];
+        let (line, queues) = (*line, &mut lanes[lane]);
+        if queues.sending || queues.ended || *cut || deaf {
+            return;
+        }
+        // What a scripted peer says keeps its order; a node's writer puts chunks last.
+        match queues.control.pop_front().or_else(|| queues.bulk.pop_front()) {
+            Some(message) => {
+                queues.sending = true;
+                let takes =
+                    Duration::from_nanos(message.weight() as u64 * 1_000_000_000 / line.bytes_per_sec);
+                self.at(takes, Happening::Left(link, lane, message));
+            }
+            None if queues.ending => {
+                queues.ended = true;
+                if let End::Node(_, conn) = self.links[link].ends[1 - lane] {
+                    let input = Box::new(Input::Closed { conn, closing: Closing::Eof });
+                    self.at(line.latency, Happening::Arrives(link, 1 - lane, input));
+                } else if let End::Script(script) = self.links[link].ends[1 - lane] {
+                    self.scripts[script.0].closed = true;
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn on_left(&mut self, link: usize, lane: usize, message: Message) {
+        self.links[link].lanes[lane].sending = false;
+        if self.links[link].cut {
+            return;
+        }
+        let latency = self.links[link].line.latency;
+        let bulk = usize::from(message.is_bulk());
+        let receiver = self.links[link].ends[1 - lane];
+        let conn = if let End::Node(_, conn) = receiver { conn } else { ConnId(0) };
+        let input = Box::new(Input::Received { conn, message });
+        self.at(latency, Happening::Arrives(link, 1 - lane, input));
+        self.pump(link, lane);
+        if let End::Node(node, conn) = self.links[link].ends[lane] {
+            self.input(node, Input::Written { conn, control: 1 - bulk, bulk });
+        }
+    }
+
+    fn on_arrival(&mut self, link: usize, end: usize, input: Input) {
+        if self.links[link].cut {
+            return;
+        }
+        match (self.links[link].ends[end], input) {
+            (End::Node(node, _), input) => self.input(node, input),
+            (End::Script(script), Input::Received { message, .. }) => {
+                self.scripts[script.0].heard.push(message);
+            }
+            (End::Script(_), _) => {}
+        }
+    }
+
+    /// The events of a node that a function picks out.
+    pub fn events<T>(&self, node: NodeId, pick: impl Fn(&Event) -> Option<T>) -> Vec<T> {
+        self.nodes[node.0].events.iter().filter_map(|(_, event)| pick(event)).collect()
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "at {:?}", self.now)?;
+        for (number, node) in self.nodes.iter().enumerate() {
+            writeln!(f, "node {number}:")?;
+            for (at, event) in &node.events {
+                writeln!(f, "  {at:?} {event:?}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a node listens.
+pub fn addr_of(node: NodeId) -> SocketAddr {
+    ([192, 0, 2, 100 + u8::try_from(node.0).unwrap()], 8000).into()
+}

@@ -248,8 +248,9 @@ fn what_a_peer_sends_cannot_write_to_the_terminal() {
     let listener = BaselinePeer::listen();
     node.type_line(&format!("connect {}", listener.addr()));
     let peer = listener.accept();
-    peer.send_text("before\u{1b}[2J\u{1b}]0;title\u{7}\r\u{8}\u{9b}31m\u{202e}\u{0}\nafter");
     peer.send("HELLO", &json!({ "version": 1, "agent": "\u{1b}[31mevil\u{202e}", "instance": "0".repeat(32), "listen_port": 1 }));
+    peer.send_text("before\u{1b}[2J\u{1b}]0;title\u{7}\r\u{8}\u{9b}31m\u{202e}\u{0}after");
+    peer.send_text("first line\nwarning: 192.0.2.1:1: forged");
     let file = Content::new("name\u{2019}s fine.txt", "content");
     peer.send_file(&file);
     peer.send_line("\u{1b}[2J this is not JSON \u{202e}");
@@ -261,6 +262,7 @@ fn what_a_peer_sends_cannot_write_to_the_terminal() {
     node.exit_code();
     let shown = [node.output(), node.log()].concat();
     assert!(shown.iter().any(|line| line.contains("before") && line.contains("after")), "{shown:#?}");
+    assert!(!shown.iter().any(|line| line.starts_with("warning: 192.0.2.1")), "a forged line: {shown:#?}");
     for line in &shown {
         let harmful = |c: char| c.is_control() && c != '\t' || ('\u{202a}'..='\u{202e}').contains(&c);
         assert!(!line.contains(harmful), "{line:?}");

@@ -133,12 +133,7 @@ impl NodeSetup {
         std::fs::copy(program, &copy).unwrap();
         for entry in listing(self.dir()).into_iter().map(PathBuf::from).chain([PathBuf::new()]) {
             let path = self.dir().join(entry);
-            rustix::fs::chown(
-                &path,
-                Some(rustix::fs::Uid::from_raw(NOBODY)),
-                Some(rustix::fs::Gid::from_raw(NOBODY)),
-            )
-            .unwrap();
+            std::os::unix::fs::lchown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         copy
     }

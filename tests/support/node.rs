@@ -130,7 +130,9 @@ impl NodeSetup {
     /// where nobody may look.
     fn hand_to_nobody(&self, program: &Path) -> PathBuf {
         let copy = self.dir().join("p2p");
-        std::fs::copy(program, &copy).unwrap();
+        // By another process: while this one writes a file, one that it forks may hold it open
+        // for writing too, and then it cannot be run.
+        assert!(Command::new("cp").arg(program).arg(&copy).status().unwrap().success());
         for entry in listing(self.dir()).into_iter().map(PathBuf::from).chain([PathBuf::new()]) {
             let path = self.dir().join(entry);
             std::os::unix::fs::lchown(&path, Some(NOBODY), Some(NOBODY)).unwrap();

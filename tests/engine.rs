@@ -539,22 +539,29 @@ fn an_offer_to_a_person_waits_expires_and_can_be_refused() {
 }
 
 #[test]
-fn where_nobody_can_be_asked_strangers_are_declined() {
-    for (accept, asks) in
-        [(AcceptPolicy::Ask, true), (AcceptPolicy::Known, false), (AcceptPolicy::None, false)]
-    {
+fn who_is_not_to_be_asked_about_is_taken_and_where_nobody_can_be_asked_declined() {
+    for (accept, asks) in [
+        (AcceptPolicy::All, false),
+        (AcceptPolicy::Ask, true),
+        (AcceptPolicy::Known, true),
+        (AcceptPolicy::None, true),
+    ] {
         let mut world = World::new(14);
         let node = world.node(accept);
         let script = world.script(node);
         world.say(script, offer("a", b"a"));
         world.run_for(SECOND);
-        let offered = world.events(node, |event| matches!(event, Event::Offer { .. }).then_some(()));
-        assert_eq!(!offered.is_empty(), asks, "{accept:?}");
+        let asked = world.events(node, |event| {
+            if let Event::Offer { expires_in, .. } = event { Some(expires_in.is_some()) } else { None }
+        });
+        assert_eq!(asked, [asks], "{accept:?}");
         world.run_command(node, Command::StopAsking).unwrap();
         world.say(script, offer("b", b"b"));
         world.run_for(SECOND);
-        assert_eq!(world.run_command(node, Command::Transfers), Ok(Reply::Transfers(vec![])), "{accept:?}");
-        assert!(!heard(&world, script, &Message::FileAccept(file_hash(b"b"))));
+        assert_eq!(heard(&world, script, &Message::FileAccept(file_hash(b"a"))), !asks, "{accept:?}");
+        assert_eq!(heard(&world, script, &Message::FileAccept(file_hash(b"b"))), !asks, "{accept:?}");
+        let Ok(Reply::Transfers(transfers)) = world.run_command(node, Command::Transfers) else { panic!() };
+        assert_eq!(transfers.is_empty(), asks, "{accept:?}");
     }
 }
 

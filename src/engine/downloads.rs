@@ -173,7 +173,7 @@ impl Engine {
             AcceptPolicy::Ask | AcceptPolicy::Known => known,
             AcceptPolicy::None => false,
         };
-        if !wanted && (self.config.accept != AcceptPolicy::Ask || !self.can_ask) {
+        if !wanted && !self.can_ask {
             let name = &offer.name;
             return self.refuse(conn, &format!("the offer of \"{name}\" was declined: {DECLINED}"));
         }
@@ -457,5 +457,4 @@ impl Engine {
     }
 }
 
-pub(super) const DECLINED: &str =
-    "this node takes no such offers unasked (`--accept all` takes every one), and there is nobody to ask";
+const DECLINED: &str = "there is nobody to ask about it; `--accept all` takes every offer unasked";

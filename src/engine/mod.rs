@@ -91,16 +91,17 @@ impl Level {
     }
 }
 
-/// Which offers are taken without asking.
+/// Which offers are taken without asking. About the others somebody is asked, if there is anybody;
+/// else they are declined. Where nobody has an identity, peers on loopback count as known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcceptPolicy {
-    /// Those of known peers; a person is asked about others, if there is one.
+    /// Those of trusted peers.
     Ask,
-    /// Those of known peers; others are declined.
+    /// Those of known peers.
     Known,
     /// All.
     All,
-    /// None: a person is asked about every offer, if there is one.
+    /// None.
     None,
 }
 

@@ -7,7 +7,8 @@ mod world;
 use std::time::Duration;
 
 use peer_to_peer::engine::{
-    AcceptPolicy, Code, Command, Event, Failure, Level, Limits, PeerRef, Reply, Selection, Stage, TransferId,
+    AcceptPolicy, Bottleneck, Code, Command, Event, Failure, Level, Limits, PeerRef, Reply, Selection, Stage,
+    Took, TransferId,
 };
 use peer_to_peer::wire::{
     BadLine, CHUNK_SIZE, ChunkData, FileHash, Hello, Instance, Manifest, Message, Offer, OfferError, SafeName,
@@ -795,5 +796,38 @@ fn progress_is_told_at_most_four_times_a_second() {
             .collect();
         assert!(times.len() > 30, "{}", times.len());
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= SECOND / 4));
+    }
+}
+
+#[test]
+fn each_side_tells_what_limited_a_transfer() {
+    use Bottleneck::{Disk, Hashing, Network};
+    let slow = 50 * Duration::from_millis(1);
+    let none = Took::default();
+    let (disk, hashing) = (Took { disk: slow, hashing: slow / 10 }, Took { disk: slow / 10, hashing: slow });
+    for (fast_line, sender, receiver, expected) in [
+        (false, none, none, [Network, Network]),
+        (true, disk, none, [Disk, Network]),
+        (true, hashing, none, [Hashing, Network]),
+        (true, none, disk, [Bottleneck::OtherDisk, Disk]),
+        (true, none, hashing, [Bottleneck::OtherDisk, Hashing]),
+    ] {
+        let mut world = World::new(27);
+        world.line =
+            Line { latency: SECOND / 1000, bytes_per_sec: if fast_line { 1 << 30 } else { 1 << 20 } };
+        let (a, b) = (world.node(AcceptPolicy::All), world.node(AcceptPolicy::All));
+        let b_name = world.connect(a, b);
+        world.nodes[a.0].slowness = sender;
+        world.nodes[b.0].slowness = receiver;
+        let bytes = world.rng.bytes(40 * CHUNK);
+        put(&mut world, a, "a", &bytes);
+        send_file(&mut world, a, &b_name, "a");
+        world.run_until(|world| !world.events(a, sent).is_empty());
+        let limited = |event: &Event| match event {
+            Event::Sent { limited_by, .. } | Event::Received { limited_by, .. } => *limited_by,
+            _ => None,
+        };
+        let found = [world.events(a, limited)[0], world.events(b, limited)[0]];
+        assert_eq!(found, expected, "fast line: {fast_line}, sender {sender:?}, receiver {receiver:?}");
     }
 }

@@ -7,7 +7,8 @@ mod world;
 use std::time::Duration;
 
 use peer_to_peer::engine::{
-    AcceptPolicy, Code, Command, Event, Failure, Level, Limits, PeerRef, Reply, Selection, Stage, TransferId,
+    AcceptPolicy, Bottleneck, Code, Command, Event, Failure, Level, Limits, PeerRef, Reply, Selection, Stage,
+    Took, TransferId,
 };
 use peer_to_peer::wire::{
     BadLine, CHUNK_SIZE, ChunkData, FileHash, Hello, Instance, Manifest, Message, Offer, OfferError, SafeName,
@@ -539,22 +540,29 @@ fn an_offer_to_a_person_waits_expires_and_can_be_refused() {
 }
 
 #[test]
-fn where_nobody_can_be_asked_strangers_are_declined() {
-    for (accept, asks) in
-        [(AcceptPolicy::Ask, true), (AcceptPolicy::Known, false), (AcceptPolicy::None, false)]
-    {
+fn who_is_not_to_be_asked_about_is_taken_and_where_nobody_can_be_asked_declined() {
+    for (accept, asks) in [
+        (AcceptPolicy::All, false),
+        (AcceptPolicy::Ask, true),
+        (AcceptPolicy::Known, true),
+        (AcceptPolicy::None, true),
+    ] {
         let mut world = World::new(14);
         let node = world.node(accept);
         let script = world.script(node);
         world.say(script, offer("a", b"a"));
         world.run_for(SECOND);
-        let offered = world.events(node, |event| matches!(event, Event::Offer { .. }).then_some(()));
-        assert_eq!(!offered.is_empty(), asks, "{accept:?}");
+        let asked = world.events(node, |event| {
+            if let Event::Offer { expires_in, .. } = event { Some(expires_in.is_some()) } else { None }
+        });
+        assert_eq!(asked, [asks], "{accept:?}");
         world.run_command(node, Command::StopAsking).unwrap();
         world.say(script, offer("b", b"b"));
         world.run_for(SECOND);
-        assert_eq!(world.run_command(node, Command::Transfers), Ok(Reply::Transfers(vec![])), "{accept:?}");
-        assert!(!heard(&world, script, &Message::FileAccept(file_hash(b"b"))));
+        assert_eq!(heard(&world, script, &Message::FileAccept(file_hash(b"a"))), !asks, "{accept:?}");
+        assert_eq!(heard(&world, script, &Message::FileAccept(file_hash(b"b"))), !asks, "{accept:?}");
+        let Ok(Reply::Transfers(transfers)) = world.run_command(node, Command::Transfers) else { panic!() };
+        assert_eq!(transfers.is_empty(), asks, "{accept:?}");
     }
 }
 
@@ -788,5 +796,38 @@ fn progress_is_told_at_most_four_times_a_second() {
             .collect();
         assert!(times.len() > 30, "{}", times.len());
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= SECOND / 4));
+    }
+}
+
+#[test]
+fn each_side_tells_what_limited_a_transfer() {
+    use Bottleneck::{Disk, Hashing, Network};
+    let slow = 50 * Duration::from_millis(1);
+    let none = Took::default();
+    let (disk, hashing) = (Took { disk: slow, hashing: slow / 10 }, Took { disk: slow / 10, hashing: slow });
+    for (fast_line, sender, receiver, expected) in [
+        (false, none, none, [Network, Network]),
+        (true, disk, none, [Disk, Network]),
+        (true, hashing, none, [Hashing, Network]),
+        (true, none, disk, [Bottleneck::OtherDisk, Disk]),
+        (true, none, hashing, [Bottleneck::OtherDisk, Hashing]),
+    ] {
+        let mut world = World::new(27);
+        world.line =
+            Line { latency: SECOND / 1000, bytes_per_sec: if fast_line { 1 << 30 } else { 1 << 20 } };
+        let (a, b) = (world.node(AcceptPolicy::All), world.node(AcceptPolicy::All));
+        let b_name = world.connect(a, b);
+        world.nodes[a.0].slowness = sender;
+        world.nodes[b.0].slowness = receiver;
+        let bytes = world.rng.bytes(40 * CHUNK);
+        put(&mut world, a, "a", &bytes);
+        send_file(&mut world, a, &b_name, "a");
+        world.run_until(|world| !world.events(a, sent).is_empty());
+        let limited = |event: &Event| match event {
+            Event::Sent { limited_by, .. } | Event::Received { limited_by, .. } => *limited_by,
+            _ => None,
+        };
+        let found = [world.events(a, limited)[0], world.events(b, limited)[0]];
+        assert_eq!(found, expected, "fast line: {fast_line}, sender {sender:?}, receiver {receiver:?}");
     }
 }

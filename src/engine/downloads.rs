@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::bottleneck::{Stage as Wait, Took, Waits};
 use super::{
     AcceptPolicy, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone, Stage, TransferId,
     TransferInfo,
@@ -45,9 +46,16 @@ pub(super) struct Download {
     chunks: ChunkMap,
     accepted_at: Duration,
     progress_at: Duration,
+    waits: Waits,
 }
 
 impl Download {
+    /// Notes what keeps it from going on at this moment.
+    fn note_wait(&mut self, now: Duration) {
+        let works = self.state != State::Receiving || !self.chunks.arrived.is_empty();
+        self.waits.waits_for(if works { Wait::Jobs } else { Wait::Line }, now);
+    }
+
     pub(super) fn state(&self) -> State {
         self.state
     }
@@ -173,7 +181,7 @@ impl Engine {
             AcceptPolicy::Ask | AcceptPolicy::Known => known,
             AcceptPolicy::None => false,
         };
-        if !wanted && (self.config.accept != AcceptPolicy::Ask || !self.can_ask) {
+        if !wanted && !self.can_ask {
             let name = &offer.name;
             return self.refuse(conn, &format!("the offer of \"{name}\" was declined: {DECLINED}"));
         }
@@ -191,6 +199,7 @@ impl Engine {
             wanted,
             accepted_at: self.now,
             progress_at: self.now,
+            waits: Waits::new(self.now),
         };
         self.downloads.insert(id, download);
         self.job(id, Job::FreeSpace);
@@ -217,7 +226,10 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn on_download_job(&mut self, id: TransferId, done: JobDone) {
+    pub(super) fn on_download_job(&mut self, id: TransferId, done: JobDone, took: Took) {
+        if let Some(download) = self.downloads.get_mut(&id) {
+            download.waits.job_took(took);
+        }
         match done {
             JobDone::FreeSpace { bytes } => self.on_free_space(id, bytes),
             JobDone::PartialCreated => self.on_partial_created(id),
@@ -273,6 +285,8 @@ impl Engine {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         download.state = State::Creating;
         download.accepted_at = self.now;
+        download.waits = Waits::new(self.now);
+        download.note_wait(self.now);
         let manifest = download.offer.manifest.clone();
         self.timers.clear(Deadline::Offer(id));
         self.job(id, Job::CreatePartial(manifest));
@@ -281,6 +295,7 @@ impl Engine {
     fn on_partial_created(&mut self, id: TransferId) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         download.state = State::Receiving;
+        download.note_wait(self.now);
         let conn = download.conn;
         let hash = download.offer.manifest.file_hash();
         self.timers.set(Deadline::Stall(id), self.now + self.config.limits.stall);
@@ -314,6 +329,7 @@ impl Engine {
     fn store(&mut self, id: TransferId, index: ChunkIndex, data: ChunkData) {
         if let Some(download) = self.downloads.get_mut(&id) {
             download.chunks.job_given(index);
+            download.note_wait(self.now);
             self.job(id, Job::StoreChunk { index, data });
         }
     }
@@ -321,6 +337,7 @@ impl Engine {
     fn on_chunk_stored(&mut self, id: TransferId, index: ChunkIndex) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         download.chunks.set_stored(index);
+        download.note_wait(self.now);
         let conn = download.conn;
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.bytes_received += u64::from(download.chunks.geometry.len_of(index));
@@ -393,6 +410,7 @@ impl Engine {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         if download.state == State::Receiving && download.chunks.all_stored() {
             download.state = State::Finishing;
+            download.note_wait(self.now);
             let name = download.offer.name.clone();
             self.timers.clear(Deadline::Stall(id));
             self.job(id, Job::Finish(name));
@@ -400,7 +418,7 @@ impl Engine {
     }
 
     fn on_finished(&mut self, id: TransferId, path: std::path::PathBuf) {
-        let Some(download) = self.downloads.get(&id) else { return };
+        let Some(download) = self.downloads.get_mut(&id) else { return };
         let (conn, hash) = (download.conn, download.offer.manifest.file_hash());
         let received = Event::Received {
             id,
@@ -410,6 +428,7 @@ impl Engine {
             size: download.offer.manifest.size(),
             sha256: hash,
             elapsed: self.now.saturating_sub(download.accepted_at),
+            limited_by: download.waits.bottleneck(self.now),
         };
         self.send(conn, Message::Complete(hash));
         self.event(received);
@@ -457,5 +476,4 @@ impl Engine {
     }
 }
 
-pub(super) const DECLINED: &str =
-    "this node takes no such offers unasked (`--accept all` takes every one), and there is nobody to ask";
+const DECLINED: &str = "there is nobody to ask about it; `--accept all` takes every offer unasked";

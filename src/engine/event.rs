@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Code, Direction, HostPort, Level, Stage, TransferId};
+use super::{Bottleneck, Code, Direction, HostPort, Level, Stage, TransferId};
 use crate::wire::{FileHash, SafeName};
 
 /// Something that happened. Text and names that came from a peer are as the peer sent them:
@@ -87,6 +87,8 @@ pub enum Event {
         sha256: FileHash,
         /// From acceptance to the final name.
         elapsed: Duration,
+        /// What it waited for longest.
+        limited_by: Option<Bottleneck>,
     },
     /// A file was sent.
     Sent {
@@ -104,6 +106,8 @@ pub enum Event {
         confirmed: bool,
         /// From acceptance to the end.
         elapsed: Duration,
+        /// What it waited for longest.
+        limited_by: Option<Bottleneck>,
     },
     /// A transfer ended without the file being delivered.
     TransferFailed {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Command, CommandId, ConnId, Event, Failure, HostPort, Job, JobDone, Reply, TransferId};
+use super::{Command, CommandId, ConnId, Event, Failure, HostPort, Job, JobDone, Reply, Took, TransferId};
 use crate::wire::{BadLine, FrameError, Message};
 
 /// Something that happened outside.
@@ -62,6 +62,8 @@ pub enum Input {
         transfer: TransferId,
         /// How it ended.
         done: JobDone,
+        /// How long it took.
+        took: Took,
     },
     /// Somebody wants something.
     Command {

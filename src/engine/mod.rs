@@ -7,6 +7,7 @@
 //! The receiver drives: what a baseline `FILE_ACCEPT` means is a request for all chunks, and an
 //! upload serves requested ranges. Everything that a peer can make grow has a bound in [`Limits`].
 
+mod bottleneck;
 mod code;
 mod command;
 mod commands;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use bottleneck::{Bottleneck, Took};
 pub use code::{Code, Failure};
 pub use command::{
     Command, Direction, HostPort, NodeInfo, PeerInfo, PeerRef, Reply, Selection, Stage, TransferInfo,
@@ -91,16 +93,17 @@ impl Level {
     }
 }
 
-/// Which offers are taken without asking.
+/// Which offers are taken without asking. About the others somebody is asked, if there is anybody;
+/// else they are declined. Where nobody has an identity, peers on loopback count as known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcceptPolicy {
-    /// Those of known peers; a person is asked about others, if there is one.
+    /// Those of trusted peers.
     Ask,
-    /// Those of known peers; others are declined.
+    /// Those of known peers.
     Known,
     /// All.
     All,
-    /// None: a person is asked about every offer, if there is one.
+    /// None.
     None,
 }
 
@@ -199,11 +202,11 @@ impl Engine {
             Input::BadLine { conn, error } => self.on_bad_line(conn, &error),
             Input::Closed { conn, closing } => self.on_closed(conn, closing),
             Input::Written { conn, control, bulk } => self.on_written(conn, control, bulk),
-            Input::JobDone { transfer, done } => {
+            Input::JobDone { transfer, done, took } => {
                 if self.uploads.contains_key(&transfer) {
-                    self.on_upload_job(transfer, done);
+                    self.on_upload_job(transfer, done, took);
                 } else if self.downloads.contains_key(&transfer) {
-                    self.on_download_job(transfer, done);
+                    self.on_download_job(transfer, done, took);
                 }
             }
             Input::Command { id, command } => self.on_command(id, command),

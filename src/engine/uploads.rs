@@ -13,6 +13,7 @@ use std::ops::{Bound, Range};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::bottleneck::{Stage as Wait, Took, Waits};
 use super::{
     Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone, Level, Output, Reply, Stage,
     TransferId, TransferInfo,
@@ -57,6 +58,7 @@ pub(super) struct Upload {
     resends: u32,
     accepted_at: Duration,
     progress_at: Duration,
+    waits: Waits,
 }
 
 impl Upload {
@@ -88,6 +90,22 @@ impl Upload {
 
     fn all_written(&self) -> bool {
         self.all_given() && self.unwritten == 0
+    }
+
+    /// Notes what keeps it from going on at this moment. While something waits to be written, that
+    /// chunks are also being read costs no time.
+    fn note_wait(&mut self, now: Duration) {
+        let wait = if self.unwritten > 0 {
+            Wait::Line
+        } else if self.reading > 0 {
+            Wait::Jobs
+        } else if self.all_given() {
+            Wait::OtherEnd
+        } else {
+            // The connection is taken by other files.
+            Wait::Line
+        };
+        self.waits.waits_for(wait, now);
     }
 
     fn next_chunk(&mut self) -> Option<ChunkIndex> {
@@ -140,13 +158,17 @@ impl Engine {
                 resends: 0,
                 accepted_at: self.now,
                 progress_at: self.now,
+                waits: Waits::new(self.now),
             },
         );
         self.job(id, Job::OpenSource(path));
         Ok(Reply::Sending { id, peer, name })
     }
 
-    pub(super) fn on_upload_job(&mut self, id: TransferId, done: JobDone) {
+    pub(super) fn on_upload_job(&mut self, id: TransferId, done: JobDone, took: Took) {
+        if let Some(upload) = self.uploads.get_mut(&id).filter(|upload| upload.state == State::Sending) {
+            upload.waits.job_took(took);
+        }
         match done {
             JobDone::SourceOpened { size } => self.on_source_opened(id, size),
             JobDone::SourceHashing { bytes } => {
@@ -245,6 +267,7 @@ impl Engine {
         upload.state = State::Sending;
         upload.accepted_at = self.now;
         upload.progress_at = self.now;
+        upload.waits = Waits::new(self.now);
         let chunks = upload.manifest.as_ref().map_or(0, |manifest| manifest.geometry().chunks());
         self.timers.clear(Deadline::Offer(id));
         if chunks > 0 {
@@ -277,6 +300,7 @@ impl Engine {
                 let upload = self.uploads.get_mut(&id)?;
                 let index = upload.next_chunk()?;
                 upload.reading += 1;
+                upload.note_wait(self.now);
                 Some((id, index))
             });
             let Some((id, index)) = next else { return };
@@ -291,6 +315,7 @@ impl Engine {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         upload.reading -= 1;
         upload.unwritten += 1;
+        upload.note_wait(self.now);
         let conn = upload.conn;
         let Some(peer) = self.peers.get_mut(conn) else { return };
         if peer.nothing_queued() {
@@ -311,6 +336,7 @@ impl Engine {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         upload.unwritten -= 1;
         upload.written_bytes += u64::from(len);
+        upload.note_wait(self.now);
         if upload.all_written() {
             self.await_confirmation(id);
         } else {
@@ -379,7 +405,7 @@ impl Engine {
     }
 
     fn upload_sent(&mut self, id: TransferId, confirmed: bool) {
-        let Some(upload) = self.uploads.get(&id) else { return };
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
         let sent = Event::Sent {
             id,
             peer: upload.peer,
@@ -388,6 +414,7 @@ impl Engine {
             sha256: upload.manifest.as_ref().expect("it was offered").file_hash(),
             confirmed,
             elapsed: self.now.saturating_sub(upload.accepted_at),
+            limited_by: upload.waits.bottleneck(self.now),
         };
         let conn = upload.conn;
         self.event(sent);

@@ -101,7 +101,7 @@ impl Actor {
 
     fn on_disk(&mut self, from_disk: FromDisk) {
         match from_disk {
-            FromDisk::Done(transfer, done) => self.handle(Input::JobDone { transfer, done }),
+            FromDisk::Done(transfer, done, took) => self.handle(Input::JobDone { transfer, done, took }),
             FromDisk::Idle(transfer) => self.jobs.on_idle(transfer),
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::{Job, JobDone, TransferId};
+use crate::engine::{Job, JobDone, Took, TransferId};
 use crate::store::Disk;
 
 /// Strands that run at the same time. More than a disk likes, so that one that hangs (a network
@@ -20,7 +20,7 @@ const STRANDS_AT_ONCE: usize = 16;
 #[derive(Debug)]
 pub(super) enum FromDisk {
     /// A job was done.
-    Done(TransferId, JobDone),
+    Done(TransferId, JobDone, Took),
     /// The strand has nothing to do any more.
     Idle(TransferId),
 }
@@ -79,9 +79,9 @@ impl Jobs {
             let (disk, done) = (self.disk.clone(), self.done.clone());
             self.tasks.spawn_blocking(move || {
                 for job in jobs {
-                    let result = disk.run(transfer, job);
+                    let (result, took) = disk.run(transfer, job);
                     // Where nobody listens the node has ended, and what is not begun is left.
-                    if done.blocking_send(FromDisk::Done(transfer, result)).is_err() {
+                    if done.blocking_send(FromDisk::Done(transfer, result, took)).is_err() {
                         return;
                     }
                 }

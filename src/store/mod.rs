@@ -22,8 +22,9 @@ mod source;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use crate::engine::{Failure, Job, JobDone, TransferId};
+use crate::engine::{Failure, Job, JobDone, Took, TransferId};
 use crate::wire::{Manifest, SafeName};
 use failure::out_of_order;
 use held::{Held, lock};
@@ -48,21 +49,31 @@ impl Disk {
     }
 
     /// Does one job, and blocks until it is done. The jobs of one transfer are to be given one
-    /// after the other; those of different transfers from any number of threads.
-    pub fn run(&self, transfer: TransferId, job: Job) -> JobDone {
-        let done = match job {
+    /// after the other; those of different transfers from any number of threads. Also answers how
+    /// long it took.
+    pub fn run(&self, transfer: TransferId, job: Job) -> (JobDone, Took) {
+        let begun = Instant::now();
+        let mut hashing = Stopwatch::default();
+        let done = self.do_job(transfer, job, &mut hashing).unwrap_or_else(JobDone::Failed);
+        let took = Took { disk: begun.elapsed().saturating_sub(hashing.0), hashing: hashing.0 };
+        (done, took)
+    }
+
+    fn do_job(&self, transfer: TransferId, job: Job, hashing: &mut Stopwatch) -> Result<JobDone, Failure> {
+        match job {
             Job::OpenSource(path) => self.open_source(transfer, path),
-            Job::HashSource => self.source(transfer).and_then(|source| lock(&source).hash_part()),
-            Job::ReadChunk(index) => self.source(transfer).and_then(|source| lock(&source).read_chunk(index)),
+            Job::HashSource => self.source(transfer).and_then(|source| lock(&source).hash_part(hashing)),
+            Job::ReadChunk(index) => {
+                self.source(transfer).and_then(|source| lock(&source).read_chunk(index, hashing))
+            }
             Job::FreeSpace => (self.free_space)(&self.downloads).map(|bytes| JobDone::FreeSpace { bytes }),
             Job::CreatePartial(manifest) => self.create_partial(transfer, manifest),
             Job::StoreChunk { index, data } => {
-                self.partial(transfer).and_then(|partial| lock(&partial).store(index, data))
+                self.partial(transfer).and_then(|partial| lock(&partial).store(index, data, hashing))
             }
-            Job::Finish(name) => self.finish(transfer, &name),
+            Job::Finish(name) => self.finish(transfer, &name, hashing),
             Job::Release => Ok(self.release(transfer)),
-        };
-        done.unwrap_or_else(JobDone::Failed)
+        }
     }
 
     fn open_source(&self, transfer: TransferId, path: PathBuf) -> Result<JobDone, Failure> {
@@ -80,8 +91,13 @@ impl Disk {
         Ok(JobDone::PartialCreated)
     }
 
-    fn finish(&self, transfer: TransferId, name: &SafeName) -> Result<JobDone, Failure> {
-        let path = lock(&*self.partial(transfer)?).finish(&self.downloads, name)?;
+    fn finish(
+        &self,
+        transfer: TransferId,
+        name: &SafeName,
+        hashing: &mut Stopwatch,
+    ) -> Result<JobDone, Failure> {
+        let path = lock(&*self.partial(transfer)?).finish(&self.downloads, name, hashing)?;
         self.partials.take(transfer);
         Ok(JobDone::Finished { path })
     }
@@ -100,6 +116,19 @@ impl Disk {
 
     fn partial(&self, transfer: TransferId) -> Result<Arc<Mutex<Partial>>, Failure> {
         self.partials.get(transfer).ok_or_else(|| out_of_order("the transfer has no partial file"))
+    }
+}
+
+/// Adds up the time of some of a job's work.
+#[derive(Debug, Default)]
+struct Stopwatch(Duration);
+
+impl Stopwatch {
+    fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let result = work();
+        self.0 += begun.elapsed();
+        result
     }
 }
 

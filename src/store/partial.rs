@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::Stopwatch;
 use super::claim::Claim;
 use super::downloads::{Downloads, PARTIALS};
 use super::failure::{cannot, no_space, out_of_order};
@@ -55,8 +56,13 @@ impl Partial {
     }
 
     /// Verifies a chunk and writes it. One that is already there is not written again.
-    pub(super) fn store(&mut self, index: ChunkIndex, data: ChunkData) -> Result<JobDone, Failure> {
-        let actual = ChunkHash(Sha256::digest(&data.0).into());
+    pub(super) fn store(
+        &mut self,
+        index: ChunkIndex,
+        data: ChunkData,
+        hashing: &mut Stopwatch,
+    ) -> Result<JobDone, Failure> {
+        let actual = hashing.time(|| ChunkHash(Sha256::digest(&data.0).into()));
         // The index may be that of another file: a baseline chunk does not say which it belongs to.
         let geometry = self.manifest.geometry();
         let is_right = geometry.index(index.get().into()).is_some()
@@ -72,20 +78,25 @@ impl Partial {
                 .map_err(|error| cannot("write the partial file", error))?;
             self.stored.insert(index);
             if index.get() == self.hashed {
-                self.whole.update(&data.0);
+                hashing.time(|| self.whole.update(&data.0));
                 self.hashed += 1;
             }
-            self.catch_up(CAUGHT_UP_PER_CHUNK)?;
+            self.catch_up(CAUGHT_UP_PER_CHUNK, hashing)?;
         }
         Ok(JobDone::ChunkStored(index))
     }
 
     /// Checks the whole file, syncs it, and gives it its final name. Answers where it is.
-    pub(super) fn finish(&mut self, downloads: &Path, name: &SafeName) -> Result<PathBuf, Failure> {
+    pub(super) fn finish(
+        &mut self,
+        downloads: &Path,
+        name: &SafeName,
+        hashing: &mut Stopwatch,
+    ) -> Result<PathBuf, Failure> {
         if self.stored.missing > 0 {
             return Err(out_of_order(&format!("{} chunks of the file are missing", self.stored.missing)));
         }
-        self.catch_up(usize::MAX)?;
+        self.catch_up(usize::MAX, hashing)?;
         let actual = FileHash(self.whole.clone().finalize().into());
         let announced = self.manifest.file_hash();
         if actual != announced {
@@ -119,7 +130,7 @@ impl Partial {
 
     /// Reads back at most `limit` chunks that were stored before their turn, for the file's hash.
     /// They were verified when they were written, and the file's hash verifies them again.
-    fn catch_up(&mut self, limit: usize) -> Result<(), Failure> {
+    fn catch_up(&mut self, limit: usize, hashing: &mut Stopwatch) -> Result<(), Failure> {
         let geometry = self.manifest.geometry();
         let mut buffer = Vec::new();
         for index in geometry.indices().skip(self.hashed as usize).take(limit) {
@@ -132,7 +143,7 @@ impl Partial {
                 io::ErrorKind::UnexpectedEof => meddled(),
                 _ => cannot("read the partial file back", error),
             })?;
-            self.whole.update(&*chunk);
+            hashing.time(|| self.whole.update(&*chunk));
             self.hashed += 1;
         }
         Ok(())

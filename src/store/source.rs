@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::retry_on_intr;
 use sha2::{Digest, Sha256};
 
+use super::Stopwatch;
 use super::failure::out_of_order;
 use crate::engine::{Code, Failure, JobDone};
 use crate::wire::{CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry, Manifest};
@@ -56,7 +57,7 @@ impl Source {
     }
 
     /// Reads and hashes the next part.
-    pub(super) fn hash_part(&mut self) -> Result<JobDone, Failure> {
+    pub(super) fn hash_part(&mut self, hashing: &mut Stopwatch) -> Result<JobDone, Failure> {
         let Self { opened, progress } = self;
         let (whole, chunks) = match progress {
             Progress::Hashing { whole, chunks } => (whole, chunks),
@@ -66,8 +67,10 @@ impl Source {
         for index in opened.geometry.indices().skip(chunks.len()).take(CHUNKS_PER_PART) {
             let chunk = &mut buffer[..opened.geometry.len_of(index) as usize];
             opened.read_exact(chunk, index.offset())?;
-            chunks.push(ChunkHash(Sha256::digest(&*chunk).into()));
-            whole.update(&*chunk);
+            hashing.time(|| {
+                chunks.push(ChunkHash(Sha256::digest(&*chunk).into()));
+                whole.update(&*chunk);
+            });
         }
         opened.refuse_if_changed()?;
         if chunks.len() < opened.geometry.chunks() as usize {
@@ -82,7 +85,7 @@ impl Source {
     }
 
     /// Reads one chunk and verifies it.
-    pub(super) fn read_chunk(&self, index: ChunkIndex) -> Result<JobDone, Failure> {
+    pub(super) fn read_chunk(&self, index: ChunkIndex, hashing: &mut Stopwatch) -> Result<JobDone, Failure> {
         let Progress::Hashed(manifest) = &self.progress else {
             return Err(out_of_order("a chunk was asked for before the file was hashed"));
         };
@@ -91,7 +94,7 @@ impl Source {
             return Err(out_of_order("a chunk was asked for that the file does not have"));
         }
         let data = self.opened.read(index.offset(), geometry.len_of(index) as usize)?;
-        if ChunkHash(Sha256::digest(&data).into()) != manifest.chunk_hash(index) {
+        if hashing.time(|| ChunkHash(Sha256::digest(&data).into())) != manifest.chunk_hash(index) {
             return Err(self.opened.changed("its content is not what was offered"));
         }
         Ok(JobDone::ChunkRead { index, data: ChunkData(data.into()) })

@@ -16,6 +16,13 @@ use super::*;
 use crate::engine::Code;
 use crate::wire::{CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry};
 
+impl Disk {
+    /// Does a job, however long it takes.
+    pub(super) fn done(&self, transfer: TransferId, job: Job) -> JobDone {
+        self.run(transfer, job).0
+    }
+}
+
 const CHUNK: usize = CHUNK_SIZE as usize;
 const ONE: TransferId = TransferId(1);
 const TWO: TransferId = TransferId(2);
@@ -48,12 +55,12 @@ impl TestDisk {
     }
 
     fn create(&self, transfer: TransferId, content: &[u8]) {
-        assert_eq!(self.disk.run(transfer, Job::CreatePartial(manifest(content))), JobDone::PartialCreated);
+        assert_eq!(self.disk.done(transfer, Job::CreatePartial(manifest(content))), JobDone::PartialCreated);
     }
 
     fn store(&self, transfer: TransferId, content: &[u8], raw: u32) {
         let (index, data) = chunk(content, raw);
-        assert_eq!(self.disk.run(transfer, Job::StoreChunk { index, data }), JobDone::ChunkStored(index));
+        assert_eq!(self.disk.done(transfer, Job::StoreChunk { index, data }), JobDone::ChunkStored(index));
     }
 
     fn store_all(&self, transfer: TransferId, content: &[u8]) {
@@ -63,18 +70,18 @@ impl TestDisk {
     }
 
     fn finish(&self, transfer: TransferId, called: &str) -> PathBuf {
-        match self.disk.run(transfer, Job::Finish(name(called))) {
+        match self.disk.done(transfer, Job::Finish(name(called))) {
             JobDone::Finished { path } => path,
             other => panic!("{other:?}"),
         }
     }
 
     fn release(&self, transfer: TransferId) {
-        assert_eq!(self.disk.run(transfer, Job::Release), JobDone::Released);
+        assert_eq!(self.disk.done(transfer, Job::Release), JobDone::Released);
     }
 
     fn fail(&self, transfer: TransferId, job: Job) -> Failure {
-        failure(self.disk.run(transfer, job))
+        failure(self.disk.done(transfer, job))
     }
 
     /// A whole transfer.
@@ -182,7 +189,7 @@ fn a_long_gap_that_closes_last_is_hashed_to_the_end() {
 #[test]
 fn nothing_is_made_before_it_is_needed() {
     let test = TestDisk::new();
-    test.disk.run(ONE, Job::FreeSpace);
+    test.disk.done(ONE, Job::FreeSpace);
     test.release(ONE);
     assert!(!test.downloads().exists());
 }
@@ -205,7 +212,7 @@ fn a_wrong_chunk_is_not_written_and_comes_back_with_its_digest() {
         shown(u32::MAX - 1, b"far outside"),
     ] {
         let actual = ChunkHash(Sha256::digest(&data.0).into());
-        let done = test.disk.run(ONE, Job::StoreChunk { index, data: data.clone() });
+        let done = test.disk.done(ONE, Job::StoreChunk { index, data: data.clone() });
         assert_eq!(done, JobDone::ChunkMismatched { index, data, actual });
     }
     assert_eq!(fs::read(test.partial(&content)).unwrap(), b"", "nothing was written");
@@ -224,7 +231,7 @@ fn a_chunk_that_is_there_is_not_written_again_but_still_verified() {
     assert_eq!(fs::read(test.partial(&content)).unwrap(), b"", "the second was not written");
     let (index, _) = chunk(&content, 1);
     let data = ChunkData(b"of another file".to_vec().into());
-    let done = test.disk.run(ONE, Job::StoreChunk { index, data });
+    let done = test.disk.done(ONE, Job::StoreChunk { index, data });
     assert!(matches!(done, JobDone::ChunkMismatched { .. }), "it may be another transfer's: {done:?}");
 }
 
@@ -234,7 +241,7 @@ fn a_file_whose_own_hash_is_wrong_gets_no_name_though_all_chunks_are_right() {
     let content = content(3 * CHUNK, 1);
     let chunks = content.chunks(CHUNK).map(|chunk| ChunkHash(Sha256::digest(chunk).into())).collect();
     let lying = Manifest::new(content.len() as u64, FileHash([7; 32]), chunks).unwrap();
-    assert_eq!(test.disk.run(ONE, Job::CreatePartial(lying)), JobDone::PartialCreated);
+    assert_eq!(test.disk.done(ONE, Job::CreatePartial(lying)), JobDone::PartialCreated);
     test.store_all(ONE, &content);
     for _ in 0..2 {
         let failure = test.fail(ONE, Job::Finish(name("f")));
@@ -313,13 +320,13 @@ fn two_transfers_of_one_content_share_no_partial_file() {
     let content = content(2 * CHUNK, 1);
     test.create(ONE, &content);
     test.create(TWO, &content);
-    assert_eq!(other_process.run(ONE, Job::CreatePartial(manifest(&content))), JobDone::PartialCreated);
+    assert_eq!(other_process.done(ONE, Job::CreatePartial(manifest(&content))), JobDone::PartialCreated);
     test.store(ONE, &content, 0);
     let files = fs::read_dir(test.downloads().join(PARTIALS)).unwrap();
     let mut lengths: Vec<_> = files.map(|file| file.unwrap().metadata().unwrap().len()).collect();
     lengths.sort_unstable();
     assert_eq!(lengths, [0, 0, CHUNK as u64], "each has its own");
-    other_process.run(ONE, Job::Release);
+    other_process.done(ONE, Job::Release);
     test.store_all(TWO, &content);
     assert_eq!(fs::read(test.finish(TWO, "f")).unwrap(), content);
     test.store(ONE, &content, 1);
@@ -343,7 +350,7 @@ fn partial_files_stay_when_the_disk_is_dropped_without_release() {
     let test = TestDisk::new();
     let content = content(CHUNK, 1);
     let quitting = Disk::new(test.downloads());
-    quitting.run(ONE, Job::CreatePartial(manifest(&content)));
+    quitting.done(ONE, Job::CreatePartial(manifest(&content)));
     drop(quitting);
     assert!(test.partial(&content).is_file());
 }
@@ -412,12 +419,12 @@ fn a_downloads_directory_that_cannot_be_one_is_named_in_a_clear_error() {
     ] {
         let disk = Disk::new(downloads.clone());
         for job in [Job::FreeSpace, Job::CreatePartial(manifest(b"x"))] {
-            let failure = failure(disk.run(ONE, job));
+            let failure = failure(disk.done(ONE, job));
             assert_eq!(failure.code, Code::DiskError, "{failure}");
             assert!(failure.message.contains(reason), "{failure}");
             assert!(failure.message.contains("--downloads"), "it says what to do: {failure}");
         }
-        assert_eq!(disk.run(ONE, Job::Release), JobDone::Released);
+        assert_eq!(disk.done(ONE, Job::Release), JobDone::Released);
     }
     assert_eq!(listing(root.path()), before);
 }
@@ -428,7 +435,7 @@ fn a_downloads_directory_that_cannot_be_one_is_named_in_a_clear_error() {
 fn a_directory_that_cannot_be_written_fails_with_a_sentence() {
     for downloads in ["/proc/downloads", "/proc/self/fdinfo"] {
         let disk = Disk::new(downloads.into());
-        let failure = failure(disk.run(ONE, Job::CreatePartial(manifest(b"x"))));
+        let failure = failure(disk.done(ONE, Job::CreatePartial(manifest(b"x"))));
         assert_eq!(failure.code, Code::DiskError, "{failure}");
         assert!(failure.message.contains(downloads), "{failure}");
     }
@@ -448,9 +455,9 @@ fn the_downloads_directory_may_be_a_symlink() {
 fn free_space_is_that_of_the_nearest_directory_there_is() {
     let test = TestDisk::new();
     let disk = Disk::new(test.downloads().join("not/yet/there"));
-    let JobDone::FreeSpace { bytes } = disk.run(ONE, Job::FreeSpace) else { panic!() };
+    let JobDone::FreeSpace { bytes } = disk.done(ONE, Job::FreeSpace) else { panic!() };
     assert!(bytes > 0);
-    assert!(matches!(Disk::new("not/there".into()).run(ONE, Job::FreeSpace), JobDone::FreeSpace { .. }));
+    assert!(matches!(Disk::new("not/there".into()).done(ONE, Job::FreeSpace), JobDone::FreeSpace { .. }));
 }
 
 #[test]
@@ -629,17 +636,17 @@ fn many_at_once_lose_nothing_and_leave_nothing() {
                 for round in 0..ROUNDS {
                     let transfer = TransferId(thread * ROUNDS + round);
                     let which = usize::try_from((thread + round) % 3).unwrap();
-                    let done = disk.run(transfer, Job::CreatePartial(manifest(&contents[which])));
+                    let done = disk.done(transfer, Job::CreatePartial(manifest(&contents[which])));
                     assert_eq!(done, JobDone::PartialCreated);
                     if round % 2 == 0 {
                         let (index, data) = chunk(&contents[which], 0);
-                        let done = disk.run(transfer, Job::StoreChunk { index, data });
+                        let done = disk.done(transfer, Job::StoreChunk { index, data });
                         assert_eq!(done, JobDone::ChunkStored(index));
-                        let done = disk.run(transfer, Job::Finish(name("same")));
+                        let done = disk.done(transfer, Job::Finish(name("same")));
                         assert!(matches!(done, JobDone::Finished { .. }), "{done:?}");
                         finished[which].fetch_add(1, Ordering::Relaxed);
                     }
-                    assert_eq!(disk.run(transfer, Job::Release), JobDone::Released);
+                    assert_eq!(disk.done(transfer, Job::Release), JobDone::Released);
                 }
             });
         }

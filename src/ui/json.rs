@@ -181,7 +181,7 @@ impl Render for Json {
                 direction: word(*direction),
                 stage: stage.as_str(),
             },
-            Event::Received { id, peer, name, path: place, size, sha256, elapsed } => {
+            Event::Received { id, peer, name, path: place, size, sha256, elapsed, .. } => {
                 path = place.to_string_lossy();
                 Line::Received {
                     id: id.0,
@@ -193,7 +193,7 @@ impl Render for Json {
                     elapsed_ms: millis(*elapsed),
                 }
             }
-            Event::Sent { id, peer, name, size, sha256, confirmed, elapsed } => Line::Sent {
+            Event::Sent { id, peer, name, size, sha256, confirmed, elapsed, .. } => Line::Sent {
                 id: id.0,
                 peer: *peer,
                 name: name.as_str(),

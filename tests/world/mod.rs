@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use peer_to_peer::engine::{
     AcceptPolicy, Closing, Command, CommandId, ConnId, Engine, EngineConfig, Event, Failure, Input, Job,
-    Limits, Output, Reply, TransferId,
+    Limits, Output, Reply, Took, TransferId,
 };
 use peer_to_peer::wire::{BadLine, Instance, Message};
 
@@ -68,7 +68,9 @@ pub struct Node {
     pub disk: MemDisk,
     pub events: Vec<(Duration, Event)>,
     pub replies: BTreeMap<CommandId, Result<Reply, Failure>>,
-    strands: BTreeMap<TransferId, VecDeque<Job>>,
+    strands: BTreeMap<TransferId, VecDeque<(Job, Took)>>,
+    /// How much longer each of its jobs takes.
+    pub slowness: Took,
     links: BTreeMap<ConnId, usize>,
     tick_at: Option<Duration>,
     last_conn: u64,
@@ -168,6 +170,7 @@ impl World {
             events: Vec::new(),
             replies: BTreeMap::new(),
             strands: BTreeMap::new(),
+            slowness: Took::default(),
             links: BTreeMap::new(),
             tick_at: None,
             last_conn: 0,
@@ -367,8 +370,10 @@ impl World {
                 }
             }
             Output::Job { transfer, job } => {
+                let mut took = self.nodes[node.0].slowness;
+                took.disk += Duration::from_micros(50 + self.rng.below(2000));
                 let strand = self.nodes[node.0].strands.entry(transfer).or_default();
-                strand.push_back(job);
+                strand.push_back((job, took));
                 if strand.len() == 1 {
                     self.start_job(node, transfer);
                 }
@@ -384,20 +389,20 @@ impl World {
     }
 
     fn start_job(&mut self, node: NodeId, transfer: TransferId) {
-        let takes = Duration::from_micros(50 + self.rng.below(2000));
-        self.at(takes, Happening::JobEnds(node, transfer));
+        let Took { disk, hashing } = self.nodes[node.0].strands[&transfer][0].1;
+        self.at(disk + hashing, Happening::JobEnds(node, transfer));
     }
 
     fn on_job_end(&mut self, node: NodeId, transfer: TransferId) {
         let strand = self.nodes[node.0].strands.get_mut(&transfer).unwrap();
-        let job = strand.pop_front().unwrap();
+        let (job, took) = strand.pop_front().unwrap();
         if strand.is_empty() {
             self.nodes[node.0].strands.remove(&transfer);
         } else {
             self.start_job(node, transfer);
         }
         let done = self.nodes[node.0].disk.run(transfer, job);
-        self.input(node, Input::JobDone { transfer, done });
+        self.input(node, Input::JobDone { transfer, done, took });
     }
 
     fn lane_of(&self, link: usize, node: NodeId, conn: ConnId) -> usize {

@@ -47,7 +47,7 @@ impl TestSource {
     }
 
     fn run(&self, job: Job) -> JobDone {
-        self.disk.run(ID, job)
+        self.disk.done(ID, job)
     }
 
     fn append(&self, bytes: &[u8]) {
@@ -71,7 +71,7 @@ fn open_failure(path: PathBuf) -> Failure {
     let (done, answer) = sync_channel(1);
     std::thread::spawn(move || {
         let disk = Disk::new("downloads".into());
-        done.send(disk.run(ID, Job::OpenSource(path)))
+        done.send(disk.done(ID, Job::OpenSource(path)))
     });
     let failure = failure(answer.recv_timeout(Duration::from_secs(10)).expect("it answers at once"));
     assert_eq!(failure.code, Code::SourceUnreadable, "{failure}");
@@ -201,8 +201,8 @@ fn a_new_file_under_the_name_does_not_disturb_the_old_one() {
 fn a_file_that_does_not_tell_its_size_is_not_sent_as_an_empty_one() {
     let disk = Disk::new("downloads".into());
     let path = PathBuf::from("/proc/self/status");
-    assert_eq!(disk.run(ID, Job::OpenSource(path.clone())), JobDone::SourceOpened { size: 0 });
-    assert_changed(disk.run(ID, Job::HashSource), &path);
+    assert_eq!(disk.done(ID, Job::OpenSource(path.clone())), JobDone::SourceOpened { size: 0 });
+    assert_changed(disk.done(ID, Job::HashSource), &path);
 }
 
 #[test]

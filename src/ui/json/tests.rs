@@ -73,14 +73,31 @@ fn events_have_the_promised_fields() {
                "name": "report.pdf", "direction": "in", "stage": "transferring"})
     );
     let (path, elapsed) = (PathBuf::from("downloads/report.pdf"), Duration::from_millis(400));
-    let received = Event::Received { id, peer: peer(), name: name(), path, size: 17, sha256: hash, elapsed };
+    let received = Event::Received {
+        id,
+        peer: peer(),
+        name: name(),
+        path,
+        size: 17,
+        sha256: hash,
+        elapsed,
+        limited_by: None,
+    };
     assert_eq!(
         shown(&received),
         json!({"event": "received", "id": 2, "peer": "192.0.2.5:4711", "name": "report.pdf",
                "path": "downloads/report.pdf", "size": 17, "sha256": hex, "elapsed_ms": 400})
     );
-    let sent =
-        Event::Sent { id, peer: peer(), name: name(), size: 0, sha256: hash, confirmed: false, elapsed };
+    let sent = Event::Sent {
+        id,
+        peer: peer(),
+        name: name(),
+        size: 0,
+        sha256: hash,
+        confirmed: false,
+        elapsed,
+        limited_by: None,
+    };
     assert_eq!(
         shown(&sent),
         json!({"event": "sent", "id": 2, "peer": "192.0.2.5:4711", "name": "report.pdf", "size": 0,

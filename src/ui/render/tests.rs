@@ -72,6 +72,7 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
         size: 3_200_000,
         sha256: FileHash([0; 32]),
         elapsed: Duration::from_millis(400),
+        limited_by: None,
     };
     assert_eq!(shown(&received), "[1] received report.pdf, 3.2 MB in 0.4 s: downloads/report (1).pdf");
     let sent = |size, confirmed| Event::Sent {
@@ -82,6 +83,7 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
         sha256: FileHash([0; 32]),
         confirmed,
         elapsed: Duration::from_millis(400),
+        limited_by: None,
     };
     assert_eq!(shown(&sent(17, true)), "[1] sent report.pdf, 17 bytes in 0.4 s to 192.0.2.5:4711");
     assert!(shown(&sent(0, false)).ends_with("(unconfirmed: a baseline peer never confirms an empty file)"));

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
-use crate::support::files::{noise, sha256_of, write_noise};
+use crate::support::files::{listing, noise, sha256_of, write_noise};
 use crate::support::{BaselinePeer, Content, Gate, NodeSetup, TestNode, eventually};
 
 /// A node as a script starts it: no prompt, no `--json`.
@@ -227,17 +227,49 @@ fn quit_ends_with_0_and_nothing_after_it_is_done() {
 }
 
 #[test]
-fn a_node_that_accepts_nothing_takes_nothing() {
+fn a_node_that_can_ask_nobody_takes_nothing_that_it_would_ask_about() {
     let mut node = NodeSetup::new().option("--accept").option("none").option("--stay").start();
     node.close_stdin();
     let peer = BaselinePeer::connect(node.addr());
-    let file = Content::new("unwanted.txt", "content");
-    peer.send("FILE_OFFER", &file.offer());
-    peer.send_chunk(0, &file.bytes);
-    peer.hear_ack(0, false);
-    node.assert_alive();
+    // An offer that comes before the end of the input may still wait for an answer.
+    let mut offers = 0;
+    eventually("an offer is declined", || {
+        offers += 1;
+        peer.send("FILE_OFFER", &Content::new(&format!("unwanted {offers}"), format!("{offers}")).offer());
+        peer.send_text(&format!("{offers}"));
+        node.wait_for(&json!({ "event": "message", "text": format!("{offers}") }));
+        node.log().iter().any(|line| line.contains("declined"))
+    });
     assert_eq!(peer.count(&json!({ "type": "FILE_ACCEPT" })), 0);
-    assert!(!node.downloads().join("unwanted.txt").exists());
+    assert_eq!(node.count(&json!({ "event": "offer", "accepted": true })), 0);
+    assert!(listing(&node.downloads()).is_empty());
+}
+
+#[test]
+fn offers_that_are_asked_about_can_be_answered_by_a_script() {
+    let mut node = NodeSetup::new().option("--accept").option("none").start();
+    let peer = BaselinePeer::connect(node.addr());
+    let (wanted, unwanted) = (Content::new("wanted.txt", "yes"), Content::new("unwanted.txt", "no"));
+    for file in [&unwanted, &wanted] {
+        peer.send("FILE_OFFER", &file.offer());
+    }
+    let id_of = |file: &Content| {
+        let (name, size, sha256) = (&file.name, file.bytes.len(), &file.hash);
+        let offer = json!({ "event": "offer", "name": name, "size": size, "sha256": sha256 });
+        node.wait_for(&offer)["id"].as_u64().unwrap()
+    };
+    let (no, yes) = (id_of(&unwanted), id_of(&wanted));
+    node.type_line(&format!("reject {no}"));
+    node.type_line(&format!("accept {yes}"));
+    peer.hear_accept(&wanted);
+    peer.send_chunk(0, &wanted.bytes);
+    peer.hear_complete(&wanted);
+    node.wait_received("wanted.txt");
+    for late in [format!("accept {no}"), format!("accept {yes}"), format!("reject {yes}")] {
+        assert_eq!(node.error_of(&late)["code"], "unknown_transfer", "{late}");
+    }
+    assert_eq!(peer.count(&json!({ "type": "FILE_ACCEPT" })), 1);
+    eventually("only what was wanted is there", || listing(&node.downloads()) == ["wanted.txt"]);
 }
 
 #[test]

@@ -17,8 +17,8 @@ use crate::node::NodeConfig;
 pub struct Config {
     /// What the node is started with.
     pub node: NodeConfig,
-    /// The user's state; `None` for the system's usual place.
-    pub home: Option<PathBuf>,
+    /// The user's state.
+    pub home: PathBuf,
     /// Events as JSON on stdout.
     pub json: bool,
     /// Keep running when the input has ended.
@@ -37,6 +37,7 @@ impl Config {
 
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
+        let home = args.home.unwrap_or_else(usual_home);
         Self {
             node: NodeConfig {
                 bind: args.bind,
@@ -47,7 +48,7 @@ impl From<Args> for Config {
                 plain: true,
                 limits: Limits::default(),
             },
-            home: args.home,
+            home,
             json: args.json,
             stay: args.stay,
         }
@@ -89,6 +90,14 @@ struct Args {
     /// Keep running when the input has ended, until Ctrl-C or SIGTERM.
     #[arg(long, env = "P2P_STAY", value_parser = FalseyValueParser::new())]
     stay: bool,
+}
+
+/// Where programs keep a user's state: the XDG base directory specification, version 0.8.
+fn usual_home() -> PathBuf {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    // Somebody without a home directory has the one they are in.
+    state.unwrap_or_else(|| PathBuf::from(".")).join("p2p")
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, String> {

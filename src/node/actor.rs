@@ -8,14 +8,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handle::{EventSender, Request};
+use super::handle::{EventSender, Request, Ticket, Told};
 use super::jobs::{FromDisk, Jobs};
-use crate::engine::{CommandId, ConnId, Engine, Failure, HostPort, Input, Output, Reply};
+use crate::engine::{CommandId, ConnId, Engine, Failure, HostPort, Input, Output};
 use crate::net::{Connection, FromPeer, ReceiveBudget, dial};
 
 /// What dials answer.
@@ -44,7 +44,7 @@ pub(super) struct Actor {
     pub(super) started: Instant,
     pub(super) connections: HashMap<ConnId, Connection>,
     pub(super) last_connection: u64,
-    pub(super) replies: HashMap<CommandId, oneshot::Sender<Result<Reply, Failure>>>,
+    pub(super) tickets: HashMap<CommandId, Ticket>,
     pub(super) last_command: u64,
     pub(super) jobs: Jobs,
     pub(super) events: EventSender,
@@ -75,10 +75,10 @@ impl Actor {
         }
     }
 
-    fn on_request(&mut self, Request { command, reply }: Request) {
+    fn on_request(&mut self, Request { command, ticket }: Request) {
         self.last_command += 1;
         let id = CommandId(self.last_command);
-        self.replies.insert(id, reply);
+        self.tickets.insert(id, ticket);
         self.handle(Input::Command { id, command });
     }
 
@@ -117,6 +117,13 @@ impl Actor {
         }
     }
 
+    fn tell(&mut self, told: Told) {
+        if !self.events.send(told) {
+            // Whoever watched must not believe it saw everything; it stops the node.
+            self.stop.cancel();
+        }
+    }
+
     fn do_output(&mut self, output: Output) {
         match output {
             Output::Send { conn, message } => {
@@ -142,15 +149,11 @@ impl Actor {
             }
             Output::Job { transfer, job } => self.jobs.submit(transfer, job),
             Output::Event(event) => {
-                if !self.events.send(event) {
-                    // Whoever watched must not believe it saw everything; it stops the node.
-                    self.stop.cancel();
-                }
+                self.tell(Told::Event(event));
             }
             Output::Reply { command, result } => {
-                if let Some(reply) = self.replies.remove(&command) {
-                    // Whoever asked may have stopped waiting.
-                    let _ = reply.send(result);
+                if let Some(ticket) = self.tickets.remove(&command) {
+                    self.tell(Told::Answer(ticket, result));
                 }
             }
         }

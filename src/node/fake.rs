@@ -1,10 +1,10 @@
 //! A node that a test plays itself, behind a real handle: for front ends.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handle::{EventSender, Events, NodeHandle, Request, event_queue};
+use super::handle::{EventSender, Events, NodeHandle, Request, Ticket, Told, event_queue};
 use crate::engine::{Command, Event, Failure, Reply};
 
 /// The inside of a node.
@@ -26,10 +26,15 @@ impl FakeNode {
         (Self { requests: received, events, stop }, (handle, watched))
     }
 
-    /// The next command that is given, and where its answer goes.
-    pub(crate) async fn command(&mut self) -> (Command, oneshot::Sender<Result<Reply, Failure>>) {
-        let Request { command, reply } = self.requests.recv().await.expect("the front end has gone");
-        (command, reply)
+    /// The next command that is given, and what its answer is to be called.
+    pub(crate) async fn command(&mut self) -> (Command, Ticket) {
+        let Request { command, ticket } = self.requests.recv().await.expect("the front end has gone");
+        (command, ticket)
+    }
+
+    /// Answers a command; `false` where the answer no longer fits.
+    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Result<Reply, Failure>) -> bool {
+        self.events.send(Told::Answer(ticket, answer))
     }
 
     /// A command if one has been given already.
@@ -39,7 +44,7 @@ impl FakeNode {
 
     /// Something happens; `false` where it no longer fits.
     pub(crate) fn emit(&mut self, event: Event) -> bool {
-        self.events.send(event)
+        self.events.send(Told::Event(event))
     }
 
     /// Returns when the node is told to stop; then it may end with [`FakeNode::end`].

@@ -1,14 +1,15 @@
-//! A node from the outside: commands in, events out.
+//! A node from the outside: commands in; events and answers out, in the order in which they came
+//! to be.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::{Code, Command, Event, Failure, Reply};
+use crate::engine::{Command, Event, Failure, Reply};
 
 /// How many events may wait for whoever watches the node.
 const EVENTS_QUEUED: usize = 16_384;
@@ -16,10 +17,28 @@ const EVENTS_QUEUED: usize = 16_384;
 /// How many bytes of text they may hold together.
 const EVENT_BYTES_QUEUED: usize = 64 << 20;
 
-/// A command on its way to the actor, with the place for its answer.
+/// A command on its way to the actor.
 pub(super) struct Request {
     pub(super) command: Command,
-    pub(super) reply: oneshot::Sender<Result<Reply, Failure>>,
+    pub(super) ticket: Ticket,
+}
+
+/// What tells an answer's command from others: a number of the asker's choice.
+pub type Ticket = u64;
+
+/// The node is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node has ended")]
+pub struct Gone;
+
+/// What a node tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Something happened.
+    Event(Event),
+    /// A command was carried out, or not. What it led to is told after it, and what was told
+    /// before it had happened before.
+    Answer(Ticket, Result<Reply, Failure>),
 }
 
 /// Gives commands to a running node. Cheap to clone.
@@ -37,16 +56,12 @@ impl NodeHandle {
         self.listening
     }
 
-    /// Gives a command and waits for its answer. Once given it is carried out whether or not the
-    /// answer is awaited.
+    /// Gives a command, whose answer is told under its ticket. Waits only until the node takes it.
     ///
     /// # Errors
-    /// What the node has to say against it; [`Code::ShuttingDown`] where the node is gone.
-    pub async fn run(&self, command: Command) -> Result<Reply, Failure> {
-        let gone = || Failure::new(Code::ShuttingDown, "the node is shutting down");
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { command, reply }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+    /// Where there is no node any more.
+    pub async fn ask(&self, ticket: Ticket, command: Command) -> Result<(), Gone> {
+        self.requests.send(Request { command, ticket }).await.map_err(|_| Gone)
     }
 
     /// Stops the node: no new connections or commands, disk jobs that run are finished, partial
@@ -69,18 +84,18 @@ struct Fill {
 #[derive(Debug)]
 pub(super) struct EventSender {
     /// `None` once something was lost.
-    queue: Option<mpsc::Sender<Event>>,
+    queue: Option<mpsc::Sender<Told>>,
     fill: Arc<Fill>,
 }
 
 /// What happens in a node, in order.
 #[derive(Debug)]
 pub struct Events {
-    queue: mpsc::Receiver<Event>,
+    queue: mpsc::Receiver<Told>,
     fill: Arc<Fill>,
 }
 
-/// A bounded queue of events that never makes its sender wait.
+/// A bounded queue that never makes its sender wait.
 pub(super) fn event_queue() -> (EventSender, Events) {
     let (sender, receiver) = mpsc::channel(EVENTS_QUEUED);
     let fill = Arc::new(Fill::default());
@@ -88,14 +103,14 @@ pub(super) fn event_queue() -> (EventSender, Events) {
 }
 
 impl EventSender {
-    /// `false` where an event was lost: the queue is full of what nobody took. A progress event is
+    /// `false` where something was lost: the queue is full of what nobody took. A progress event is
     /// not missed.
-    pub(super) fn send(&mut self, event: Event) -> bool {
+    pub(super) fn send(&mut self, told: Told) -> bool {
         let Some(queue) = &self.queue else { return false };
-        let is_progress = matches!(event, Event::Progress { .. });
-        let text = text_bytes(&event);
+        let is_progress = matches!(told, Told::Event(Event::Progress { .. }));
+        let text = text_bytes(&told);
         if self.fill.bytes.fetch_add(text, Ordering::Relaxed) + text <= EVENT_BYTES_QUEUED {
-            match queue.try_send(event) {
+            match queue.try_send(told) {
                 Ok(()) => return true,
                 // Nobody wants to know: a node may be driven by commands alone.
                 Err(mpsc::error::TrySendError::Closed(_)) => return true,
@@ -109,20 +124,20 @@ impl EventSender {
     }
 }
 
-fn text_bytes(event: &Event) -> usize {
-    match event {
-        Event::Message { text, .. } => text.len(),
+fn text_bytes(told: &Told) -> usize {
+    match told {
+        Told::Event(Event::Message { text, .. }) => text.len(),
         _ => 0,
     }
 }
 
 impl Events {
-    /// The next event; `None` when the node has ended or nobody took its events for so long that
+    /// The next thing told; `None` when the node has ended or nobody took its events for so long that
     /// they no longer fit (see [`Events::overflowed`]). Cancel-safe.
-    pub async fn next(&mut self) -> Option<Event> {
-        let event = self.queue.recv().await?;
-        self.fill.bytes.fetch_sub(text_bytes(&event), Ordering::Relaxed);
-        Some(event)
+    pub async fn next(&mut self) -> Option<Told> {
+        let told = self.queue.recv().await?;
+        self.fill.bytes.fetch_sub(text_bytes(&told), Ordering::Relaxed);
+        Some(told)
     }
 
     /// Whether events were lost because they were not taken. Nothing comes after that: a watcher
@@ -136,8 +151,8 @@ impl Events {
 mod tests {
     use super::*;
 
-    fn message(text: String) -> Event {
-        Event::Message { peer: ([127, 0, 0, 1], 1).into(), text }
+    fn message(text: String) -> Told {
+        Told::Event(Event::Message { peer: ([127, 0, 0, 1], 1).into(), text })
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use handle::event_queue;
-pub use handle::{Events, NodeHandle};
+pub use handle::{Events, Gone, NodeHandle, Ticket, Told};
 
 use crate::engine::{AcceptPolicy, Engine, EngineConfig, Event, Limits};
 use crate::net::{ReceiveBudget, accept_loop, bind};
@@ -115,13 +115,13 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let (dialled, dialled_queue) = mpsc::channel(SMALL_QUEUE);
     let (from_peers, from_peers_queue) = mpsc::channel(PEER_QUEUE);
     let (from_disk, from_disk_queue) = mpsc::channel(DISK_QUEUE);
-    events.send(Event::Listening { addr: listening });
+    events.send(Told::Event(Event::Listening { addr: listening }));
     let actor = Actor {
         engine,
         started: Instant::now(),
         connections: HashMap::new(),
         last_connection: 0,
-        replies: HashMap::new(),
+        tickets: HashMap::new(),
         last_command: 0,
         jobs: Jobs::new(Disk::new(config.downloads), from_disk, tasks.clone()),
         events,

@@ -4,18 +4,16 @@
 //! tells is shown in its order; everything it told before it stopped is shown before the end; and
 //! nobody waits for a reader longer than [`Events`] can.
 
-use std::future::poll_fn;
+use std::collections::BTreeMap;
 use std::pin::pin;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::engine::{Code, Command, Event, Failure, Reply};
 use crate::exit::Exit;
-use crate::node::{Events, NodeHandle};
+use crate::node::{Events, NodeHandle, Ticket, Told};
 
 use super::input::Input;
 use super::output::Output;
@@ -56,8 +54,7 @@ enum Purpose {
 
 /// Something for the front end to do.
 enum Happening {
-    Answer(Purpose, Result<Reply, Failure>),
-    Event(Option<Event>),
+    Told(Option<Told>),
     Input(Option<Input>),
     /// It is time to look how far the transfers are.
     Tick,
@@ -71,7 +68,9 @@ pub(super) struct Front {
     session: Session,
     output: Output,
     manners: Manners,
-    running: JoinSet<(Purpose, Result<Reply, Failure>)>,
+    /// The commands that were given and not answered.
+    running: BTreeMap<Ticket, Purpose>,
+    last_ticket: Ticket,
     /// Whether the input has ended.
     ended: bool,
     /// How many of [`AT_THE_END`] were given.
@@ -88,16 +87,30 @@ impl Front {
         output: Output,
         manners: Manners,
     ) -> Self {
-        let running = JoinSet::new();
-        Self { node, events, lines, session, output, manners, running, ended: false, closing: 0, tick: None }
+        Self {
+            node,
+            events,
+            lines,
+            session,
+            output,
+            manners,
+            running: BTreeMap::new(),
+            last_ticket: 0,
+            ended: false,
+            closing: 0,
+            tick: None,
+        }
     }
 
     /// Runs until there is a reason to leave. The node still runs then.
     pub(super) async fn drive(&mut self) -> Exit {
         loop {
             let leave = match self.next().await {
-                Happening::Answer(purpose, answer) => self.answered(purpose, &answer).await,
-                Happening::Event(Some(event)) => {
+                Happening::Told(Some(Told::Answer(ticket, answer))) => match self.running.remove(&ticket) {
+                    Some(purpose) => self.answered(purpose, &answer).await,
+                    None => None,
+                },
+                Happening::Told(Some(Told::Event(event))) => {
                     self.event(&event);
                     None
                 }
@@ -106,7 +119,7 @@ impl Front {
                     self.give(Purpose::Status, Command::Transfers).await;
                     None
                 }
-                Happening::Event(None) => Some(self.no_more_events()),
+                Happening::Told(None) => Some(self.no_more_events()),
                 Happening::Input(input) => self.input(input).await,
                 Happening::Broken => Some(Exit::Output),
             };
@@ -119,8 +132,8 @@ impl Front {
         }
     }
 
-    /// Answers go first, so that the result of a command comes before what it sets off. Events and
-    /// lines take turns: neither a flood of messages nor one of lines shuts out the other.
+    /// What the node tells and lines take turns: neither a flood of messages nor one of lines shuts
+    /// out the other.
     async fn next(&mut self) -> Happening {
         let takes_lines = !self.ended
             && match self.manners {
@@ -128,7 +141,7 @@ impl Front {
                 Manners::Piped { .. } => self.running.is_empty(),
             };
         let tick = self.tick;
-        let Self { running, events, lines, output, .. } = self;
+        let Self { events, lines, output, .. } = self;
         let tick = async {
             match tick {
                 Some(at) => sleep_until(at).await,
@@ -137,7 +150,7 @@ impl Front {
         };
         let from_outside = async {
             tokio::select! {
-                event = events.next() => Happening::Event(event),
+                told = events.next() => Happening::Told(told),
                 input = lines.recv(), if takes_lines => Happening::Input(input),
                 () = tick => Happening::Tick,
             }
@@ -145,10 +158,6 @@ impl Front {
         tokio::select! {
             biased;
             () = output.broken() => Happening::Broken,
-            Some(done) = running.join_next() => match done {
-                Ok((purpose, answer)) => Happening::Answer(purpose, answer),
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-            },
             happening = from_outside => happening,
         }
     }
@@ -238,19 +247,13 @@ impl Front {
         }
     }
 
-    /// Gives a command to the node without waiting for its answer.
+    /// Gives a command to the node without waiting for its answer. Where the node is gone, the end
+    /// of what it tells says so.
     async fn give(&mut self, purpose: Purpose, command: Command) {
-        let node = self.node.clone();
-        let mut answer = Box::pin(async move { node.run(command).await });
-        // Polled once here, so that commands reach the node in the order in which they were typed.
-        let first = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
-        self.running.spawn(async move {
-            let answer = match first {
-                Poll::Ready(answer) => answer,
-                Poll::Pending => answer.await,
-            };
-            (purpose, answer)
-        });
+        self.last_ticket += 1;
+        if self.node.ask(self.last_ticket, command).await.is_ok() {
+            self.running.insert(self.last_ticket, purpose);
+        }
     }
 
     /// Queues what the session has to say.
@@ -314,7 +317,6 @@ impl Front {
     }
 
     async fn stop_and_show(&mut self) -> Result<(), Exit> {
-        self.running.abort_all();
         // Before the last lines, so that the prompt is drawn without it.
         self.output.set_status(None);
         let node = self.node.clone();
@@ -324,8 +326,10 @@ impl Front {
             self.show().await?;
             tokio::select! {
                 biased;
-                event = self.events.next() => match event {
-                    Some(event) => self.session.event(Instant::now(), &event),
+                told = self.events.next() => match told {
+                    Some(Told::Event(event)) => self.session.event(Instant::now(), &event),
+                    // Nobody waits for it any more.
+                    Some(Told::Answer(..)) => {}
                     None => break,
                 },
                 in_time = &mut stop, if !stopped => {

@@ -35,7 +35,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::node::{self, StartError};
+use crate::node::{self, StartError, Told};
 
 use front::{Front, Manners};
 use json::Json;
@@ -88,7 +88,7 @@ async fn at_prompt(config: Config, prompt: Prompt) -> Result<Exit, UiError> {
     let style = Style::of_terminal();
     let mut session = Session::new(Box::new(Human { at_prompt: true, style }), false);
     // Where it listens is told before there is a prompt, not above one.
-    if let Some(listening) = events.next().await {
+    if let Some(Told::Event(listening)) = events.next().await {
         session.event(Instant::now(), &listening);
     }
     for line in session.take_said() {

@@ -70,10 +70,10 @@ impl Bench {
     async fn close(&mut self) {
         let (command, reply) = self.node.command().await;
         assert_eq!(command, Command::StopAsking);
-        reply.send(Ok(Reply::Done)).unwrap();
+        assert!(self.node.answer(reply, Ok(Reply::Done)));
         let (command, reply) = self.node.command().await;
         assert_eq!(command, Command::Wait);
-        reply.send(Ok(Reply::Idle)).unwrap();
+        assert!(self.node.answer(reply, Ok(Reply::Idle)));
     }
 
     /// Lets the node end when it is told to, and says how the program ended and what it showed.
@@ -102,10 +102,10 @@ async fn from_a_pipe_a_command_is_finished_before_the_next() {
     }
     assert_eq!(bench.node.command_now(), None, "`connect` has no answer yet");
     let connected = Reply::Connected { peer: "192.0.2.5:1".parse().unwrap(), already: false };
-    reply.send(Ok(connected)).unwrap();
+    assert!(bench.node.answer(reply, Ok(connected)));
     let (command, reply) = bench.node.command().await;
     assert_eq!(command, Command::Peers);
-    reply.send(Ok(Reply::Peers(Vec::new()))).unwrap();
+    assert!(bench.node.answer(reply, Ok(Reply::Peers(Vec::new()))));
     bench.lines = mpsc::channel(1).0;
     bench.close().await;
     let (exit, shown) = bench.end().await;
@@ -132,9 +132,11 @@ async fn a_command_that_fails_makes_the_run_fail_but_not_stop() {
     let mut bench = start(PIPED, Screen::default());
     bench.type_line("connect a:1").await;
     let (_, reply) = bench.node.command().await;
-    reply.send(Err(Failure::new(Code::Unreachable, "nobody there"))).unwrap();
+    assert!(bench.node.answer(reply, Err(Failure::new(Code::Unreachable, "nobody there"))));
     bench.type_line("whoami").await;
-    assert_eq!(bench.node.command().await.0, Command::Whoami);
+    let (command, reply) = bench.node.command().await;
+    assert_eq!(command, Command::Whoami);
+    assert!(bench.node.answer(reply, Ok(Reply::Done)));
     bench.type_line("quit").await;
     assert_eq!(bench.end().await.0, Exit::Failed);
 }

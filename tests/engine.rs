@@ -760,6 +760,9 @@ fn the_oldest_silent_connection_gives_way() {
     world.say(honest, Message::Text("hi".into()));
     world.run_for(SECOND);
     let silent: Vec<_> = (0..5).map(|_| world.script(node)).collect();
+    world.run_for(SECOND / 2);
+    let still = |world: &World| silent.iter().all(|script| !world.scripts[script.0].closed);
+    assert!(still(&world), "what a new one says may not have been read yet");
     world.run_for(SECOND);
     let closed: Vec<_> = silent.iter().map(|script| world.scripts[script.0].closed).collect();
     assert_eq!(closed, [true, true, false, false, false]);
@@ -771,8 +774,15 @@ fn a_peer_past_the_limit_is_turned_away() {
     let mut world = World::new(25);
     let limits = Limits { peers: 2, ..Limits::default() };
     let node = world.node_with(AcceptPolicy::All, limits);
-    let scripts: Vec<_> = (0..3).map(|_| world.script(node)).collect();
-    world.run_for(SECOND);
+    let silent = world.script(node);
+    let talk = |world: &mut World| {
+        let script = world.script(node);
+        world.say(script, Message::Text("hi".into()));
+        world.run_for(SECOND / 10);
+        script
+    };
+    let scripts = [talk(&mut world), talk(&mut world), talk(&mut world)];
+    assert!(world.scripts[silent.0].closed, "who said nothing makes room first");
     let closed: Vec<_> = scripts.iter().map(|script| world.scripts[script.0].closed).collect();
     assert_eq!(closed, [false, false, true]);
 }

@@ -43,6 +43,8 @@ pub enum Code {
     Unconfirmed,
     /// Cancelled on this side.
     Cancelled,
+    /// Its sender left before anybody had accepted the file.
+    Withdrawn,
     /// This side did not want the file.
     Declined,
     /// The node is shutting down.
@@ -72,6 +74,7 @@ impl Code {
             Self::Expired => "expired",
             Self::Unconfirmed => "unconfirmed",
             Self::Cancelled => "cancelled",
+            Self::Withdrawn => "withdrawn",
             Self::Declined => "declined",
             Self::ShuttingDown => "shutting_down",
         }

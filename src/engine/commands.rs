@@ -26,7 +26,11 @@ impl Engine {
             Command::Cancel(transfer) => self.cancel(transfer),
             Command::StopAsking => {
                 self.can_ask = false;
-                self.reject_offers(Selection::All).map(|_| Reply::Done)
+                let declined = Failure::new(Code::Declined, "nobody can be asked about it any more");
+                for id in self.offers_awaiting_answer() {
+                    self.fail_download(id, declined.clone());
+                }
+                Ok(Reply::Done)
             }
         };
         self.reply(id, result);
@@ -145,7 +149,6 @@ impl Engine {
         let ids = match which {
             Selection::One(id) => match self.downloads.get(&id) {
                 // Accepted twice is accepted.
-                Some(download) if !download.awaits_answer() => return Ok(Reply::Accepted(vec![id])),
                 Some(_) => vec![id],
                 None => return Err(unknown_offer(id)),
             },

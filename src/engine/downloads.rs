@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::Level;
 use super::bottleneck::{Stage as Wait, Took, Waits};
 use super::{
     AcceptPolicy, CLOSED_BY_PEER, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone,
@@ -170,6 +171,7 @@ impl ChunkMap {
 
 impl Engine {
     pub(super) fn on_offer(&mut self, conn: ConnId, offer: Offer) {
+        self.replace_given_up(conn, &offer);
         if let Err(why) = self.check_offer(conn, &offer) {
             let name = &offer.name;
             return self.refuse(conn, &format!("the offer of \"{name}\" was refused: {why}"));
@@ -203,6 +205,24 @@ impl Engine {
         };
         self.downloads.insert(id, download);
         self.job(id, Job::FreeSpace);
+    }
+
+    /// A node of ours never offers what it is still sending: where it offers it again, it has given
+    /// the first one up, for which this protocol level has no word.
+    fn replace_given_up(&mut self, conn: ConnId, offer: &Offer) {
+        let Some(peer) = self.peers.get(conn).filter(|peer| peer.level == Some(Level::Extended)) else {
+            return;
+        };
+        let hash = offer.manifest.file_hash();
+        let given_up = peer.downloads.iter().copied().find(|id| {
+            self.downloads.get(id).is_some_and(|download| {
+                download.offer.manifest.file_hash() == hash && download.state != State::Finishing
+            })
+        });
+        if let Some(id) = given_up {
+            let failure = Failure::new(Code::Withdrawn, "its sender gave it up, and offers it anew");
+            self.fail_download(id, failure);
+        }
     }
 
     fn check_offer(&self, conn: ConnId, offer: &Offer) -> Result<(), String> {
@@ -280,9 +300,13 @@ impl Engine {
         }
     }
 
-    /// Takes an offer that waits for an answer.
+    /// Takes an offer that waits for an answer, or will as soon as it is known whether it fits.
     pub(super) fn accept_offer(&mut self, id: TransferId) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
+        download.wanted = true;
+        if download.state != State::Asking {
+            return;
+        }
         download.state = State::Creating;
         download.accepted_at = self.now;
         download.waits = Waits::new(self.now);
@@ -420,9 +444,19 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         for id in failing {
-            self.fail_download(id, Failure::new(Code::Disconnected, reason));
+            self.fail_unfinished(id, reason);
         }
         self.close_if_done(conn);
+    }
+
+    /// Ends a download whose sender is gone.
+    fn fail_unfinished(&mut self, id: TransferId, reason: &str) {
+        match self.downloads.get(&id).map(Download::state) {
+            // Nobody was told of it.
+            Some(State::CheckingSpace) => self.forget_download(id),
+            Some(State::Asking) => self.fail_download(id, Failure::new(Code::Withdrawn, reason)),
+            _ => self.fail_download(id, Failure::new(Code::Disconnected, reason)),
+        }
     }
 
     /// Takes the result of a job whose download has ended.

@@ -72,6 +72,8 @@ pub enum Input {
         /// What.
         command: Command,
     },
+    /// The node stops: nothing that is asked for from now on is done.
+    Stopping,
     /// The time of [`Engine::poll_timeout`](super::Engine::poll_timeout) has come.
     Tick,
 }

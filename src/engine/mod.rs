@@ -215,6 +215,7 @@ impl Engine {
                 }
             }
             Input::Command { id, command } => self.on_command(id, command),
+            Input::Stopping => self.on_stopping(),
             Input::Tick => self.on_tick(),
         }
         self.answer_waiting();
@@ -230,10 +231,26 @@ impl Engine {
         self.timers.next()
     }
 
+    /// What does not end any more has failed, and whoever watches hears it.
+    fn on_stopping(&mut self) {
+        let failure = Failure::new(Code::ShuttingDown, "this side ended before it was done");
+        for id in self.uploads.keys().copied().collect::<Vec<_>>() {
+            self.fail_upload(id, failure.clone());
+        }
+        for id in self.downloads.keys().copied().collect::<Vec<_>>() {
+            self.fail_download(id, failure.clone());
+        }
+        // Partial files stay; nobody does jobs any more.
+        self.outputs.retain(|output| matches!(output, Output::Event(_)));
+    }
+
     fn on_tick(&mut self) {
         while let Some(deadline) = self.timers.take_due(self.now) {
             match deadline {
-                Deadline::Hello(conn) => self.settle(conn, Level::Baseline),
+                Deadline::Hello(conn) => {
+                    self.settle(conn, Level::Baseline);
+                    self.make_room_for_talkers();
+                }
                 Deadline::Write(conn) => {
                     let minutes = self.config.limits.stall.as_secs_f32() / 60.0;
                     self.drop_peer(
@@ -249,6 +266,11 @@ impl Engine {
 
     fn on_opened(&mut self, conn: ConnId, addr: SocketAddr, dialled: Option<HostPort>) {
         let connecting = dialled.as_ref().and_then(|target| self.dials.remove(target)).unwrap_or_default();
+        if self.peers.len() >= self.config.limits.peers
+            && let Some(oldest) = self.peers.silent_past(0, |_| true)
+        {
+            self.drop_peer(oldest, "it has not said anything yet, and there is no room");
+        }
         if self.peers.len() >= self.config.limits.peers {
             self.warn(addr, format!("closed: there are {} connections already", self.peers.len()));
             for command in connecting {
@@ -273,8 +295,22 @@ impl Engine {
                 features: Vec::new(),
             }),
         );
-        if let Some(oldest) = self.peers.silent_past(self.config.limits.silent_peers) {
-            self.close_peer(oldest, "it never said anything, and others want its place");
+        self.make_room_for_talkers();
+    }
+
+    /// Closes the oldest connection on which nothing was ever said, where there are too many. One
+    /// that is new may have said something that was not read yet, and one that we have something
+    /// for need not say anything.
+    fn make_room_for_talkers(&mut self) {
+        let silent_since = self.now.saturating_sub(self.config.limits.hello_wait);
+        let may_go = |peer: &Peer| {
+            peer.opened_at <= silent_since
+                && peer.queued_texts == 0
+                && peer.active_uploads.is_empty()
+                && peer.waiting_uploads.is_empty()
+        };
+        if let Some(oldest) = self.peers.silent_past(self.config.limits.silent_peers, may_go) {
+            self.drop_peer(oldest, "it never said anything, and others want its place");
         }
     }
 

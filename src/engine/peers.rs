@@ -156,9 +156,13 @@ impl Peers {
         self.silent.remove(&conn);
     }
 
-    /// The oldest connection that others made and nobody spoke on, if there are more than `limit`.
-    pub(super) fn silent_past(&self, limit: usize) -> Option<ConnId> {
-        self.silent.first().copied().filter(|_| self.silent.len() > limit)
+    /// The oldest connection that others made and nobody spoke on, of those that `may_go`, if there
+    /// are more than `limit`.
+    pub(super) fn silent_past(&self, limit: usize, may_go: impl Fn(&Peer) -> bool) -> Option<ConnId> {
+        if self.silent.len() <= limit {
+            return None;
+        }
+        self.silent.iter().copied().find(|conn| self.by_conn.get(conn).is_some_and(&may_go))
     }
 
     /// The peer that a user means: the one dialled under that address, else the one whose

@@ -27,6 +27,15 @@ const NODE_BUDGET_BYTES: usize = 64 << 20;
 /// The same for one connection: four chunks under way in each of four stages.
 const CONNECTION_BUDGET_BYTES: usize = 4 << 20;
 
+/// Texts received and not shown: for the node.
+const NODE_TEXT_BUDGET_BYTES: usize = 32 << 20;
+
+/// The same for one connection.
+const CONNECTION_TEXT_BUDGET_BYTES: usize = 2 << 20;
+
+/// What a text is charged at least, so that the budget bounds their number too.
+const MIN_TEXT_CHARGE: usize = 8 << 10;
+
 /// Messages that may wait for the writer. More than the engine's bound in bytes lets arise.
 const CONTROL_QUEUE: usize = 32_768;
 const BULK_QUEUE: usize = 64;
@@ -45,25 +54,34 @@ const WRITE_BATCH: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct FromPeer {
     pub(crate) input: Input,
-    _charge: Option<Charge>,
+    /// Ends when the message is dealt with; that of a text when it is shown.
+    pub(crate) charge: Option<Charge>,
 }
 
 impl From<Input> for FromPeer {
     fn from(input: Input) -> Self {
-        Self { input, _charge: None }
+        Self { input, charge: None }
     }
 }
 
 /// How many received bytes may be in memory.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceiveBudget {
+    bytes: Budget,
+    /// Apart, since how long texts wait is up to whoever reads them.
+    texts: Budget,
+}
+
+#[derive(Debug, Clone)]
+struct Budget {
     node: Arc<Semaphore>,
     connection: Arc<Semaphore>,
+    connection_bytes: usize,
 }
 
 /// A share of a [`ReceiveBudget`], given back when dropped.
 #[derive(Debug)]
-struct Charge {
+pub(crate) struct Charge {
     _node: OwnedSemaphorePermit,
     _connection: OwnedSemaphorePermit,
 }
@@ -84,19 +102,40 @@ impl ReceiveBudget {
     /// The budget of a node, of which nothing is used.
     pub(crate) fn new() -> Self {
         Self {
-            node: Arc::new(Semaphore::new(NODE_BUDGET_BYTES)),
-            connection: Arc::new(Semaphore::new(CONNECTION_BUDGET_BYTES)),
+            bytes: Budget::new(NODE_BUDGET_BYTES, CONNECTION_BUDGET_BYTES),
+            texts: Budget::new(NODE_TEXT_BUDGET_BYTES, CONNECTION_TEXT_BUDGET_BYTES),
         }
     }
 
     /// The same node's, for another connection.
     fn for_connection(&self) -> Self {
-        Self { node: self.node.clone(), connection: Arc::new(Semaphore::new(CONNECTION_BUDGET_BYTES)) }
+        Self { bytes: self.bytes.for_connection(), texts: self.texts.for_connection() }
     }
 
-    /// Waits until so many bytes may be held. Cancel-safe.
+    /// Waits until a message may be held. Cancel-safe.
+    async fn charge(&self, message: &Message) -> Charge {
+        match message {
+            Message::Text(_) => self.texts.charge(message.weight().max(MIN_TEXT_CHARGE)).await,
+            _ => self.bytes.charge(message.weight()).await,
+        }
+    }
+}
+
+impl Budget {
+    fn new(node_bytes: usize, connection_bytes: usize) -> Self {
+        Self {
+            node: Arc::new(Semaphore::new(node_bytes)),
+            connection: Arc::new(Semaphore::new(connection_bytes)),
+            connection_bytes,
+        }
+    }
+
+    fn for_connection(&self) -> Self {
+        Self { connection: Arc::new(Semaphore::new(self.connection_bytes)), ..self.clone() }
+    }
+
     async fn charge(&self, bytes: usize) -> Charge {
-        let bytes = u32::try_from(bytes.min(CONNECTION_BUDGET_BYTES)).expect("a budget has less than 4 GiB");
+        let bytes = u32::try_from(bytes.min(self.connection_bytes)).expect("a budget has less than 4 GiB");
         // The connection's own first: who waits for the node's share has used up nobody else's.
         let connection = self.connection.clone().acquire_many_owned(bytes).await;
         let node = self.node.clone().acquire_many_owned(bytes).await;
@@ -248,14 +287,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// `false` where the node has ended.
     async fn hand_on(&mut self, message: Message) -> bool {
         let conn = self.conn;
-        let charge = self.budget.charge(message.weight()).await;
+        let charge = self.budget.charge(&message).await;
         let from_peer = match message {
             Message::Chunk { index, data } => {
                 let bytes = Bytes::from_owner(ChargedBytes { bytes: data.0, _charge: charge });
                 let message = Message::Chunk { index, data: ChunkData(bytes) };
                 Input::Received { conn, message }.into()
             }
-            message => FromPeer { input: Input::Received { conn, message }, _charge: Some(charge) },
+            message => FromPeer { input: Input::Received { conn, message }, charge: Some(charge) },
         };
         self.give(from_peer).await
     }

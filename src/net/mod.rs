@@ -7,7 +7,7 @@ mod connection;
 mod dial;
 mod listener;
 
-pub(crate) use connection::{Connection, FromPeer, ReceiveBudget};
+pub(crate) use connection::{Charge, Connection, FromPeer, ReceiveBudget};
 pub(crate) use dial::dial;
 pub(crate) use listener::{accept_loop, bind};
 

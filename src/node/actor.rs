@@ -15,8 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use super::handle::{EventSender, Request, Ticket, Told};
 use super::jobs::{FromDisk, Jobs};
-use crate::engine::{CommandId, ConnId, Engine, Failure, HostPort, Input, Output};
-use crate::net::{Connection, FromPeer, ReceiveBudget, dial};
+use crate::engine::{CommandId, ConnId, Engine, Event, Failure, HostPort, Input, Output};
+use crate::net::{Charge, Connection, FromPeer, ReceiveBudget, dial};
 
 /// What dials answer.
 pub(super) struct Dialled {
@@ -48,6 +48,8 @@ pub(super) struct Actor {
     pub(super) last_command: u64,
     pub(super) jobs: Jobs,
     pub(super) events: EventSender,
+    /// Of the message that is being dealt with.
+    pub(super) charge: Option<Charge>,
     pub(super) budget: ReceiveBudget,
     pub(super) outlets: Outlets,
     pub(super) tasks: TaskTracker,
@@ -65,11 +67,16 @@ impl Actor {
                 Some(request) = inbox.requests.recv() => self.on_request(request),
                 Some((stream, addr)) = inbox.accepted.recv() => self.on_connection(stream, addr, None),
                 Some(dialled) = inbox.dialled.recv() => self.on_dialled(dialled),
-                Some(from_peer) = inbox.from_peers.recv() => self.handle(from_peer.input),
+                Some(FromPeer { input, charge }) = inbox.from_peers.recv() => {
+                    self.charge = charge;
+                    self.handle(input);
+                    self.charge = None;
+                }
                 Some(from_disk) = inbox.from_disk.recv() => self.on_disk(from_disk),
                 () = sleep_until(deadline) => self.handle(Input::Tick),
             }
         }
+        self.handle(Input::Stopping);
         for (_, connection) in self.connections.drain() {
             connection.close();
         }
@@ -118,7 +125,12 @@ impl Actor {
     }
 
     fn tell(&mut self, told: Told) {
-        if !self.events.send(told) {
+        // A text is charged until somebody has taken it, so that who floods us is not read.
+        let charge = match &told {
+            Told::Event(Event::Message { .. }) => self.charge.take(),
+            _ => None,
+        };
+        if !self.events.send(told, charge) {
             // Whoever watched must not believe it saw everything; it stops the node.
             self.stop.cancel();
         }

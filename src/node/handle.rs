@@ -3,19 +3,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::{Command, Event, Failure, Reply};
+use crate::net::Charge;
 
 /// How many events may wait for whoever watches the node.
 const EVENTS_QUEUED: usize = 16_384;
-
-/// How many bytes of text they may hold together.
-const EVENT_BYTES_QUEUED: usize = 64 << 20;
 
 /// A command on its way to the actor.
 pub(super) struct Request {
@@ -73,77 +71,67 @@ impl NodeHandle {
     }
 }
 
-/// What is known at both ends of the queue of events.
-#[derive(Debug, Default)]
-struct Fill {
-    bytes: AtomicUsize,
-    overflowed: AtomicBool,
-}
+/// Something told, and what it is charged to until it is taken.
+type Queued = (Told, Option<Charge>);
 
 /// The node's end of the queue of events.
 #[derive(Debug)]
 pub(super) struct EventSender {
     /// `None` once something was lost.
-    queue: Option<mpsc::Sender<Told>>,
-    fill: Arc<Fill>,
+    queue: Option<mpsc::Sender<Queued>>,
+    overflowed: Arc<AtomicBool>,
 }
 
 /// What happens in a node, in order.
 #[derive(Debug)]
 pub struct Events {
-    queue: mpsc::Receiver<Told>,
-    fill: Arc<Fill>,
+    queue: mpsc::Receiver<Queued>,
+    overflowed: Arc<AtomicBool>,
 }
 
-/// A bounded queue that never makes its sender wait.
+/// A bounded queue that never makes its sender wait. The texts in it are bounded by what they are
+/// charged to: whoever sends many is not read on, and takes nobody else's place.
 pub(super) fn event_queue() -> (EventSender, Events) {
     let (sender, receiver) = mpsc::channel(EVENTS_QUEUED);
-    let fill = Arc::new(Fill::default());
-    (EventSender { queue: Some(sender), fill: fill.clone() }, Events { queue: receiver, fill })
+    let overflowed = Arc::new(AtomicBool::new(false));
+    (
+        EventSender { queue: Some(sender), overflowed: overflowed.clone() },
+        Events { queue: receiver, overflowed },
+    )
 }
 
 impl EventSender {
-    /// `false` where something was lost: the queue is full of what nobody took. A progress event is
-    /// not missed.
-    pub(super) fn send(&mut self, told: Told) -> bool {
+    /// `false` where something was lost: the queue is full of what nobody took. Progress and lines
+    /// for the log are not missed.
+    pub(super) fn send(&mut self, told: Told, charge: Option<Charge>) -> bool {
         let Some(queue) = &self.queue else { return false };
-        let is_progress = matches!(told, Told::Event(Event::Progress { .. }));
-        let text = text_bytes(&told);
-        if self.fill.bytes.fetch_add(text, Ordering::Relaxed) + text <= EVENT_BYTES_QUEUED {
-            match queue.try_send(told) {
-                Ok(()) => return true,
-                // Nobody wants to know: a node may be driven by commands alone.
-                Err(mpsc::error::TrySendError::Closed(_)) => return true,
-                Err(mpsc::error::TrySendError::Full(_)) if is_progress => return true,
-                Err(mpsc::error::TrySendError::Full(_)) => {}
+        let may_be_lost = matches!(told, Told::Event(Event::Progress { .. } | Event::Warning { .. }));
+        if may_be_lost && queue.capacity() < EVENTS_QUEUED / 2 {
+            return true;
+        }
+        match queue.try_send((told, charge)) {
+            // Where nobody wants to know, that is no loss: a node may be driven by commands alone.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.overflowed.store(true, Ordering::Release);
+                self.queue = None;
+                false
             }
         }
-        self.fill.overflowed.store(true, Ordering::Release);
-        self.queue = None;
-        false
-    }
-}
-
-fn text_bytes(told: &Told) -> usize {
-    match told {
-        Told::Event(Event::Message { text, .. }) => text.len(),
-        _ => 0,
     }
 }
 
 impl Events {
-    /// The next thing told; `None` when the node has ended or nobody took its events for so long that
-    /// they no longer fit (see [`Events::overflowed`]). Cancel-safe.
+    /// The next thing told; `None` when the node has ended or nobody took its events for so long
+    /// that they no longer fit (see [`Events::overflowed`]). Cancel-safe.
     pub async fn next(&mut self) -> Option<Told> {
-        let told = self.queue.recv().await?;
-        self.fill.bytes.fetch_sub(text_bytes(&told), Ordering::Relaxed);
-        Some(told)
+        self.queue.recv().await.map(|(told, _charge)| told)
     }
 
     /// Whether events were lost because they were not taken. Nothing comes after that: a watcher
     /// that missed something must not believe it saw everything. The node stops itself then.
     pub fn overflowed(&self) -> bool {
-        self.fill.overflowed.load(Ordering::Acquire)
+        self.overflowed.load(Ordering::Acquire)
     }
 }
 
@@ -151,35 +139,38 @@ impl Events {
 mod tests {
     use super::*;
 
-    fn message(text: String) -> Told {
-        Told::Event(Event::Message { peer: ([127, 0, 0, 1], 1).into(), text })
+    fn message() -> Told {
+        Told::Event(Event::Message { peer: ([127, 0, 0, 1], 1).into(), text: String::new() })
     }
 
     #[tokio::test]
-    async fn events_that_nobody_takes_overflow_in_number_and_in_bytes_and_none_is_skipped() {
-        for text in [String::new(), "x".repeat(1 << 20)] {
-            let (mut sender, mut events) = event_queue();
-            let mut sent = 0;
-            while sender.send(message(text.clone())) {
-                sent += 1;
-            }
-            assert!(sent <= EVENTS_QUEUED && sent * text.len() <= EVENT_BYTES_QUEUED);
-            assert!(!sender.send(message(String::new())), "nothing follows a gap");
-            assert!(events.overflowed());
-            let mut taken = 0;
-            while events.next().await.is_some() {
-                taken += 1;
-            }
-            assert_eq!(taken, sent);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_watcher_that_keeps_up_loses_nothing() {
+    async fn events_that_nobody_takes_overflow_and_none_is_skipped() {
         let (mut sender, mut events) = event_queue();
-        for _ in 0..200 {
-            assert!(sender.send(message("x".repeat(1 << 20))));
-            assert!(events.next().await.is_some());
+        let mut sent = 0;
+        while sender.send(message(), None) {
+            sent += 1;
         }
+        assert_eq!(sent, EVENTS_QUEUED);
+        assert!(!sender.send(message(), None), "nothing follows a gap");
+        assert!(events.overflowed());
+        let mut taken = 0;
+        while events.next().await.is_some() {
+            taken += 1;
+        }
+        assert_eq!(taken, sent);
+    }
+
+    #[tokio::test]
+    async fn lines_for_the_log_never_fill_the_queue() {
+        let (mut sender, mut events) = event_queue();
+        for _ in 0..2 * EVENTS_QUEUED {
+            assert!(sender.send(Told::Event(Event::Warning { peer: None, text: String::new() }), None));
+        }
+        assert!(sender.send(message(), None));
+        let mut taken = 0;
+        while events.next().await != Some(message()) {
+            taken += 1;
+        }
+        assert!(taken <= EVENTS_QUEUED / 2 + 1 && !events.overflowed());
     }
 }

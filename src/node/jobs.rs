@@ -4,13 +4,18 @@
 //! the same time, a bounded number of them, in the order in which they became ready.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::{Job, JobDone, Took, TransferId};
+use crate::engine::{Code, Failure, Job, JobDone, Took, TransferId};
 use crate::store::Disk;
+
+fn panicked() -> Failure {
+    Failure::new(Code::DiskError, "an internal error; the log has more, and it should be reported")
+}
 
 /// Strands that run at the same time. More than a disk likes, so that one that hangs (a network
 /// file system) does not stop the others.
@@ -79,7 +84,9 @@ impl Jobs {
             let (disk, done) = (self.disk.clone(), self.done.clone());
             self.tasks.spawn_blocking(move || {
                 for job in jobs {
-                    let (result, took) = disk.run(transfer, job);
+                    // A bug that a job runs into is the end of its transfer, not of all.
+                    let (result, took) = catch_unwind(AssertUnwindSafe(|| disk.run(transfer, job)))
+                        .unwrap_or_else(|_| (JobDone::Failed(panicked()), Took::default()));
                     // Where nobody listens the node has ended, and what is not begun is left.
                     if done.blocking_send(FromDisk::Done(transfer, result, took)).is_err() {
                         return;

@@ -115,7 +115,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let (dialled, dialled_queue) = mpsc::channel(SMALL_QUEUE);
     let (from_peers, from_peers_queue) = mpsc::channel(PEER_QUEUE);
     let (from_disk, from_disk_queue) = mpsc::channel(DISK_QUEUE);
-    events.send(Told::Event(Event::Listening { addr: listening }));
+    events.send(Told::Event(Event::Listening { addr: listening }), None);
     let actor = Actor {
         engine,
         started: Instant::now(),
@@ -125,6 +125,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         last_command: 0,
         jobs: Jobs::new(Disk::new(config.downloads), from_disk, tasks.clone()),
         events,
+        charge: None,
         budget: ReceiveBudget::new(),
         outlets: Outlets { dialled, from_peers },
         tasks: tasks.clone(),

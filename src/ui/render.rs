@@ -176,7 +176,7 @@ impl Render for Human {
 pub(super) fn is_choice(direction: Direction, code: Code) -> bool {
     match code {
         Code::Cancelled => true,
-        Code::Declined | Code::Expired => direction == Direction::In,
+        Code::Declined | Code::Expired | Code::Withdrawn => direction == Direction::In,
         _ => false,
     }
 }

@@ -282,7 +282,8 @@ struct OfferPayload<'a> {
     file_size: u64,
     total_chunks: u64,
     file_hash: FileHash,
-    chunk_hashes: Cow<'a, [ChunkHash]>,
+    /// Go writes a list without elements as `null`.
+    chunk_hashes: Option<Cow<'a, [ChunkHash]>>,
 }
 
 #[derive(Deserialize)]
@@ -319,7 +320,7 @@ impl Message {
                 body_size: envelope.size.and_then(|size| size.get().parse().ok()).unwrap_or(0),
                 message: Self::from_envelope(&envelope),
             },
-            Err(error) => Line { message: Err(BadLine::NotAMessage(error.to_string())), body_size: 0 },
+            Err(error) => Line { message: Err(BadLine::NotAMessage(brief(&error))), body_size: 0 },
         }
     }
 
@@ -351,7 +352,7 @@ impl Message {
                     file_size: manifest.size(),
                     total_chunks: manifest.geometry.chunks().into(),
                     file_hash: manifest.file_hash,
-                    chunk_hashes: Cow::Borrowed(&manifest.chunk_hashes),
+                    chunk_hashes: Some(Cow::Borrowed(&manifest.chunk_hashes)),
                 };
                 put_line(out, "FILE_OFFER", &payload);
             }
@@ -386,19 +387,28 @@ impl Message {
     }
 }
 
+/// What serde says, without the peer's whole value in it.
+fn brief(error: &serde_json::Error) -> String {
+    error.to_string().chars().take(120).collect()
+}
+
 fn parse<'a, T: Deserialize<'a>>(kind: &'static str, payload: &'a str) -> Result<T, BadLine> {
-    serde_json::from_str(payload).map_err(|error| BadLine::Payload { kind, why: error.to_string() })
+    serde_json::from_str(payload).map_err(|error| BadLine::Payload { kind, why: brief(&error) })
 }
 
 fn decode_offer(payload: &str) -> Result<Offer, OfferError> {
     let fields: OfferPayload<'_> =
-        serde_json::from_str(payload).map_err(|error| OfferError::Malformed(error.to_string()))?;
+        serde_json::from_str(payload).map_err(|error| OfferError::Malformed(brief(&error)))?;
     let name = SafeName::new(&fields.file_name)?;
     let geometry = Geometry::new(fields.file_size).ok_or(OfferError::Size(fields.file_size))?;
     if fields.total_chunks != u64::from(geometry.chunks()) {
         return Err(OfferError::ChunkCount { said: fields.total_chunks, implied: geometry.chunks() });
     }
-    let manifest = Manifest::new(fields.file_size, fields.file_hash, fields.chunk_hashes.into_owned())?;
+    let manifest = Manifest::new(
+        fields.file_size,
+        fields.file_hash,
+        fields.chunk_hashes.unwrap_or_default().into_owned(),
+    )?;
     Ok(Offer { name, manifest })
 }
 

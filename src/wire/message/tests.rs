@@ -97,6 +97,28 @@ fn an_offer_that_contradicts_itself_is_refused_with_the_reason() {
 }
 
 #[test]
+fn what_a_peer_made_too_long_is_not_quoted_at_length() {
+    let long = "x".repeat(900_000);
+    for line in [
+        format!(r#"{{"type":"CHUNK_ACK","payload":"{long}"}}"#),
+        format!(r#"{{"type":"FILE_OFFER","payload":"{long}"}}"#),
+        format!(r#"{{"type":"TEXT","{long}":1,"{long}":"#),
+    ] {
+        let error = Message::decode(line.as_bytes()).unwrap_err();
+        assert!(error.to_string().len() < 300);
+    }
+}
+
+#[test]
+fn an_empty_list_may_be_null() {
+    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let line = format!(
+        r#"{{"type":"FILE_OFFER","payload":{{"file_name":"a","file_size":0,"total_chunks":0,"file_hash":"{empty}","chunk_hashes":null}}}}"#
+    );
+    assert!(matches!(Message::decode(line.as_bytes()), Ok(Message::FileOffer(_))));
+}
+
+#[test]
 fn how_far_a_line_was_understood_is_told() {
     let nested = format!(r#"{{"type":"TEXT","payload":{}}}"#, "[".repeat(500_000));
     for garbage in [

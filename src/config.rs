@@ -17,8 +17,8 @@ use crate::node::NodeConfig;
 pub struct Config {
     /// What the node is started with.
     pub node: NodeConfig,
-    /// The user's state; `None` for the system's usual place.
-    pub home: Option<PathBuf>,
+    /// The user's state.
+    pub home: PathBuf,
     /// Events as JSON on stdout.
     pub json: bool,
     /// Keep running when the input has ended.
@@ -37,17 +37,19 @@ impl Config {
 
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
+        let home = args.home.unwrap_or_else(usual_home);
         Self {
             node: NodeConfig {
                 bind: args.bind,
                 port: args.port,
                 downloads: args.downloads,
                 accept: args.accept,
-                // Nothing else exists until there is TLS; `--plain` is what such a node will then be told.
-                plain: true,
+                plain: args.plain,
+                home: home.clone(),
+                require_id: args.require_id,
                 limits: Limits::default(),
             },
-            home: args.home,
+            home,
             json: args.json,
             stay: args.stay,
         }
@@ -78,7 +80,12 @@ struct Args {
     #[arg(long, value_name = "WHOSE", env = "P2P_ACCEPT", default_value = "ask", value_parser = accept_policy())]
     accept: AcceptPolicy,
 
-    /// Speak the baseline protocol, unencrypted.
+    /// Refuse to connect to an address never connected to, unless its identity is demanded
+    /// (`connect host:port#<node id>`).
+    #[arg(long, env = "P2P_REQUIRE_ID", value_parser = FalseyValueParser::new())]
+    require_id: bool,
+
+    /// Speak the baseline protocol, unencrypted, to others that do the same.
     #[arg(long, env = "P2P_PLAIN", value_parser = FalseyValueParser::new())]
     plain: bool,
 
@@ -89,6 +96,14 @@ struct Args {
     /// Keep running when the input has ended, until Ctrl-C or SIGTERM.
     #[arg(long, env = "P2P_STAY", value_parser = FalseyValueParser::new())]
     stay: bool,
+}
+
+/// Where programs keep a user's state: the XDG base directory specification, version 0.8.
+fn usual_home() -> PathBuf {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    // Somebody without a home directory has the one they are in.
+    state.unwrap_or_else(|| PathBuf::from(".")).join("p2p")
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, String> {
@@ -139,7 +154,7 @@ mod tests {
         assert_eq!((config.node.port, config.node.bind), (8000, None));
         assert_eq!(config.node.downloads, PathBuf::from("./downloads"));
         assert_eq!(config.node.accept, AcceptPolicy::Ask);
-        assert!(config.node.plain && !config.json && !config.stay);
+        assert!(!config.node.plain && !config.json && !config.stay);
     }
 
     #[test]

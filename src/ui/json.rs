@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::engine::{
     Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId, TransferInfo,
 };
-use crate::wire::{FileHash, Instance, is_deceptive};
+use crate::wire::{FileHash, Instance, NodeId, is_deceptive};
 
 use super::parse::{COMMANDS, Spec};
 use super::render::{Asked, Render};
@@ -30,6 +30,12 @@ enum Line<'a> {
         peer: SocketAddr,
         #[serde(skip_serializing_if = "Option::is_none")]
         dialled: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        node_id: Option<NodeId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        first_contact: bool,
         level: &'a str,
     },
     PeerDisconnected {
@@ -105,16 +111,53 @@ enum Line<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer<'a> {
-    Connected { peer: SocketAddr, already: bool },
-    Peer { peer: SocketAddr },
-    Texts { peers: Vec<SocketAddr> },
-    Sending { id: u64, peer: SocketAddr, name: &'a str },
-    Peers { peers: Vec<PeerRow<'a>> },
-    Transfers { transfers: Vec<TransferRow<'a>> },
-    Whoami { listening: SocketAddr, instance: Instance, agent: &'a str, downloads: String, plain: bool },
-    Ids { ids: Vec<u64> },
-    Id { id: u64 },
-    Help { commands: Vec<HelpRow> },
+    Connected {
+        peer: SocketAddr,
+        already: bool,
+    },
+    Peer {
+        peer: SocketAddr,
+    },
+    Texts {
+        peers: Vec<SocketAddr>,
+    },
+    Sending {
+        id: u64,
+        peer: SocketAddr,
+        name: &'a str,
+    },
+    Peers {
+        peers: Vec<PeerRow<'a>>,
+    },
+    Transfers {
+        transfers: Vec<TransferRow<'a>>,
+    },
+    Whoami {
+        listening: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        node_id: Option<NodeId>,
+        instance: Instance,
+        agent: &'a str,
+        downloads: String,
+        plain: bool,
+    },
+    Identity {
+        node_id: NodeId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+    },
+    Forgotten {
+        forgotten: String,
+    },
+    Ids {
+        ids: Vec<u64>,
+    },
+    Id {
+        id: u64,
+    },
+    Help {
+        commands: Vec<HelpRow>,
+    },
     Nothing {},
 }
 
@@ -123,6 +166,11 @@ struct PeerRow<'a> {
     peer: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     dialled: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_id: Option<NodeId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias: Option<String>,
+    trusted: bool,
     level: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
@@ -156,11 +204,16 @@ impl Render for Json {
         let path;
         Some(write(&match event {
             Event::Listening { addr } => Line::Listening { addr: *addr },
-            Event::PeerConnected { peer, dialled, level } => Line::PeerConnected {
-                peer: *peer,
-                dialled: dialled.as_ref().map(ToString::to_string),
-                level: level.as_str(),
-            },
+            Event::PeerConnected { peer, dialled, node_id, alias, first_contact, level } => {
+                Line::PeerConnected {
+                    peer: *peer,
+                    dialled: dialled.as_ref().map(ToString::to_string),
+                    node_id: *node_id,
+                    alias: alias.as_ref().map(ToString::to_string),
+                    first_contact: *first_contact,
+                    level: level.as_str(),
+                }
+            }
             Event::PeerDisconnected { peer, reason } => Line::PeerDisconnected { peer: *peer, reason },
             Event::Message { peer, text } => Line::Message { peer: *peer, text },
             Event::Offer { id, peer, name, size, sha256, expires_in } => Line::Offer {
@@ -261,16 +314,20 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply) -> Answer<'a> {
         Reply::Transfers(transfers) => {
             Answer::Transfers { transfers: transfers.iter().map(transfer_row).collect() }
         }
-        Reply::Whoami(NodeInfo { listening, instance, agent, downloads, plain }) => Answer::Whoami {
+        Reply::Whoami(NodeInfo { listening, node_id, instance, agent, downloads }) => Answer::Whoami {
             listening: *listening,
             instance: *instance,
             agent,
             downloads: downloads.to_string_lossy().into_owned(),
-            plain: *plain,
+            node_id: *node_id,
+            plain: node_id.is_none(),
         },
         Reply::Accepted(accepted) => ids(accepted),
         Reply::Rejected(rejected) => ids(rejected),
         Reply::Cancelled(id) => Answer::Id { id: id.0 },
+        Reply::Trusted(id) => Answer::Identity { node_id: *id, alias: None },
+        Reply::Named(id, alias) => Answer::Identity { node_id: *id, alias: Some(alias.to_string()) },
+        Reply::Forgotten(peer) => Answer::Forgotten { forgotten: peer.to_string() },
         Reply::Idle | Reply::Done => Answer::Nothing {},
     }
 }
@@ -279,6 +336,9 @@ fn peer_row(info: &PeerInfo) -> PeerRow<'_> {
     PeerRow {
         peer: info.peer,
         dialled: info.dialled.as_ref().map(ToString::to_string),
+        node_id: info.node_id,
+        alias: info.alias.as_ref().map(ToString::to_string),
+        trusted: info.trusted,
         level: info.level.as_str(),
         agent: info.agent.as_deref(),
         connected_ms: millis(info.connected_for),

@@ -4,10 +4,13 @@
 //! `--json` is in `json`. Neither knows where the lines go. Invariant: whatever a peer wrote, and
 //! whatever may quote it, passes [`escape`].
 
+use std::net::SocketAddr;
+
 use crate::engine::{
-    Code, Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId, TransferInfo,
+    Alias, Code, Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId, TransferInfo,
 };
 use crate::size;
+use crate::wire::NodeId;
 
 use super::escape::{escape, escape_lines};
 use super::human::{duration, table};
@@ -52,8 +55,13 @@ impl Render for Human {
             }
             Event::Listening { addr } => format!("listening on {addr}"),
             // Whoever dialled reads the answer to the command.
+            Event::PeerConnected { dialled: Some(typed), first_contact: true, node_id: Some(id), .. } => {
+                format!("first contact with {typed}: its identity is {id}, and is expected there from now on")
+            }
             Event::PeerConnected { dialled: Some(_), .. } => return None,
-            Event::PeerConnected { peer, .. } => format!("{peer} connected"),
+            Event::PeerConnected { peer, node_id, alias, .. } => {
+                format!("{peer} connected{}", who(*node_id, alias.as_ref()))
+            }
             Event::PeerDisconnected { peer, reason } => format!("{peer} disconnected: {}", escape(reason)),
             Event::Message { peer, text } => format!("<{peer}> {}", escape_lines(text)),
             Event::Offer { id, peer, name, size, expires_in, .. } => {
@@ -123,6 +131,9 @@ impl Render for Human {
             Reply::Accepted(ids) => format!("accepted {}", numbers(ids)),
             Reply::Rejected(ids) => format!("rejected {}", numbers(ids)),
             Reply::Cancelled(id) => format!("cancelled [{id}]"),
+            Reply::Trusted(id) => format!("offers from {id} are taken without asking from now on"),
+            Reply::Named(id, alias) => format!("{id} is called {alias} from now on"),
+            Reply::Forgotten(peer) => format!("{peer} is forgotten"),
             Reply::Idle => "nothing runs any more".to_owned(),
             // The event says it, with the reason; a sent message is on the screen already.
             Reply::Disconnected { .. } | Reply::TextQueued { .. } | Reply::Done => return None,
@@ -218,8 +229,31 @@ fn done(bytes: u64, size: u64) -> String {
     }
 }
 
+/// Who somebody is, behind their address; marked where nobody knows.
+fn who(node_id: Option<NodeId>, alias: Option<&Alias>) -> String {
+    match (node_id, alias) {
+        (None, _) => " [plain]".to_owned(),
+        (Some(_), Some(alias)) => format!(" ({alias})"),
+        (Some(id), None) => format!(" ({})", &id.to_string()[..16]),
+    }
+}
+
+/// What others type to reach this node and nobody else.
+fn paste(listening: SocketAddr, id: NodeId) -> String {
+    if listening.ip().is_unspecified() {
+        format!("<this computer's name or address>:{}#{id}", listening.port())
+    } else {
+        format!("{listening}#{id}")
+    }
+}
+
 fn whoami(node: &NodeInfo) -> String {
-    let speaks = if node.plain { "the baseline protocol, unencrypted" } else { "TLS 1.3" };
+    let speaks = match node.node_id {
+        None => "the baseline protocol, unencrypted [plain]".to_owned(),
+        Some(id) => {
+            format!("TLS 1.3\nnode id       {id}\nothers type   connect {}", paste(node.listening, id))
+        }
+    };
     format!(
         "listening on  {}\nspeaks        {speaks}\ndownloads     {}\nprogram       {}\ninstance      {}",
         node.listening,

@@ -38,7 +38,14 @@ fn events_have_the_promised_fields() {
         json!({"event": "listening", "addr": "192.0.2.5:4711"})
     );
     assert_eq!(
-        shown(&Event::PeerConnected { peer: peer(), dialled: None, level: Level::Baseline }),
+        shown(&Event::PeerConnected {
+            peer: peer(),
+            dialled: None,
+            node_id: None,
+            alias: None,
+            first_contact: false,
+            level: Level::Baseline
+        }),
         json!({"event": "peer_connected", "peer": "192.0.2.5:4711", "level": "baseline"})
     );
     assert_eq!(

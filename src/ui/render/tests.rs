@@ -108,10 +108,24 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
 #[test]
 fn connecting_is_told_once_to_whoever_typed_it() {
     let typed: HostPort = "example.org:4711".parse().unwrap();
-    let by_us = Event::PeerConnected { peer: peer(), dialled: Some(typed), level: Level::Extended };
+    let by_us = Event::PeerConnected {
+        peer: peer(),
+        dialled: Some(typed),
+        node_id: None,
+        alias: None,
+        first_contact: false,
+        level: Level::Extended,
+    };
     assert_eq!(PROMPT.event(&by_us), None);
-    let by_them = Event::PeerConnected { peer: peer(), dialled: None, level: Level::Baseline };
-    assert_eq!(shown(&by_them), "192.0.2.5:4711 connected");
+    let by_them = Event::PeerConnected {
+        peer: peer(),
+        dialled: None,
+        node_id: None,
+        alias: None,
+        first_contact: false,
+        level: Level::Baseline,
+    };
+    assert_eq!(shown(&by_them), "192.0.2.5:4711 connected [plain]");
 
     let reply = |already| Reply::Connected { peer: peer(), already };
     let say = |line, already| PROMPT.reply(&asked(line), &reply(already)).unwrap();
@@ -124,6 +138,9 @@ fn tables_line_up_and_empty_ones_say_what_to_do() {
     let say = |line, reply| PROMPT.reply(&asked(line), &reply).unwrap();
     assert!(say("peers", Reply::Peers(Vec::new())).contains("`connect <host:port>`"));
     let info = PeerInfo {
+        node_id: None,
+        alias: None,
+        trusted: false,
         peer: peer(),
         dialled: None,
         level: Level::Extended,

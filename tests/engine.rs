@@ -332,8 +332,8 @@ fn unnamed_chunks_of_interleaved_files_find_their_file_in_any_order() {
         let shared = world.rng.bytes(CHUNK);
         let files: Vec<Vec<u8>> = (0..4)
             .map(|n| {
-                // All begin alike, two go on alike, lengths differ.
-                let mut bytes = shared.clone();
+                // Two begin alike and two do not, two go on alike, lengths differ.
+                let mut bytes = if n < 2 { world.rng.bytes(CHUNK) } else { shared.clone() };
                 bytes.extend(if n % 2 == 0 { shared.clone() } else { world.rng.bytes(CHUNK) });
                 let tail = world.rng.bytes(1 + n * 7);
                 bytes.extend(tail);

@@ -137,8 +137,8 @@ impl ChunkMap {
         *self.arrived.entry(index).or_default() += 1;
     }
 
-    /// The bytes were those of another file.
-    fn mismatched(&mut self, index: ChunkIndex) {
+    /// The bytes were no use to this file.
+    fn returned(&mut self, index: ChunkIndex) {
         if let Some(jobs) = self.arrived.get_mut(&index) {
             *jobs -= 1;
             if *jobs == 0 {
@@ -242,8 +242,8 @@ impl Engine {
             JobDone::FreeSpace { bytes } => self.on_free_space(id, bytes),
             JobDone::PartialCreated => self.on_partial_created(id),
             JobDone::ChunkStored(index) => self.on_chunk_stored(id, index),
-            JobDone::ChunkMismatched { index, data, actual } => {
-                self.on_chunk_mismatched(id, index, data, actual);
+            JobDone::ChunkReturned { index, data, actual } => {
+                self.on_chunk_returned(id, index, data, actual);
             }
             JobDone::Finished { path } => self.on_finished(id, path),
             JobDone::Failed(failure) => self.fail_download(id, failure),
@@ -319,7 +319,7 @@ impl Engine {
                 }
                 self.store(id, index, data);
             }
-            None => self.on_bad_chunk(conn, index, "is not one that it was asked for"),
+            None => self.on_bad_chunk(conn, index, NOT_ASKED_FOR),
         }
     }
 
@@ -367,12 +367,16 @@ impl Engine {
         self.finish_if_all_stored(id);
     }
 
-    /// The guess was wrong, or the chunk is.
-    fn on_chunk_mismatched(&mut self, id: TransferId, index: ChunkIndex, data: ChunkData, actual: ChunkHash) {
+    /// The guess was wrong, or the chunk is, or it is the second of two that files share.
+    fn on_chunk_returned(&mut self, id: TransferId, index: ChunkIndex, data: ChunkData, actual: ChunkHash) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
-        download.chunks.mismatched(index);
+        download.chunks.returned(index);
         let conn = download.conn;
+        let (is_here, has_everything) = (download.chunks.is_stored(index), download.has_everything());
         let Some(peer) = self.peers.get(conn) else {
+            if has_everything {
+                return;
+            }
             // Its sender is gone, and with it every chance to get the right one.
             let failure = Failure::new(Code::Disconnected, "its sender left before every chunk was right");
             return self.fail_download(id, failure);
@@ -389,6 +393,7 @@ impl Engine {
         });
         match right {
             Some(right) => self.store(right, index, data),
+            None if is_here => self.on_bad_chunk(conn, index.get().into(), NOT_ASKED_FOR),
             None => self.on_bad_chunk(conn, index.get().into(), "does not have the hash that was announced"),
         }
         if self.peers.get(conn).is_some_and(|peer| peer.read_closed)
@@ -483,5 +488,7 @@ impl Engine {
         self.close_if_done(download.conn);
     }
 }
+
+const NOT_ASKED_FOR: &str = "is not one that it was asked for";
 
 const DECLINED: &str = "there is nobody to ask about it; `--accept all` takes every offer unasked";

@@ -67,9 +67,10 @@ pub enum JobDone {
     PartialCreated,
     /// The chunk is verified and written.
     ChunkStored(ChunkIndex),
-    /// The chunk's bytes are not those of this transfer's chunk. They come back with their digest,
-    /// since a baseline chunk does not say which file it belongs to.
-    ChunkMismatched {
+    /// The chunk's bytes are of no use to this transfer: they are not those of its chunk, or it has
+    /// them already. They come back with their digest, since a baseline chunk does not say which
+    /// file it belongs to, and files may share one.
+    ChunkReturned {
         /// Which one.
         index: ChunkIndex,
         /// Its bytes.

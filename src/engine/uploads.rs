@@ -183,7 +183,7 @@ impl Engine {
             JobDone::FreeSpace { .. }
             | JobDone::PartialCreated
             | JobDone::ChunkStored(_)
-            | JobDone::ChunkMismatched { .. }
+            | JobDone::ChunkReturned { .. }
             | JobDone::Finished { .. }
             | JobDone::Released => {}
         }

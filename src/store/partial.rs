@@ -55,7 +55,7 @@ impl Partial {
         Ok(Self { claim, manifest, stored, hashed: 0, whole: Sha256::new() })
     }
 
-    /// Verifies a chunk and writes it. One that is already there is not written again.
+    /// Verifies a chunk and writes it. One that is wrong or already there comes back.
     pub(super) fn store(
         &mut self,
         index: ChunkIndex,
@@ -68,21 +68,19 @@ impl Partial {
         let is_right = geometry.index(index.get().into()).is_some()
             && data.0.len() == geometry.len_of(index) as usize
             && actual == self.manifest.chunk_hash(index);
-        if !is_right {
-            return Ok(JobDone::ChunkMismatched { index, data, actual });
+        if !is_right || self.stored.contains(index) {
+            return Ok(JobDone::ChunkReturned { index, data, actual });
         }
-        if !self.stored.contains(index) {
-            self.claim
-                .file
-                .write_all_at(&data.0, index.offset())
-                .map_err(|error| cannot("write the partial file", error))?;
-            self.stored.insert(index);
-            if index.get() == self.hashed {
-                hashing.time(|| self.whole.update(&data.0));
-                self.hashed += 1;
-            }
-            self.catch_up(CAUGHT_UP_PER_CHUNK, hashing)?;
+        self.claim
+            .file
+            .write_all_at(&data.0, index.offset())
+            .map_err(|error| cannot("write the partial file", error))?;
+        self.stored.insert(index);
+        if index.get() == self.hashed {
+            hashing.time(|| self.whole.update(&data.0));
+            self.hashed += 1;
         }
+        self.catch_up(CAUGHT_UP_PER_CHUNK, hashing)?;
         Ok(JobDone::ChunkStored(index))
     }
 

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::engine::{
-    Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId, TransferInfo,
+    Bottleneck, Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId, TransferInfo,
 };
 use crate::wire::{FileHash, Instance, NodeId, is_deceptive};
 
@@ -74,6 +74,8 @@ enum Line<'a> {
         size: u64,
         sha256: FileHash,
         elapsed_ms: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limited_by: Option<&'a str>,
     },
     Sent {
         id: u64,
@@ -83,6 +85,8 @@ enum Line<'a> {
         sha256: FileHash,
         confirmed: bool,
         elapsed_ms: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limited_by: Option<&'a str>,
     },
     TransferFailed {
         id: u64,
@@ -234,7 +238,7 @@ impl Render for Json {
                 direction: word(*direction),
                 stage: stage.as_str(),
             },
-            Event::Received { id, peer, name, path: place, size, sha256, elapsed, .. } => {
+            Event::Received { id, peer, name, path: place, size, sha256, elapsed, limited_by } => {
                 path = place.to_string_lossy();
                 Line::Received {
                     id: id.0,
@@ -244,9 +248,10 @@ impl Render for Json {
                     size: *size,
                     sha256: *sha256,
                     elapsed_ms: millis(*elapsed),
+                    limited_by: limited_by.map(Bottleneck::as_str),
                 }
             }
-            Event::Sent { id, peer, name, size, sha256, confirmed, elapsed, .. } => Line::Sent {
+            Event::Sent { id, peer, name, size, sha256, confirmed, elapsed, limited_by } => Line::Sent {
                 id: id.0,
                 peer: *peer,
                 name: name.as_str(),
@@ -254,6 +259,7 @@ impl Render for Json {
                 sha256: *sha256,
                 confirmed: *confirmed,
                 elapsed_ms: millis(*elapsed),
+                limited_by: limited_by.map(Bottleneck::as_str),
             },
             Event::TransferFailed { id, peer, name, direction, code, reason } => Line::TransferFailed {
                 id: id.0,

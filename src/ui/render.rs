@@ -5,15 +5,17 @@
 //! whatever may quote it, passes [`escape`].
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::engine::{
-    Alias, Code, Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId, TransferInfo,
+    Alias, Bottleneck, Code, Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId,
+    TransferInfo,
 };
 use crate::size;
 use crate::wire::NodeId;
 
 use super::escape::{escape, escape_lines};
-use super::human::{duration, table};
+use super::human::{duration, rate, table};
 use super::parse::{COMMANDS, Spec};
 
 /// A command that was given to the node.
@@ -67,25 +69,27 @@ impl Render for Human {
             Event::Offer { id, peer, name, size, expires_in, .. } => {
                 let file = format!("{}, {}", escape(name.as_str()), size::human(*size));
                 match expires_in {
-                    Some(_) => format!("[{id}] {peer} offers {file}: accept {id} / reject {id}"),
+                    Some(left) => format!(
+                        "[{id}] {peer} offers {file}: accept {id} / reject {id} (expires in {})",
+                        duration(*left)
+                    ),
                     None => format!("[{id}] {peer} sends {file}"),
                 }
             }
-            Event::Received { id, name, path, size, elapsed, .. } => format!(
-                "[{id}] received {}, {} in {}: {}",
+            Event::Received { id, name, path, size, elapsed, limited_by, .. } => format!(
+                "[{id}] received {}, {}: {}",
                 escape(name.as_str()),
-                size::human(*size),
-                duration(*elapsed),
+                how_it_went(*size, *elapsed, *limited_by),
                 escape(&path.to_string_lossy())
             ),
-            Event::Sent { id, peer, name, size, confirmed, elapsed, .. } => {
+            Event::Sent { id, peer, name, size, confirmed, elapsed, limited_by, .. } => {
                 let doubt = match (confirmed, size) {
                     (true, _) => "",
                     (false, 0) => " (unconfirmed: a baseline peer never confirms an empty file)",
                     (false, _) => " (unconfirmed)",
                 };
-                let (name, size) = (escape(name.as_str()), size::human(*size));
-                format!("[{id}] sent {name}, {size} in {} to {peer}{doubt}", duration(*elapsed))
+                let (name, went) = (escape(name.as_str()), how_it_went(*size, *elapsed, *limited_by));
+                format!("[{id}] sent {name} to {peer}, {went}{doubt}")
             }
             Event::TransferFailed { id, peer, name, direction, code, reason } => {
                 let (name, reason) = (escape(name.as_str()), escape(reason));
@@ -164,6 +168,27 @@ pub(super) fn is_choice(direction: Direction, code: Code) -> bool {
         Code::Cancelled => true,
         Code::Declined | Code::Expired => direction == Direction::In,
         _ => false,
+    }
+}
+
+/// `3.2 MB in 0.4 s (8.0 MB/s, limited by hashing)`, and of an empty file only the time.
+fn how_it_went(size: u64, elapsed: Duration, limited_by: Option<Bottleneck>) -> String {
+    let mut text = format!("{} in {}", size::human(size), duration(elapsed));
+    if let Some(rate) = rate(size, elapsed) {
+        let limit = limited_by.map(|limit| format!(", limited by {}", limit_in_words(limit)));
+        text += &format!(" ({rate}{})", limit.unwrap_or_default());
+    }
+    text
+}
+
+/// What limited a transfer. From here nobody can tell a slow line from a slow node behind it, so
+/// that is not pretended.
+fn limit_in_words(limit: Bottleneck) -> &'static str {
+    match limit {
+        Bottleneck::Disk => "our disk",
+        Bottleneck::Hashing => "hashing",
+        Bottleneck::Network => "network or peer",
+        Bottleneck::OtherDisk => "the peer's disk",
     }
 }
 

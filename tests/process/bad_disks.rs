@@ -2,7 +2,7 @@
 //! cannot be written, and sources that cannot be read.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -22,6 +22,16 @@ fn assert_arrives_as(node: &TestNode, file: &Content, path: &Path) {
     assert_eq!(node.wait_received(&file.name), path);
     assert!(fs::symlink_metadata(path).unwrap().is_file());
     assert!(fs::read(path).unwrap() == file.bytes);
+}
+
+/// A node that has begun to send the file to the other one.
+fn sending(file: &Content, to: &TestNode) -> TestNode {
+    let mut sender = TestNode::start();
+    let source = sender.dir().join(&file.name);
+    fs::write(&source, &file.bytes).unwrap();
+    sender.connect_to(to);
+    sender.sendfile(to.addr(), &source);
+    sender
 }
 
 #[test]
@@ -75,34 +85,32 @@ fn assert_arrives_as_empty(node: &TestNode, name: &str, path: &Path) {
 
 /// Whoever can write to the downloads could have planted these before the file was offered.
 #[test]
-fn partial_files_are_never_written_through_a_symlink() {
+fn partial_files_are_never_written_through_a_link() {
     let file = Content::new("file.bin", noise(CHUNK + 1, 1));
-    for planted in ["the directory", "the file"] {
+    for planted in ["a symlink to a directory", "a symlink to a file", "a hard link"] {
         let setup = NodeSetup::new();
         let downloads = setup.downloads();
         let elsewhere = setup.dir().join("elsewhere");
         fs::create_dir_all(&elsewhere).unwrap();
         fs::create_dir_all(&downloads).unwrap();
         fs::write(elsewhere.join(&file.hash), "untouched").unwrap();
-        if planted == "the directory" {
-            symlink(&elsewhere, downloads.join(".p2p-partial")).unwrap();
+        let (partials, victim) = (downloads.join(".p2p-partial"), elsewhere.join(&file.hash));
+        if planted == "a symlink to a directory" {
+            symlink(&elsewhere, &partials).unwrap();
         } else {
-            fs::create_dir(downloads.join(".p2p-partial")).unwrap();
-            symlink(elsewhere.join(&file.hash), downloads.join(".p2p-partial").join(&file.hash)).unwrap();
+            fs::create_dir(&partials).unwrap();
+            let link = if planted == "a hard link" { fs::hard_link } else { symlink };
+            link(&victim, &partials.join(&file.hash)).unwrap();
         }
         let node = setup.start();
-        let peer = BaselinePeer::connect(node.addr());
-        peer.send("FILE_OFFER", &file.offer());
-        // It may be received all the same, or fail; a sender that is never asked sends nothing.
-        for index in 0..2 {
-            peer.send_chunk(index as u64, file.chunk(index));
-        }
+        let _sender = sending(&file, &node);
+        // It may be received all the same, or fail.
         node.wait_where("an end of the transfer", |event| {
             event["name"] == "file.bin"
                 && (event["event"] == "received" || event["event"] == "transfer_failed")
         });
         assert_eq!(listing(&elsewhere), [file.hash.as_str()], "{planted}");
-        assert_eq!(fs::read_to_string(elsewhere.join(&file.hash)).unwrap(), "untouched", "{planted}");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched", "{planted}");
         node.assert_alive();
     }
 }
@@ -110,10 +118,9 @@ fn partial_files_are_never_written_through_a_symlink() {
 #[test]
 fn a_file_named_like_the_directory_of_partial_files_does_no_harm() {
     let node = TestNode::start();
-    let peer = BaselinePeer::connect(node.addr());
     for name in [".p2p-partial", ".P2P-PARTIAL"] {
-        peer.send("FILE_OFFER", &Content::new(name, name).offer());
-        peer.send_chunk(0, name.as_bytes());
+        let _sender = sending(&Content::new(name, name), &node);
+        node.wait_received(name);
     }
     let after = Content::new("after.bin", noise(2 * CHUNK, 1));
     assert_arrives_as(&node, &after, &node.downloads().join("after.bin"));
@@ -170,34 +177,34 @@ fn a_name_that_would_lie_is_not_sent() {
 
 #[test]
 fn a_source_that_changes_while_it_is_sent_fails_the_transfer() {
-    let (mut node, receiver) = (TestNode::start(), TestNode::start());
-    let gate = Gate::before(receiver.addr(), 4 << 20);
-    node.connect(gate.addr());
-    let source = node.dir().join("log.bin");
-    write_noise(&source, 64 << 20, 1);
-    node.sendfile(gate.addr(), &source);
-    gate.wait_until_held();
-    fs::File::options().write(true).open(&source).unwrap().set_len(1 << 20).unwrap();
-    gate.open();
-    assert_eq!(node.wait_failed("log.bin"), "source_changed");
-    assert_eq!(receiver.count(&json!({ "event": "received" })), 0);
-    // The connection is still of use.
-    node.type_line(&format!("send {} sorry", gate.addr()));
-    receiver.wait_for(&json!({ "event": "message", "text": "sorry" }));
+    let shorten = |file: &fs::File| file.set_len(1 << 20).unwrap();
+    let overwrite = |file: &fs::File| (0..64).for_each(|mib| file.write_all_at(b"new", mib << 20).unwrap());
+    for change in [&shorten as &dyn Fn(&fs::File), &overwrite] {
+        let (mut node, receiver) = (TestNode::start(), TestNode::start());
+        let gate = Gate::before(receiver.addr(), 4 << 20);
+        node.connect(gate.addr());
+        let source = node.dir().join("log.bin");
+        write_noise(&source, 64 << 20, 1);
+        node.sendfile(gate.addr(), &source);
+        gate.wait_until_held();
+        change(&fs::File::options().write(true).open(&source).unwrap());
+        gate.open();
+        assert_eq!(node.wait_failed("log.bin"), "source_changed");
+        // The connection is still of use.
+        node.type_line(&format!("send {} sorry", gate.addr()));
+        receiver.wait_for(&json!({ "event": "message", "text": "sorry" }));
+        assert_eq!(receiver.count(&json!({ "event": "received" })), 0);
+    }
 }
 
 /// The node takes the offer of an honest peer, cannot write, says so, and lives on.
 fn assert_disk_error(node: &TestNode, file: &Content) {
-    let peer = BaselinePeer::connect(node.addr());
-    peer.send("FILE_OFFER", &file.offer());
-    for (index, chunk) in file.bytes.chunks(CHUNK).enumerate() {
-        peer.send_chunk(index as u64, chunk);
-    }
+    let sender = sending(file, node);
     let failure = node.wait_for(&json!({ "event": "transfer_failed", "name": file.name }));
     assert_eq!(failure["code"], "disk_error");
     assert!(!failure["reason"].as_str().unwrap().contains('\n'));
-    assert_eq!(peer.count(&json!({ "type": "COMPLETE" })), 0);
     node.assert_alive();
+    assert_eq!(sender.count(&json!({ "event": "sent" })), 0);
 }
 
 #[test]

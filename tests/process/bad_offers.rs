@@ -136,7 +136,7 @@ fn an_offer_larger_than_the_free_space_is_refused() {
     let peer = BaselinePeer::connect(node.addr());
     let too_large = Content::new("too large.bin", noise(9 << 20, 1));
     peer.send("FILE_OFFER", &too_large.offer());
-    node.wait_for_log(&["space"]);
+    node.wait_for_log(&["refused", "free"]);
     let fits = Content::new("fits.bin", noise(1 << 20, 2));
     peer.send_file(&fits);
     node.wait_for(&json!({ "event": "received", "name": "fits.bin" }));

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
-use crate::support::files::{noise, sha256_of, write_noise};
+use crate::support::files::{listing, noise, sha256_of, write_noise};
 use crate::support::{BaselinePeer, Content, Gate, NodeSetup, TestNode, eventually};
 
 /// A node as a script starts it: no prompt, no `--json`.
@@ -130,16 +130,16 @@ fn help_at_the_prompt_names_every_command() {
 fn an_error_tells_what_to_type_instead() {
     let mut node = TestNode::start();
     for (typed, shown) in [
-        ("send", "send <host:port> <msg>"),
-        ("send localhost:8000", "send <host:port> <msg>"),
-        ("sendfile localhost:8000", "sendfile <host:port> <path>"),
-        ("connect", "connect <host:port>"),
+        ("send", "`send localhost:8000 "),
+        ("send localhost:8000", "`send localhost:8000 "),
+        ("sendfile localhost:8000", "`sendfile localhost:8000 "),
+        ("connect", "`connect localhost:8000`"),
         ("connect localhost", "localhost:8000"),
-        ("broadcast", "broadcast <msg>"),
-        ("accept", "accept <id>"),
-        ("cancel x", "cancel"),
-        ("frobnicate", "help"),
-        ("CONNECT localhost:8000 now", "connect"),
+        ("broadcast", "`broadcast "),
+        ("accept", "`accept "),
+        ("cancel x", "`transfers`"),
+        ("conect localhost:8000", "`connect`"),
+        ("frobnicate", "`help`"),
     ] {
         let error = node.error_of(typed);
         assert_eq!(error["code"], "usage", "{typed}: {error}");
@@ -199,8 +199,20 @@ fn a_node_that_stays_serves_on_until_it_is_terminated() {
     node.assert_alive();
     assert!(node.is_running());
     node.terminate();
-    node.exit_code();
+    assert_eq!(node.exit_code(), Some(143));
     peer.hear_the_end();
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_program() {
+    let setup = NodeSetup::new();
+    // `head` ends after the first line.
+    let script = r#"exec 3>&1; { "$0" "$@"; echo "code $?" >&3; } | head -n 1; exit"#;
+    let mut node = setup.after_shell(script).start();
+    eventually("it ends for want of a reader", || {
+        node.type_line("whoami");
+        node.output().iter().any(|line| line == "code 4")
+    });
 }
 
 #[test]
@@ -215,18 +227,49 @@ fn quit_ends_with_0_and_nothing_after_it_is_done() {
 }
 
 #[test]
-fn a_node_that_accepts_nothing_takes_nothing() {
+fn a_node_that_can_ask_nobody_takes_nothing_that_it_would_ask_about() {
     let mut node = NodeSetup::new().option("--accept").option("none").option("--stay").start();
-    // Nobody is there who could be asked.
     node.close_stdin();
     let peer = BaselinePeer::connect(node.addr());
-    let file = Content::new("unwanted.txt", "content");
-    peer.send("FILE_OFFER", &file.offer());
-    peer.send_chunk(0, &file.bytes);
-    peer.hear_ack(0, false);
-    node.assert_alive();
+    // An offer that comes before the end of the input may still wait for an answer.
+    let mut offers = 0;
+    eventually("an offer is declined", || {
+        offers += 1;
+        peer.send("FILE_OFFER", &Content::new(&format!("unwanted {offers}"), format!("{offers}")).offer());
+        peer.send_text(&format!("{offers}"));
+        node.wait_for(&json!({ "event": "message", "text": format!("{offers}") }));
+        node.log().iter().any(|line| line.contains("declined"))
+    });
     assert_eq!(peer.count(&json!({ "type": "FILE_ACCEPT" })), 0);
-    assert!(!node.downloads().join("unwanted.txt").exists());
+    assert_eq!(node.count(&json!({ "event": "offer", "accepted": true })), 0);
+    assert!(listing(&node.downloads()).is_empty());
+}
+
+#[test]
+fn offers_that_are_asked_about_can_be_answered_by_a_script() {
+    let mut node = NodeSetup::new().option("--accept").option("none").start();
+    let peer = BaselinePeer::connect(node.addr());
+    let (wanted, unwanted) = (Content::new("wanted.txt", "yes"), Content::new("unwanted.txt", "no"));
+    for file in [&unwanted, &wanted] {
+        peer.send("FILE_OFFER", &file.offer());
+    }
+    let id_of = |file: &Content| {
+        let (name, size, sha256) = (&file.name, file.bytes.len(), &file.hash);
+        let offer = json!({ "event": "offer", "name": name, "size": size, "sha256": sha256 });
+        node.wait_for(&offer)["id"].as_u64().unwrap()
+    };
+    let (no, yes) = (id_of(&unwanted), id_of(&wanted));
+    node.type_line(&format!("reject {no}"));
+    node.type_line(&format!("accept {yes}"));
+    peer.hear_accept(&wanted);
+    peer.send_chunk(0, &wanted.bytes);
+    peer.hear_complete(&wanted);
+    node.wait_received("wanted.txt");
+    for late in [format!("accept {no}"), format!("accept {yes}"), format!("reject {yes}")] {
+        assert_eq!(node.error_of(&late)["code"], "unknown_transfer", "{late}");
+    }
+    assert_eq!(peer.count(&json!({ "type": "FILE_ACCEPT" })), 1);
+    eventually("only what was wanted is there", || listing(&node.downloads()) == ["wanted.txt"]);
 }
 
 #[test]
@@ -237,8 +280,9 @@ fn what_a_peer_sends_cannot_write_to_the_terminal() {
     let listener = BaselinePeer::listen();
     node.type_line(&format!("connect {}", listener.addr()));
     let peer = listener.accept();
-    peer.send_text("before\u{1b}[2J\u{1b}]0;title\u{7}\r\u{8}\u{9b}31m\u{202e}\u{0}\nafter");
     peer.send("HELLO", &json!({ "version": 1, "agent": "\u{1b}[31mevil\u{202e}", "instance": "0".repeat(32), "listen_port": 1 }));
+    peer.send_text("before\u{1b}[2J\u{1b}]0;title\u{7}\r\u{8}\u{9b}31m\u{202e}\u{0}after");
+    peer.send_text("first line\nwarning: 192.0.2.1:1: forged");
     let file = Content::new("name\u{2019}s fine.txt", "content");
     peer.send_file(&file);
     peer.send_line("\u{1b}[2J this is not JSON \u{202e}");
@@ -250,6 +294,7 @@ fn what_a_peer_sends_cannot_write_to_the_terminal() {
     node.exit_code();
     let shown = [node.output(), node.log()].concat();
     assert!(shown.iter().any(|line| line.contains("before") && line.contains("after")), "{shown:#?}");
+    assert!(!shown.iter().any(|line| line.starts_with("warning: 192.0.2.1")), "a forged line: {shown:#?}");
     for line in &shown {
         let harmful = |c: char| c.is_control() && c != '\t' || ('\u{202a}'..='\u{202e}').contains(&c);
         assert!(!line.contains(harmful), "{line:?}");
@@ -257,28 +302,9 @@ fn what_a_peer_sends_cannot_write_to_the_terminal() {
 }
 
 #[test]
-fn offers_that_wait_can_be_answered_by_a_script() {
-    let mut node = NodeSetup::new().option("--accept").option("none").start();
-    let peer = BaselinePeer::connect(node.addr());
-    let (wanted, unwanted) = (Content::new("wanted.txt", "yes"), Content::new("unwanted.txt", "no"));
-    for file in [&unwanted, &wanted] {
-        peer.send("FILE_OFFER", &file.offer());
+fn answering_an_offer_that_is_not_there_is_an_error() {
+    let mut node = TestNode::start();
+    for command in ["accept 7", "reject 7", "cancel 7"] {
+        assert_eq!(node.error_of(command)["code"], "unknown_transfer", "{command}");
     }
-    let id_of = |file: &Content| {
-        let pattern =
-            json!({ "event": "offer", "name": file.name, "size": file.bytes.len(), "sha256": file.hash });
-        node.wait_for(&pattern)["id"].as_u64().unwrap()
-    };
-    let (no, yes) = (id_of(&unwanted), id_of(&wanted));
-    node.type_line(&format!("reject {no}"));
-    node.type_line(&format!("accept {yes}"));
-    peer.hear_accept(&wanted);
-    peer.send_chunk(0, &wanted.bytes);
-    peer.hear_complete(&wanted);
-    node.wait_received("wanted.txt");
-    assert_eq!(node.error_of(&format!("accept {no}"))["code"], "unknown_transfer");
-    assert_eq!(peer.count(&json!({ "type": "FILE_ACCEPT" })), 1);
-    eventually("only what was wanted is there", || {
-        crate::support::files::listing(&node.downloads()) == ["wanted.txt"]
-    });
 }

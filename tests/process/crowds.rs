@@ -1,6 +1,6 @@
 //! Strangers who hold on to what they can get. An honest peer is served all the same.
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::files::{CHUNK, noise, write_noise};
-use crate::support::{BaselinePeer, Content, TestNode, eventually};
+use crate::support::{BaselinePeer, Content, DEADLINE, TestNode, eventually};
 
 /// Many systems allow a process 256 open files unless it asks for more.
 fn allow_many_sockets() {
@@ -50,6 +50,10 @@ fn three_hundred_silent_connections_keep_nobody_out() {
     assert_serves_a_newcomer(&mut node);
     before.send_text("and still am");
     node.wait_for(&json!({ "event": "message", "text": "and still am" }));
+    // Those who were silent for longest give way.
+    silent[0].set_read_timeout(Some(DEADLINE)).unwrap();
+    let end = (&silent[0]).read_to_end(&mut Vec::new());
+    assert!(!end.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "it is still connected");
 }
 
 #[test]
@@ -88,6 +92,12 @@ fn a_receiver_that_never_reads_holds_up_only_itself() {
     });
     deaf.write_all(format!("{accept}\n").as_bytes()).unwrap();
     eventually("the transfer runs", || node.result_of("transfers").to_string().contains("transferring"));
+
+    // That it confirms what cannot have reached it confirms nothing.
+    let confirmation = json!({ "type": "COMPLETE", "payload": sha256 });
+    deaf.write_all(format!("{confirmation}\n").as_bytes()).unwrap();
+    deaf.write_all(b"{\"type\":\"TEXT\",\"payload\":\"got it\"}\n").unwrap();
+    node.wait_for(&json!({ "event": "message", "text": "got it" }));
 
     // Texts to it pile up until the node has had enough; that is an error, not a wait.
     let text = "x".repeat(60_000);

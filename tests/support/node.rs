@@ -130,15 +130,12 @@ impl NodeSetup {
     /// where nobody may look.
     fn hand_to_nobody(&self, program: &Path) -> PathBuf {
         let copy = self.dir().join("p2p");
-        std::fs::copy(program, &copy).unwrap();
+        // By another process: while this one writes a file, one that it forks may hold it open
+        // for writing too, and then it cannot be run.
+        assert!(Command::new("cp").arg(program).arg(&copy).status().unwrap().success());
         for entry in listing(self.dir()).into_iter().map(PathBuf::from).chain([PathBuf::new()]) {
             let path = self.dir().join(entry);
-            rustix::fs::chown(
-                &path,
-                Some(rustix::fs::Uid::from_raw(NOBODY)),
-                Some(rustix::fs::Gid::from_raw(NOBODY)),
-            )
-            .unwrap();
+            std::os::unix::fs::lchown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         copy
     }

@@ -88,12 +88,13 @@ fn events_have_the_promised_fields() {
         size: 17,
         sha256: hash,
         elapsed,
-        limited_by: None,
+        limited_by: Some(Bottleneck::Network),
     };
     assert_eq!(
         shown(&received),
         json!({"event": "received", "id": 2, "peer": "192.0.2.5:4711", "name": "report.pdf",
-               "path": "downloads/report.pdf", "size": 17, "sha256": hex, "elapsed_ms": 400})
+               "path": "downloads/report.pdf", "size": 17, "sha256": hex, "elapsed_ms": 400,
+               "limited_by": "network"})
     );
     let sent = Event::Sent {
         id,

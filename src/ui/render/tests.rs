@@ -57,7 +57,7 @@ fn an_offer_says_what_to_type() {
     };
     assert_eq!(
         shown(&offer(Some(Duration::from_secs(600)))),
-        "[2] 192.0.2.5:4711 offers report.pdf, 3.2 MB: accept 2 / reject 2"
+        "[2] 192.0.2.5:4711 offers report.pdf, 3.2 MB: accept 2 / reject 2 (expires in 10 min)"
     );
     assert_eq!(shown(&offer(None)), "[2] 192.0.2.5:4711 sends report.pdf, 3.2 MB");
 }
@@ -72,9 +72,12 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
         size: 3_200_000,
         sha256: FileHash([0; 32]),
         elapsed: Duration::from_millis(400),
-        limited_by: None,
+        limited_by: Some(Bottleneck::Hashing),
     };
-    assert_eq!(shown(&received), "[1] received report.pdf, 3.2 MB in 0.4 s: downloads/report (1).pdf");
+    assert_eq!(
+        shown(&received),
+        "[1] received report.pdf, 3.2 MB in 400 ms (8.0 MB/s, limited by hashing): downloads/report (1).pdf"
+    );
     let sent = |size, confirmed| Event::Sent {
         id: TransferId(1),
         peer: peer(),
@@ -85,7 +88,10 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
         elapsed: Duration::from_millis(400),
         limited_by: None,
     };
-    assert_eq!(shown(&sent(17, true)), "[1] sent report.pdf, 17 bytes in 0.4 s to 192.0.2.5:4711");
+    assert_eq!(
+        shown(&sent(17, true)),
+        "[1] sent report.pdf to 192.0.2.5:4711, 17 bytes in 400 ms (42 bytes/s)"
+    );
     assert!(shown(&sent(0, false)).ends_with("(unconfirmed: a baseline peer never confirms an empty file)"));
     let failed = |direction, code| Event::TransferFailed {
         id: TransferId(1),

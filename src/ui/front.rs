@@ -7,11 +7,11 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::engine::{Code, Command, Event, Failure, Reply};
 use crate::exit::Exit;
@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often somebody who waits for a stalled reader looks whether events were lost meanwhile.
 const STALL_CHECK: Duration = Duration::from_millis(200);
+
+/// How often the status line is drawn anew while something runs.
+const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Commands that may run at once at a prompt.
 const COMMANDS_AT_ONCE: usize = 64;
@@ -48,6 +51,7 @@ pub(super) enum Manners {
 enum Purpose {
     Line(Asked),
     Closing,
+    Status,
 }
 
 /// Something for the front end to do.
@@ -55,6 +59,8 @@ enum Happening {
     Answer(Purpose, Result<Reply, Failure>),
     Event(Option<Event>),
     Input(Option<Input>),
+    /// It is time to look how far the transfers are.
+    Tick,
     Broken,
 }
 
@@ -70,6 +76,8 @@ pub(super) struct Front {
     ended: bool,
     /// How many of [`AT_THE_END`] were given.
     closing: usize,
+    /// When to look next how far the transfers are; `None` where none is known to run.
+    tick: Option<tokio::time::Instant>,
 }
 
 impl Front {
@@ -81,7 +89,7 @@ impl Front {
         manners: Manners,
     ) -> Self {
         let running = JoinSet::new();
-        Self { node, events, lines, session, output, manners, running, ended: false, closing: 0 }
+        Self { node, events, lines, session, output, manners, running, ended: false, closing: 0, tick: None }
     }
 
     /// Runs until there is a reason to leave. The node still runs then.
@@ -90,7 +98,12 @@ impl Front {
             let leave = match self.next().await {
                 Happening::Answer(purpose, answer) => self.answered(purpose, &answer).await,
                 Happening::Event(Some(event)) => {
-                    self.session.event(&event);
+                    self.event(&event);
+                    None
+                }
+                Happening::Tick => {
+                    self.tick = None;
+                    self.give(Purpose::Status, Command::Transfers).await;
                     None
                 }
                 Happening::Event(None) => Some(self.no_more_events()),
@@ -114,11 +127,19 @@ impl Front {
                 Manners::Prompt => self.running.len() < COMMANDS_AT_ONCE,
                 Manners::Piped { .. } => self.running.is_empty(),
             };
+        let tick = self.tick;
         let Self { running, events, lines, output, .. } = self;
+        let tick = async {
+            match tick {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let from_outside = async {
             tokio::select! {
                 event = events.next() => Happening::Event(event),
                 input = lines.recv(), if takes_lines => Happening::Input(input),
+                () = tick => Happening::Tick,
             }
         };
         tokio::select! {
@@ -158,11 +179,50 @@ impl Front {
     async fn answered(&mut self, purpose: Purpose, answer: &Result<Reply, Failure>) -> Option<Exit> {
         match purpose {
             Purpose::Line(asked) => {
-                self.session.answered(&asked, answer);
+                self.session.answered(Instant::now(), &asked, answer);
+                if let Ok(Reply::Sending { .. } | Reply::Accepted(_)) = answer {
+                    self.watch_transfers();
+                }
+                None
+            }
+            Purpose::Status => {
+                if let Ok(Reply::Transfers(transfers)) = answer {
+                    self.session.transfers(Instant::now(), transfers);
+                    self.show_status();
+                }
                 None
             }
             Purpose::Closing => self.close().await,
         }
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.session.event(Instant::now(), event);
+        match event {
+            Event::Progress { .. } | Event::Offer { expires_in: None, .. } => self.watch_transfers(),
+            // What has ended leaves the status line at once.
+            Event::Received { .. } | Event::Sent { .. } | Event::TransferFailed { .. } => self.show_status(),
+            _ => {}
+        }
+    }
+
+    /// Sees to it that the status line tells about transfers of which one has begun. What is over
+    /// before it would be drawn is not told there.
+    fn watch_transfers(&mut self) {
+        if self.manners == Manners::Prompt && self.tick.is_none() {
+            self.tick = Some(tokio::time::Instant::now() + STATUS_INTERVAL);
+        }
+    }
+
+    fn show_status(&mut self) {
+        if self.manners != Manners::Prompt {
+            return;
+        }
+        let status = self.session.status(Instant::now());
+        if status.is_some() {
+            self.watch_transfers();
+        }
+        self.output.set_status(status);
     }
 
     /// Takes the next step towards the end; says so when that is reached.
@@ -255,6 +315,8 @@ impl Front {
 
     async fn stop_and_show(&mut self) -> Result<(), Exit> {
         self.running.abort_all();
+        // Before the last lines, so that the prompt is drawn without it.
+        self.output.set_status(None);
         let node = self.node.clone();
         let mut stop = pin!(timeout(PATIENCE, node.stop()));
         let mut stopped = false;
@@ -263,7 +325,7 @@ impl Front {
             tokio::select! {
                 biased;
                 event = self.events.next() => match event {
-                    Some(event) => self.session.event(&event),
+                    Some(event) => self.session.event(Instant::now(), &event),
                     None => break,
                 },
                 in_time = &mut stop, if !stopped => {

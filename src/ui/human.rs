@@ -15,7 +15,7 @@ pub(super) fn duration(time: Duration) -> String {
         _ if time.as_millis() < 1000 => format!("{} ms", time.as_millis()),
         _ if tenths < 100 => format!("{}.{} s", tenths / 10, tenths % 10),
         0..60 => format!("{seconds} s"),
-        60..3600 if seconds % 60 == 0 => format!("{minutes} min"),
+        60..3600 if seconds.is_multiple_of(60) => format!("{minutes} min"),
         60..3600 => format!("{minutes} min {} s", seconds % 60),
         3600..86_400 => format!("{hours} h {} min", minutes % 60),
         _ if hours < 48 => format!("1 day {} h", hours % 24),

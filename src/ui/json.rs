@@ -15,6 +15,7 @@ use crate::engine::{
 use crate::wire::{FileHash, Instance, NodeId, is_deceptive};
 
 use super::parse::{COMMANDS, Spec};
+use super::progress::Rates;
 use super::render::{Asked, Render};
 
 /// Lines for programs.
@@ -194,6 +195,8 @@ struct TransferRow<'a> {
     sha256: Option<FileHash>,
     bytes: u64,
     stage: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_sec: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -282,8 +285,8 @@ impl Render for Json {
         }))
     }
 
-    fn reply(&self, asked: &Asked, reply: &Reply) -> Option<String> {
-        let answer = answer(asked, reply);
+    fn reply(&self, asked: &Asked, reply: &Reply, rates: &Rates) -> Option<String> {
+        let answer = answer(asked, reply, rates);
         Some(write(&Line::Result { cmd: asked.line, command: asked.name, answer }))
     }
 
@@ -306,7 +309,7 @@ impl Render for Json {
     }
 }
 
-fn answer<'a>(asked: &Asked, reply: &'a Reply) -> Answer<'a> {
+fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
     let ids = |ids: &[TransferId]| Answer::Ids { ids: ids.iter().map(|id| id.0).collect() };
     match reply {
         Reply::Connected { peer, already } => Answer::Connected { peer: *peer, already: *already },
@@ -318,7 +321,7 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply) -> Answer<'a> {
         Reply::Sending { id, peer, name } => Answer::Sending { id: id.0, peer: *peer, name: name.as_str() },
         Reply::Peers(peers) => Answer::Peers { peers: peers.iter().map(peer_row).collect() },
         Reply::Transfers(transfers) => {
-            Answer::Transfers { transfers: transfers.iter().map(transfer_row).collect() }
+            Answer::Transfers { transfers: transfers.iter().map(|info| transfer_row(info, rates)).collect() }
         }
         Reply::Whoami(NodeInfo { listening, node_id, instance, agent, downloads }) => Answer::Whoami {
             listening: *listening,
@@ -353,7 +356,7 @@ fn peer_row(info: &PeerInfo) -> PeerRow<'_> {
     }
 }
 
-fn transfer_row(info: &TransferInfo) -> TransferRow<'_> {
+fn transfer_row<'a>(info: &'a TransferInfo, rates: &Rates) -> TransferRow<'a> {
     TransferRow {
         id: info.id.0,
         peer: info.peer,
@@ -363,6 +366,7 @@ fn transfer_row(info: &TransferInfo) -> TransferRow<'_> {
         sha256: info.sha256,
         bytes: info.bytes,
         stage: info.stage.as_str(),
+        bytes_per_sec: rates.get(&info.id).copied(),
     }
 }
 

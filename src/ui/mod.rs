@@ -12,16 +12,20 @@ mod front;
 mod human;
 mod input;
 mod json;
+mod known;
 mod log;
 mod output;
 mod parse;
+mod progress;
 mod prompt;
 mod render;
+mod screen;
 mod session;
 mod signals;
+mod style;
 
 use std::io::{self, IsTerminal as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
@@ -38,6 +42,7 @@ use prompt::Prompt;
 use render::{Human, Render};
 use session::Session;
 use signals::Signals;
+use style::Style;
 
 /// How long the last lines may take to get out when the node has ended already.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -78,10 +83,11 @@ async fn at_prompt(config: Config, prompt: Prompt) -> Result<Exit, UiError> {
     log::start(&output);
     let signals = Signals::listen()?;
     let (node, mut events) = node::start(config.node).await?;
-    let mut session = Session::new(Box::new(Human { at_prompt: true }), false);
+    let style = Style::of_terminal();
+    let mut session = Session::new(Box::new(Human { at_prompt: true, style }), false);
     // Where it listens is told before there is a prompt, not above one.
     if let Some(listening) = events.next().await {
-        session.event(&listening);
+        session.event(Instant::now(), &listening);
     }
     for line in session.take_said() {
         let _ = output.put(&line).await;
@@ -109,8 +115,7 @@ async fn piped(config: Config) -> Result<Exit, UiError> {
     let signals = Signals::listen()?;
     let node = node::start(config.node).await?;
     let lines = input::from_stdin()?;
-    let render: Box<dyn Render> =
-        if config.json { Box::new(Json) } else { Box::new(Human { at_prompt: false }) };
+    let render: Box<dyn Render> = if config.json { Box::new(Json) } else { Box::new(Human::PIPED) };
     let session = Session::new(render, true);
     let front = Front::new(node, lines, session, output, Manners::Piped { stay: config.stay });
     let exit = to_the_end(front, signals).await;

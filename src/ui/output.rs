@@ -2,19 +2,23 @@
 //!
 //! At a prompt that thread is the *painter*. While a line is being typed the screen belongs to
 //! rustyline, so the painter then only *pokes* it: rustyline redraws its prompt, asks
-//! [`Output::above_prompt`] what belongs above it, and draws both in one write. Between two lines,
-//! and where there is no prompt, the thread writes itself. So there is one queue and one order,
+//! [`Output::above_prompt`] what belongs above it, and draws both in one write. The status line is
+//! part of that and stands nowhere else. Between two lines, and where there is no prompt, the
+//! thread writes itself. So there is one queue and one order,
 //! nothing is ever torn, and a burst of thousands of lines is a handful of redraws.
 //!
 //! Invariant: the async side never waits for a screen, a pipe or a lock held during a write. Where
 //! the reader stalls, [`Output::put`] waits for room, which its caller can give up.
 
 use std::io::{self, Write};
+use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+use super::progress::Status;
 
 /// Bytes that may wait to be written.
 const CAPACITY: u32 = 1 << 20;
@@ -36,6 +40,8 @@ struct Shared {
     /// One permit for each byte of [`CAPACITY`] that is free; closed when writing failed.
     room: Semaphore,
     broken: CancellationToken,
+    /// Told when the prompt was drawn or left.
+    drawn: Notify,
 }
 
 #[derive(Default)]
@@ -49,6 +55,10 @@ struct State {
     at_prompt: bool,
     /// Whether rustyline was poked and has not asked yet.
     poked: bool,
+    /// What is to be told about running transfers.
+    status: Option<Status>,
+    /// Whether the status line on the screen is another one, or may have been folded.
+    stale: bool,
     error: Option<io::Error>,
 }
 
@@ -60,6 +70,7 @@ impl Output {
             changed: Condvar::new(),
             room: Semaphore::new(CAPACITY as usize),
             broken: CancellationToken::new(),
+            drawn: Notify::new(),
         });
         let output = Self(Arc::clone(&shared));
         thread::Builder::new()
@@ -85,10 +96,31 @@ impl Output {
         true
     }
 
-    /// Waits until everything queued so far was written.
+    /// Shows another status line, or none, at the next chance.
+    pub(super) fn set_status(&self, status: Option<Status>) {
+        let mut state = self.0.lock();
+        if status.is_none() && state.status.is_none() {
+            return;
+        }
+        state.status = status;
+        state.stale = true;
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until everything queued so far was written, and no status line is on the screen that
+    /// should not be.
     pub(super) async fn flushed(&self) -> Result<(), Broken> {
-        // All of the room is free exactly when nothing waits and nothing is being written.
-        self.0.room.acquire_many(CAPACITY).await.map(drop).map_err(|_| Broken)
+        loop {
+            let mut drawn = pin!(self.0.drawn.notified());
+            drawn.as_mut().enable();
+            // All of the room is free exactly when nothing waits and nothing is being written.
+            self.0.room.acquire_many(CAPACITY).await.map(drop).map_err(|_| Broken)?;
+            if !self.0.lock().is_stale() {
+                return Ok(());
+            }
+            drawn.await;
+        }
     }
 
     /// Returns once nothing can be written any more. Cancel-safe.
@@ -101,19 +133,22 @@ impl Output {
         self.0.lock().error.take()
     }
 
-    /// Called by rustyline whenever it draws its prompt: what to write above it. From now on the
-    /// screen is rustyline's.
-    pub(super) fn above_prompt(&self) -> String {
+    /// Called by rustyline whenever it draws its prompt: what to write above it, and which status
+    /// to tell. From now on the screen is rustyline's.
+    pub(super) fn above_prompt(&self) -> (String, Option<Status>) {
         let mut state = self.0.lock();
         while state.writing {
             state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.at_prompt = true;
         state.poked = false;
+        state.stale = false;
         let (text, owed) = state.take();
+        let status = state.status.clone();
         drop(state);
         self.0.room.add_permits(owed);
-        text
+        self.0.drawn.notify_waiters();
+        (text, status)
     }
 
     /// Called when rustyline has given back a line, or is not coming back: the screen is the
@@ -124,6 +159,7 @@ impl Output {
         state.poked = false;
         drop(state);
         self.0.changed.notify_all();
+        self.0.drawn.notify_waiters();
         was
     }
 }
@@ -149,6 +185,15 @@ impl Shared {
 }
 
 impl State {
+    fn idle(&self) -> bool {
+        (self.waiting.is_empty() && !self.is_stale()) || (self.at_prompt && self.poked)
+    }
+
+    /// Whether the status line on the screen is another one than it should be.
+    fn is_stale(&self) -> bool {
+        self.stale && self.at_prompt
+    }
+
     fn take(&mut self) -> (String, usize) {
         (std::mem::take(&mut self.waiting), std::mem::take(&mut self.owed))
     }
@@ -169,7 +214,7 @@ fn write_all_that_comes(shared: &Shared, mut out: Box<dyn Write + Send>, mut pok
     let _close = CloseOnDrop(shared);
     let mut state = shared.lock();
     loop {
-        if state.waiting.is_empty() || (state.at_prompt && state.poked) {
+        if state.idle() {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         } else if let (true, Some(poke)) = (state.at_prompt, &mut poke) {
             state.poked = true;
@@ -270,13 +315,13 @@ mod tests {
     async fn while_a_line_is_typed_rustyline_draws_and_afterwards_the_painter() {
         let (poked, pokes) = sync_channel(8);
         let (output, written) = start(Some(Box::new(move || poked.send(()).unwrap())));
-        assert_eq!(output.above_prompt(), "");
+        assert_eq!(output.above_prompt(), (String::new(), None));
         for number in 0..2000 {
             output.put(&number.to_string()).await.unwrap();
         }
         pokes.recv().unwrap();
         assert!(pokes.recv_timeout(Duration::from_millis(50)).is_err(), "one poke until it is heard");
-        assert_eq!(output.above_prompt().lines().count(), 2000);
+        assert_eq!(output.above_prompt().0.lines().count(), 2000);
         output.flushed().await.unwrap();
 
         output.put("late").await.unwrap();

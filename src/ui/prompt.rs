@@ -2,18 +2,20 @@
 //!
 //! What is shown while a line is typed comes from [`Output`]: whenever rustyline draws its prompt
 //! it asks the [`Helper`] how the prompt looks, and is given whatever waits to be shown in front
-//! of it. rustyline first clears the rows of the old prompt, so this lands above, in one write.
+//! of it, the status line last. rustyline first clears the rows of the old prompt, so this lands
+//! above, in one write; where the old status line is, [`Screen`] knows.
 //! Invariant: however the program ends, [`Terminal::restore`] gives the terminal back as it was.
 
 use std::borrow::Cow;
-use std::io;
+use std::cell::RefCell;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::thread;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
+use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::history::MemHistory;
 use rustyline::validate::Validator;
@@ -23,6 +25,8 @@ use tokio::sync::mpsc;
 use super::input::Input;
 use super::output::Output;
 use super::parse::{Parsed, parse};
+use super::screen::{Screen, terminal_folds};
+use super::style::Style;
 
 const PROMPT: &str = "> ";
 
@@ -59,12 +63,13 @@ impl Prompt {
             .build();
         let terminal = Terminal(Arc::new(tcgetattr(rustix::stdio::stdin()).map_err(io::Error::from)?));
         let history = MemHistory::with_config(&config);
-        let mut editor = Editor::with_history(config, history)?;
+        let mut editor = Editor::with_history(config.clone(), history)?;
         let mut printer = editor.create_external_printer()?;
         // An error means that rustyline is gone, and with it the prompt that was to be redrawn.
         let poke = Box::new(move || drop(printer.print(POKE.to_owned())));
         let output = Output::start("painter", Box::new(io::stdout()), Some(poke))?;
-        editor.set_helper(Some(Helper { output: output.clone() }));
+        let screen = RefCell::new(Screen::new(config.grapheme_cluster_mode(), terminal_folds()));
+        editor.set_helper(Some(Helper { output: output.clone(), style: Style::of_terminal(), screen }));
         Ok(Self { editor, output, terminal })
     }
 
@@ -88,6 +93,9 @@ impl Prompt {
 fn read_lines(mut editor: Editor<Helper, MemHistory>, output: &Output, sender: &mpsc::Sender<Input>) {
     loop {
         let read = editor.readline(PROMPT);
+        if let Some(helper) = editor.helper() {
+            helper.leave();
+        }
         output.leave_prompt();
         let (input, last) = match read {
             Ok(line) => {
@@ -144,21 +152,50 @@ impl Terminal {
     }
 }
 
+/// The size of the window, as far as the terminal knows it.
+fn window() -> Winsize {
+    let unknown = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    tcgetwinsize(rustix::stdio::stdout()).ok().filter(|size| size.ws_col > 0).unwrap_or(unknown)
+}
+
 /// What rustyline asks while a line is typed.
 struct Helper {
     output: Output,
+    style: Style,
+    screen: RefCell<Screen>,
+}
+
+impl Helper {
+    /// Takes away what should not stay above a line that was typed. The screen is still ours.
+    fn leave(&self) {
+        let wiped = self.screen.borrow_mut().leave(window().ws_row.into());
+        let mut stdout = io::stdout().lock();
+        // The painter finds out soon enough that nothing can be written.
+        let _ = stdout.write_all(wiped.as_bytes()).and_then(|()| stdout.flush());
+    }
 }
 
 impl rustyline::Helper for Helper {}
 
 impl Highlighter for Helper {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _default: bool) -> Cow<'b, str> {
-        let mut shown = self.output.above_prompt();
-        if shown.is_empty() {
-            return Cow::Borrowed(prompt);
-        }
+        let (text, status) = self.output.above_prompt();
+        let columns = usize::from(window().ws_col);
+        // A line as wide as the window would leave the cursor in different places on different
+        // terminals.
+        let status = status.map_or_else(String::new, |status| status.line(columns - 1, self.style));
+        let mut shown = self.screen.borrow_mut().above(&text, &status, prompt, columns);
         shown.push_str(prompt);
         Cow::Owned(shown)
+    }
+
+    fn highlight<'l>(&self, line: &'l str, pos: usize) -> Cow<'l, str> {
+        Cow::Owned(self.screen.borrow_mut().line(line, pos))
+    }
+
+    /// Always: the screen is only known if every change of the line is drawn through here.
+    fn highlight_char(&self, _line: &str, _pos: usize, _kind: CmdKind) -> bool {
+        true
     }
 }
 

@@ -17,6 +17,8 @@ use crate::wire::NodeId;
 use super::escape::{escape, escape_lines};
 use super::human::{duration, rate, table};
 use super::parse::{COMMANDS, Spec};
+use super::progress::Rates;
+use super::style::{Paint, Style};
 
 /// A command that was given to the node.
 #[derive(Debug, Clone)]
@@ -34,7 +36,7 @@ pub(super) trait Render: Send {
     /// Something happened.
     fn event(&self, event: &Event) -> Option<String>;
     /// A command worked.
-    fn reply(&self, asked: &Asked, reply: &Reply) -> Option<String>;
+    fn reply(&self, asked: &Asked, reply: &Reply, rates: &Rates) -> Option<String>;
     /// A line did not work.
     fn failure(&self, line: u64, failure: &Failure) -> String;
     /// Somebody asked how it works.
@@ -47,6 +49,13 @@ pub(super) trait Render: Send {
 pub(super) struct Human {
     /// Whether somebody types: then there is advice, and lines have no numbers.
     pub(super) at_prompt: bool,
+    /// How they are coloured.
+    pub(super) style: Style,
+}
+
+impl Human {
+    /// For a reader who does not type here.
+    pub(super) const PIPED: Self = Self { at_prompt: false, style: Style::PLAIN };
 }
 
 impl Render for Human {
@@ -65,19 +74,23 @@ impl Render for Human {
                 format!("{peer} connected{}", who(*node_id, alias.as_ref()))
             }
             Event::PeerDisconnected { peer, reason } => format!("{peer} disconnected: {}", escape(reason)),
-            Event::Message { peer, text } => format!("<{peer}> {}", escape_lines(text)),
+            Event::Message { peer, text } => {
+                let speaker = self.style.paint(Paint::Speaker, &format!("<{peer}>"));
+                format!("{speaker} {}", escape_lines(text))
+            }
             Event::Offer { id, peer, name, size, expires_in, .. } => {
                 let file = format!("{}, {}", escape(name.as_str()), size::human(*size));
                 match expires_in {
-                    Some(left) => format!(
-                        "[{id}] {peer} offers {file}: accept {id} / reject {id} (expires in {})",
-                        duration(*left)
-                    ),
+                    Some(left) => {
+                        let answers = self.style.paint(Paint::Asking, &format!("accept {id} / reject {id}"));
+                        format!("[{id}] {peer} offers {file}: {answers} (expires in {})", duration(*left))
+                    }
                     None => format!("[{id}] {peer} sends {file}"),
                 }
             }
             Event::Received { id, name, path, size, elapsed, limited_by, .. } => format!(
-                "[{id}] received {}, {}: {}",
+                "[{id}] {} {}, {}: {}",
+                self.style.paint(Paint::Good, "received"),
                 escape(name.as_str()),
                 how_it_went(*size, *elapsed, *limited_by),
                 escape(&path.to_string_lossy())
@@ -89,11 +102,15 @@ impl Render for Human {
                     (false, _) => " (unconfirmed)",
                 };
                 let (name, went) = (escape(name.as_str()), how_it_went(*size, *elapsed, *limited_by));
-                format!("[{id}] sent {name} to {peer}, {went}{doubt}")
+                let sent = self.style.paint(Paint::Good, "sent");
+                format!("[{id}] {sent} {name} to {peer}, {went}{doubt}")
             }
             Event::TransferFailed { id, peer, name, direction, code, reason } => {
                 let (name, reason) = (escape(name.as_str()), escape(reason));
-                let verdict = if is_choice(*direction, *code) { "ended" } else { "failed" };
+                let verdict = match is_choice(*direction, *code) {
+                    true => "ended".to_owned(),
+                    false => self.style.paint(Paint::Bad, "failed"),
+                };
                 match direction {
                     Direction::Out => format!("[{id}] sending {name} to {peer} {verdict}: {reason}"),
                     Direction::In => format!("[{id}] receiving {name} from {peer} {verdict}: {reason}"),
@@ -109,7 +126,7 @@ impl Render for Human {
         })
     }
 
-    fn reply(&self, asked: &Asked, reply: &Reply) -> Option<String> {
+    fn reply(&self, asked: &Asked, reply: &Reply, rates: &Rates) -> Option<String> {
         Some(match reply {
             Reply::Connected { peer, already } => {
                 let verb = if *already { "already connected to" } else { "connected to" };
@@ -130,7 +147,7 @@ impl Render for Human {
                 }
             }
             Reply::Peers(peers) => peers_table(peers),
-            Reply::Transfers(transfers) => transfers_table(transfers),
+            Reply::Transfers(transfers) => transfers_table(transfers, rates),
             Reply::Whoami(node) => whoami(node),
             Reply::Accepted(ids) => format!("accepted {}", numbers(ids)),
             Reply::Rejected(ids) => format!("rejected {}", numbers(ids)),
@@ -146,7 +163,11 @@ impl Render for Human {
 
     fn failure(&self, line: u64, failure: &Failure) -> String {
         let message = escape(&failure.message);
-        if self.at_prompt { format!("error: {message}") } else { format!("error in line {line}: {message}") }
+        if self.at_prompt {
+            format!("{} {message}", self.style.paint(Paint::Bad, "error:"))
+        } else {
+            format!("error in line {line}: {message}")
+        }
     }
 
     fn help(&self, _line: u64, topic: Option<&Spec>) -> String {
@@ -223,7 +244,7 @@ fn peers_table(peers: &[PeerInfo]) -> String {
     table(["PEER", "DIALLED AS", "SPEAKS", "CONNECTED FOR", "SENT", "RECEIVED"], &rows)
 }
 
-fn transfers_table(transfers: &[TransferInfo]) -> String {
+fn transfers_table(transfers: &[TransferInfo], rates: &Rates) -> String {
     if transfers.is_empty() {
         return "no offer waits and no transfer runs".to_owned();
     }
@@ -240,10 +261,11 @@ fn transfers_table(transfers: &[TransferInfo]) -> String {
                 format!("{way} {}", transfer.peer),
                 transfer.stage.as_str().to_owned(),
                 done(transfer.bytes, transfer.size),
+                rates.get(&transfer.id).map_or_else(String::new, |rate| format!("{}/s", size::human(*rate))),
             ]
         })
         .collect();
-    table(["ID", "FILE", "PEER", "STAGE", "DONE"], &rows)
+    table(["ID", "FILE", "PEER", "STAGE", "DONE", "RATE"], &rows)
 }
 
 /// `1.0 MB of 3.2 MB (31 %)`, or as much of it as is known.

@@ -5,9 +5,13 @@
 //! Invariant: every line that is not blank leads to exactly one thing shown for it, unless it
 //! worked and people see that otherwise.
 
-use crate::engine::{Command, Event, Failure, Reply};
+use std::time::Instant;
 
+use crate::engine::{Command, Event, Failure, Reply, TransferInfo};
+
+use super::known::Known;
 use super::parse::{Parsed, parse};
+use super::progress::{Progress, Status};
 use super::render::{Asked, Render, is_choice};
 
 /// What is to be done about a line.
@@ -29,11 +33,29 @@ pub(super) struct Session {
     lines: u64,
     failed: bool,
     said: Vec<String>,
+    known: Known,
+    progress: Progress,
 }
 
 impl Session {
     pub(super) fn new(render: Box<dyn Render>, comments: bool) -> Self {
-        Self { render, comments, lines: 0, failed: false, said: Vec::new() }
+        let (known, progress) = (Known::default(), Progress::default());
+        Self { render, comments, lines: 0, failed: false, said: Vec::new(), known, progress }
+    }
+
+    /// What was heard of so far, and will be.
+    pub(super) fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// What there is to tell about running transfers.
+    pub(super) fn status(&self, now: Instant) -> Option<Status> {
+        self.progress.status(now)
+    }
+
+    /// Takes a list of all transfers that nobody asked for in words.
+    pub(super) fn transfers(&mut self, now: Instant, transfers: &[TransferInfo]) {
+        self.progress.transfers(now, transfers);
     }
 
     /// Takes the next line.
@@ -68,15 +90,23 @@ impl Session {
     }
 
     /// Takes the node's answer.
-    pub(super) fn answered(&mut self, asked: &Asked, answer: &Result<Reply, Failure>) {
+    pub(super) fn answered(&mut self, now: Instant, asked: &Asked, answer: &Result<Reply, Failure>) {
         match answer {
-            Ok(reply) => self.said.extend(self.render.reply(asked, reply)),
+            Ok(reply) => {
+                self.known.reply(reply);
+                if let Reply::Transfers(transfers) = reply {
+                    self.progress.transfers(now, transfers);
+                }
+                self.said.extend(self.render.reply(asked, reply, &self.progress.rates(now)));
+            }
             Err(failure) => self.fail(asked.line, failure),
         }
     }
 
     /// Takes what happened. Warnings are for the log.
-    pub(super) fn event(&mut self, event: &Event) {
+    pub(super) fn event(&mut self, now: Instant, event: &Event) {
+        self.known.event(event);
+        self.progress.event(now, event);
         match event {
             Event::Warning { peer: Some(peer), text } => tracing::warn!("{peer}: {text}"),
             Event::Warning { peer: None, text } => tracing::warn!("{text}"),
@@ -112,6 +142,7 @@ mod tests {
     use crate::engine::{Code, Direction, TransferId};
     use crate::ui::json::Json;
     use crate::ui::render::Human;
+    use crate::ui::style::Style;
     use crate::wire::SafeName;
 
     fn piped() -> Session {
@@ -144,7 +175,7 @@ mod tests {
 
     #[test]
     fn at_a_prompt_a_number_sign_is_a_mistake() {
-        let mut session = Session::new(Box::new(Human { at_prompt: true }), false);
+        let mut session = Session::new(Box::new(Human { at_prompt: true, style: Style::PLAIN }), false);
         assert!(matches!(session.line("# hm"), Step::Nothing));
         assert!(session.take_said()[0].starts_with("error: unknown command `#`"));
     }
@@ -157,29 +188,29 @@ mod tests {
 
         let mut session = piped();
         let Step::Run(asked) = session.line("connect a:1") else { panic!() };
-        session.answered(&asked, &Ok(Reply::Done));
+        session.answered(Instant::now(), &asked, &Ok(Reply::Done));
         assert!(!session.failed());
-        session.answered(&asked, &Err(Failure::new(Code::Unreachable, "nobody there")));
+        session.answered(Instant::now(), &asked, &Err(Failure::new(Code::Unreachable, "nobody there")));
         assert!(session.failed() && session.take_said().len() == 2);
 
         for direction in [Direction::In, Direction::Out] {
             let mut session = piped();
-            session.event(&ended(direction, Code::Disconnected));
+            session.event(Instant::now(), &ended(direction, Code::Disconnected));
             assert!(session.failed());
         }
         let mut session = piped();
-        session.event(&Event::Undelivered { peer: "192.0.2.5:1".parse().unwrap(), texts: 1 });
+        session.event(Instant::now(), &Event::Undelivered { peer: "192.0.2.5:1".parse().unwrap(), texts: 1 });
         assert!(session.failed());
     }
 
     #[test]
     fn what_nobody_wanted_did_not_fail() {
         let mut session = piped();
-        session.event(&ended(Direction::In, Code::Declined));
-        session.event(&ended(Direction::In, Code::Expired));
-        session.event(&ended(Direction::Out, Code::Cancelled));
+        session.event(Instant::now(), &ended(Direction::In, Code::Declined));
+        session.event(Instant::now(), &ended(Direction::In, Code::Expired));
+        session.event(Instant::now(), &ended(Direction::Out, Code::Cancelled));
         assert!(!session.failed());
-        session.event(&ended(Direction::Out, Code::Expired));
+        session.event(Instant::now(), &ended(Direction::Out, Code::Expired));
         assert!(session.failed(), "a send that nobody took is a failure");
     }
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::node::fake::FakeNode;
 use crate::ui::json::Json;
 use crate::ui::render::Human;
+use crate::ui::style::Style;
 
 /// A screen that remembers; one that stalls never returns from a write.
 #[derive(Clone, Default)]
@@ -47,7 +48,7 @@ fn start(manners: Manners, screen: Screen) -> Bench {
     let (lines, received) = mpsc::channel(16);
     let output = Output::start("test", Box::new(screen.clone()), None).unwrap();
     let session = match manners {
-        Manners::Prompt => Session::new(Box::new(Human { at_prompt: true }), false),
+        Manners::Prompt => Session::new(Box::new(Human { at_prompt: true, style: Style::PLAIN }), false),
         Manners::Piped { .. } => Session::new(Box::new(Json), true),
     };
     let mut front = Front::new(outside, received, session, output, manners);

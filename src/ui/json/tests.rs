@@ -24,7 +24,7 @@ fn shown(event: &Event) -> Value {
 fn answered(line: &str, reply: &Reply) -> Value {
     let Ok(Parsed::Run(spec, command)) = parse(line) else { panic!("{line}") };
     let asked = Asked { line: 3, name: spec.name, command };
-    serde_json::from_str(&Json.reply(&asked, reply).unwrap()).unwrap()
+    serde_json::from_str(&Json.reply(&asked, reply, &Rates::new()).unwrap()).unwrap()
 }
 
 /// What scripts rely on: these are the names and types in DESIGN.md.

@@ -7,7 +7,7 @@ use crate::engine::{HostPort, Level, Stage};
 use crate::ui::parse::{Parsed, parse};
 use crate::wire::{FileHash, SafeName};
 
-const PROMPT: Human = Human { at_prompt: true };
+const PROMPT: Human = Human { at_prompt: true, style: Style::PLAIN };
 
 fn peer() -> SocketAddr {
     "192.0.2.5:4711".parse().unwrap()
@@ -42,7 +42,7 @@ fn a_peer_cannot_write_on_the_screen() {
     );
     let failure = Failure::new(Code::Usage, "`\x1b[2J` is not a peer");
     assert_eq!(PROMPT.failure(1, &failure), "error: `\\x1b[2J` is not a peer");
-    assert_eq!(Human { at_prompt: false }.failure(7, &failure), "error in line 7: `\\x1b[2J` is not a peer");
+    assert_eq!(Human::PIPED.failure(7, &failure), "error in line 7: `\\x1b[2J` is not a peer");
 }
 
 #[test]
@@ -134,14 +134,15 @@ fn connecting_is_told_once_to_whoever_typed_it() {
     assert_eq!(shown(&by_them), "192.0.2.5:4711 connected [plain]");
 
     let reply = |already| Reply::Connected { peer: peer(), already };
-    let say = |line, already| PROMPT.reply(&asked(line), &reply(already)).unwrap();
+    let say = |line, already| PROMPT.reply(&asked(line), &reply(already), &Rates::new()).unwrap();
     assert_eq!(say("connect example.org:4711", false), "connected to example.org:4711 (192.0.2.5:4711)");
     assert_eq!(say("connect 192.0.2.5:4711", true), "already connected to 192.0.2.5:4711");
 }
 
 #[test]
 fn tables_line_up_and_empty_ones_say_what_to_do() {
-    let say = |line, reply| PROMPT.reply(&asked(line), &reply).unwrap();
+    let rates = Rates::from([(TransferId(3), 120_000_000)]);
+    let say = |line, reply| PROMPT.reply(&asked(line), &reply, &rates).unwrap();
     assert!(say("peers", Reply::Peers(Vec::new())).contains("`connect <host:port>`"));
     let info = PeerInfo {
         node_id: None,
@@ -172,8 +173,8 @@ fn tables_line_up_and_empty_ones_say_what_to_do() {
     };
     assert_eq!(
         say("transfers", Reply::Transfers(vec![info])),
-        "ID   FILE        PEER                 STAGE         DONE\n\
-         [3]  report.pdf  from 192.0.2.5:4711  transferring  1.0 MB of 3.2 MB (31 %)"
+        "ID   FILE        PEER                 STAGE         DONE                     RATE\n\
+         [3]  report.pdf  from 192.0.2.5:4711  transferring  1.0 MB of 3.2 MB (31 %)  120 MB/s"
     );
 }
 

@@ -1,0 +1,214 @@
+//! Where things are on the screen around the prompt.
+//!
+//! From above: what was said, the status line if there is one, and the line being typed. rustyline
+//! knows the last of them only, and where its first row was before the window changed its size.
+//! This module knows the rest: it says how to get from there to where the status line begins, so
+//! that everything from there on can be drawn anew.
+//!
+//! Terminals fold what has become too wide for them, and join what they folded when there is room
+//! again. rustyline counts on neither, and would wipe away rows that are not its own. So the rows
+//! of a long line are written as lines of their own, which no terminal joins.
+
+use std::fmt::Write as _;
+
+use rustyline::GraphemeClusterMode;
+use unicode_segmentation::UnicodeSegmentation as _;
+use unicode_width::UnicodeWidthStr as _;
+
+/// rustyline's default.
+const TAB: usize = 8;
+
+/// What was drawn last, and how wide the window was then.
+#[derive(Debug)]
+pub(super) struct Screen {
+    mode: GraphemeClusterMode,
+    /// Whether the terminal folds lines when the window becomes narrower.
+    folds: bool,
+    columns: usize,
+    /// The width of the status line; 0 where there is none.
+    status: usize,
+    prompt: usize,
+    line: String,
+    /// Where the cursor is in the line, in bytes.
+    cursor: usize,
+}
+
+impl Screen {
+    pub(super) fn new(mode: GraphemeClusterMode, folds: bool) -> Self {
+        Self { mode, folds, columns: 0, status: 0, prompt: 0, line: String::new(), cursor: 0 }
+    }
+
+    /// What to write where rustyline is about to write its prompt: the way up to the status line,
+    /// the text with what was said, and the new status line.
+    pub(super) fn above(&mut self, text: &str, status: &str, prompt: &str, columns: usize) -> String {
+        let mut drawn = String::new();
+        let up = self.folded_above(columns) + self.status_rows(columns);
+        if up > 0 {
+            write!(drawn, "\x1b[{up}A\r\x1b[J").expect("writing to a string cannot fail");
+        }
+        drawn.push_str(text);
+        if !status.is_empty() {
+            drawn.push_str(status);
+            drawn.push('\n');
+        }
+        self.status = without_colours(status).width();
+        self.prompt = prompt.width();
+        self.columns = columns;
+        drawn
+    }
+
+    /// The line as it is to be written, with its rows on lines of their own.
+    pub(super) fn line(&mut self, line: &str, cursor: usize) -> String {
+        line.clone_into(&mut self.line);
+        self.cursor = cursor;
+        rows(self.mode, self.prompt, line, self.columns).join("\n")
+    }
+
+    /// What to write when rustyline has moved on to the row below its line: takes the status line
+    /// away, which would otherwise stay above what was typed. Nothing is on the screen then.
+    pub(super) fn leave(&mut self, screen_rows: usize) -> String {
+        let below = self.input_rows() + self.status_rows(self.columns);
+        let drawn = if self.status > 0 && below < screen_rows {
+            format!("\x1b[{below}A\x1b[M\x1b[{}B\r", below - 1)
+        } else {
+            String::new()
+        };
+        self.status = 0;
+        self.line.clear();
+        self.cursor = 0;
+        drawn
+    }
+
+    /// Rows that the line takes, with the empty one that rustyline adds behind a full one.
+    fn input_rows(&self) -> usize {
+        let rows = rows(self.mode, self.prompt, &self.line, self.columns);
+        let last = rows.last().map_or(0, |row| self.width(row));
+        let before = if rows.len() == 1 { self.prompt } else { 0 };
+        rows.len() + usize::from(before + last == self.columns)
+    }
+
+    fn status_rows(&self, columns: usize) -> usize {
+        if self.status == 0 || !self.is_folded(columns) {
+            return usize::from(self.status > 0);
+        }
+        self.status.div_ceil(columns)
+    }
+
+    fn is_folded(&self, columns: usize) -> bool {
+        self.folds && 0 < columns && columns < self.columns
+    }
+
+    /// By how many rows the cursor has moved down, and with it the place that rustyline believes to
+    /// be its first row, because rows above it were folded.
+    fn folded_above(&self, columns: usize) -> usize {
+        if !self.is_folded(columns) {
+            return 0;
+        }
+        let before = self.line.get(..self.cursor).unwrap_or(&self.line);
+        let mut start = self.prompt;
+        let mut more = 0;
+        for row in rows(self.mode, self.prompt, before, self.columns) {
+            more += rows(self.mode, start, row, columns).len() - 1;
+            start = 0;
+        }
+        more
+    }
+
+    fn width(&self, text: &str) -> usize {
+        usize::from(self.mode.width(text))
+    }
+}
+
+/// A text that begins at column `start`, cut into the rows that it takes, by the same rules by
+/// which rustyline counts them.
+fn rows(mode: GraphemeClusterMode, start: usize, text: &str, columns: usize) -> Vec<&str> {
+    let mut rows = Vec::new();
+    let (mut column, mut row_start) = (start, 0);
+    for (at, cluster) in text.grapheme_indices(true) {
+        if cluster == "\n" {
+            rows.push(&text[row_start..at]);
+            (column, row_start) = (0, at + 1);
+            continue;
+        }
+        let width = if cluster == "\t" { TAB - column % TAB } else { usize::from(mode.width(cluster)) };
+        column += width;
+        if columns > 0 && column > columns {
+            rows.push(&text[row_start..at]);
+            (column, row_start) = (width, at);
+        }
+    }
+    rows.push(&text[row_start..]);
+    rows
+}
+
+/// The text without the sequences that change colours.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once('m').map_or("", |(_, text)| text));
+    }
+    plain
+}
+
+/// Whether this terminal folds lines when its window becomes narrower. Most do; those that are
+/// known not to cut them off.
+pub(super) fn terminal_folds() -> bool {
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let term = variable("TERM");
+    let screen = term.starts_with("screen") && std::env::var_os("TMUX").is_none();
+    !(screen || term == "linux" || term.starts_with("st-") || std::env::var_os("XTERM_VERSION").is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODE: GraphemeClusterMode = GraphemeClusterMode::WcWidth;
+
+    #[test]
+    fn rows_are_counted_as_rustyline_counts_them() {
+        assert_eq!(rows(MODE, 2, "abcdefgh", 10), ["abcdefgh"]);
+        assert_eq!(rows(MODE, 2, "abcdefghi", 10), ["abcdefgh", "i"]);
+        assert_eq!(rows(MODE, 2, "日本語日本語", 9), ["日本語", "日本語"], "a wide character is not split");
+        assert_eq!(rows(MODE, 0, "a\nb", 9), ["a", "b"]);
+        assert_eq!(rows(MODE, 2, "", 9), [""]);
+    }
+
+    #[test]
+    fn without_a_status_line_only_what_was_said_is_written() {
+        let mut screen = Screen::new(MODE, true);
+        assert_eq!(screen.above("hello\n", "", "> ", 80), "hello\n");
+        assert_eq!(screen.line("send", 4), "send");
+        assert_eq!(screen.above("", "", "> ", 80), "");
+        assert_eq!(screen.leave(24), "");
+    }
+
+    #[test]
+    fn the_status_line_is_replaced_and_goes_when_the_line_is_left() {
+        let mut screen = Screen::new(MODE, true);
+        assert_eq!(screen.above("", "\x1b[32m45\x1b[0m %", "> ", 80), "\x1b[32m45\x1b[0m %\n");
+        assert_eq!(screen.status, 4);
+        screen.line("send", 4);
+        assert_eq!(screen.above("hello\n", "46 %", "> ", 80), "\x1b[1A\r\x1b[Jhello\n46 %\n");
+        assert_eq!(screen.leave(24), "\x1b[2A\x1b[M\x1b[1B\r");
+        assert_eq!(screen.above("", "", "> ", 80), "");
+        screen.above("", "46 %", "> ", 10);
+        screen.line("12345678", 8);
+        assert_eq!(screen.leave(24), "\x1b[3A\x1b[M\x1b[2B\r", "rustyline adds a row behind a full one");
+    }
+
+    #[test]
+    fn what_a_narrower_window_folds_is_found_again() {
+        for (folds, up) in [(true, "\x1b[4A"), (false, "\x1b[1A")] {
+            let mut screen = Screen::new(MODE, folds);
+            screen.above("", &"s".repeat(60), "> ", 100);
+            screen.line(&"x".repeat(118), 118);
+            // The first row folds into three, the rest fits; the status line folds into two.
+            let drawn = screen.above("", "short", "> ", 40);
+            assert!(drawn.starts_with(up), "{drawn:?}");
+            let drawn = screen.above("", "short", "> ", 100);
+            assert!(drawn.starts_with("\x1b[1A\r"), "nothing is joined again: {drawn:?}");
+        }
+    }
+}

@@ -193,6 +193,16 @@ fn a_peer_goes_by_alias_by_the_beginning_of_its_id_and_by_address() {
     assert!(ambiguous.message.contains(&names[0]) && ambiguous.message.contains(&names[1]), "{ambiguous}");
     world.run_command(node, Command::Alias(peer(&names[2]), "bob".parse().unwrap())).unwrap();
     assert_eq!(send(&mut world, "bob"), reached(others[2]));
+    let named = |world: &World| {
+        world.events(node, |event| match event {
+            Event::PeerNamed { peer, alias } => Some((*peer, alias.as_ref().map(ToString::to_string))),
+            _ => None,
+        })
+    };
+    assert_eq!(named(&world), [(addr_of(others[2]), Some("bob".to_owned()))]);
+    world.run_command(node, Command::Forget(peer("bob"))).unwrap();
+    assert_eq!(named(&world)[1..], [(addr_of(others[2]), None)]);
+    world.run_command(node, Command::Alias(peer(&names[2]), "bob".parse().unwrap())).unwrap();
     for nobody in ["alice", "aca", "0000", "192.0.2.9:1"] {
         assert_eq!(send(&mut world, nobody).unwrap_err().code, Code::UnknownPeer, "{nobody}");
     }

@@ -186,6 +186,8 @@ pub enum Reply {
     Connected {
         /// The connection's address.
         peer: SocketAddr,
+        /// Who it is; nobody knows under `--plain`.
+        node_id: Option<NodeId>,
         /// Whether the connection was there before.
         already: bool,
     },

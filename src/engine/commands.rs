@@ -67,8 +67,8 @@ impl Engine {
                     format!("{} is connected already, and it is {found}, not {wanted}", target.address);
                 self.reply(id, Err(Failure::new(Code::WrongIdentity, message)));
             } else if peer.is_usable() {
-                let peer = peer.addr;
-                self.reply(id, Ok(Reply::Connected { peer, already: true }));
+                let (peer, node_id) = (peer.addr, peer.node_id);
+                self.reply(id, Ok(Reply::Connected { peer, node_id, already: true }));
             } else {
                 peer.connecting.push(id);
             }

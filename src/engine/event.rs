@@ -31,6 +31,14 @@ pub enum Event {
         /// What it speaks.
         level: Level,
     },
+    /// A connected peer is called something else from now on, or nothing any more: this side said
+    /// so, here or in another process of the same home.
+    PeerNamed {
+        /// The connection's address.
+        peer: SocketAddr,
+        /// What this side calls it.
+        alias: Option<Alias>,
+    },
     /// A peer is gone.
     PeerDisconnected {
         /// The connection's address.

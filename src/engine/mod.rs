@@ -206,9 +206,9 @@ impl Engine {
                 peer.connecting = connecting;
                 self.on_opened(conn, peer);
             }
-            Input::BookRead(book) => self.book = book,
+            Input::BookRead(book) => self.take_book(book),
             Input::BookChanged { command, result, reply } => {
-                let result = result.map(|book| self.book = book);
+                let result = result.map(|book| self.take_book(book));
                 self.reply(command, result.map(|()| reply));
             }
             Input::DialFailed { target, failure } => {
@@ -263,6 +263,19 @@ impl Engine {
         }
     }
 
+    /// Takes in who is known, and tells of the peers that go by another name now.
+    fn take_book(&mut self, book: Book) {
+        let before = std::mem::replace(&mut self.book, book);
+        for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.level.is_some()) {
+            let alias = |book: &Book| peer.node_id.and_then(|id| book.alias_of(id)).cloned();
+            let now = alias(&self.book);
+            if now != alias(&before) {
+                let named = Event::PeerNamed { peer: peer.addr, alias: now };
+                self.outputs.push_back(Output::Event(named));
+            }
+        }
+    }
+
     /// Whether every connection is encrypted and every peer has an identity.
     fn is_secure(&self) -> bool {
         self.config.node_id.is_some()
@@ -302,20 +315,20 @@ impl Engine {
     fn settle(&mut self, conn: ConnId, level: Level) {
         let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.level.is_none()) else { return };
         peer.level = Some(level);
-        let addr = peer.addr;
+        let (addr, node_id) = (peer.addr, peer.node_id);
         let connecting = std::mem::take(&mut peer.connecting);
         let connected = Event::PeerConnected {
             peer: addr,
             dialled: peer.dialled.clone(),
-            node_id: peer.node_id,
-            alias: peer.node_id.and_then(|id| self.book.alias_of(id)).cloned(),
+            node_id,
+            alias: node_id.and_then(|id| self.book.alias_of(id)).cloned(),
             first_contact: peer.first_contact,
             level,
         };
         self.timers.clear(Deadline::Hello(conn));
         self.event(connected);
         for command in connecting {
-            self.reply(command, Ok(Reply::Connected { peer: addr, already: false }));
+            self.reply(command, Ok(Reply::Connected { peer: addr, node_id, already: false }));
         }
     }
 
@@ -401,9 +414,9 @@ impl Engine {
             peer.connecting.extend(connecting);
             return;
         }
-        let addr = peer.addr;
+        let (addr, node_id) = (peer.addr, peer.node_id);
         for command in connecting {
-            self.reply(command, Ok(Reply::Connected { peer: addr, already: true }));
+            self.reply(command, Ok(Reply::Connected { peer: addr, node_id, already: true }));
         }
     }
 
@@ -505,8 +518,19 @@ impl Engine {
             }
         }
         for command in peer.connecting {
-            let message = format!("{} was reached, but {reason}", peer.addr);
-            self.reply(command, Err(Failure::new(Code::Unreachable, message)));
+            let failure = match peer.level {
+                // What a node that encrypts does to one that does not.
+                None if !self.is_secure() => Failure::new(
+                    Code::HandshakeFailed,
+                    format!(
+                        "{} was reached, but {reason}, and said nothing; if it was started without --plain, start this \
+                         node without it too",
+                        peer.addr
+                    ),
+                ),
+                _ => Failure::new(Code::Unreachable, format!("{} was reached, but {reason}", peer.addr)),
+            };
+            self.reply(command, Err(failure));
         }
         if peer.queued_texts > 0 {
             self.event(Event::Undelivered { peer: peer.addr, texts: peer.queued_texts });

@@ -102,6 +102,13 @@ fn listen_hint(error: &io::Error) -> String {
     }
 }
 
+/// What a user should know about who can listen in.
+fn exposure(plain: bool, listening: IpAddr) -> Option<&'static str> {
+    let warning = "--plain: anyone on the network can read and change what is sent; use --bind 127.0.0.1 for this \
+                   computer alone, or leave out --plain";
+    (plain && !listening.is_loopback()).then_some(warning)
+}
+
 fn greeter(config: &NodeConfig) -> Result<(Greeter, Book), StartError> {
     if config.plain {
         return Ok((Greeter::Plain, Book::default()));
@@ -151,6 +158,9 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let (from_peers, from_peers_queue) = mpsc::channel(PEER_QUEUE);
     let (from_disk, from_disk_queue) = mpsc::channel(DISK_QUEUE);
     events.send(Event::Listening { addr: listening });
+    if let Some(text) = exposure(config.plain, listening.ip()) {
+        events.send(Event::Warning { peer: None, text: text.to_owned() });
+    }
     let actor = Actor {
         engine,
         started: Instant::now(),
@@ -178,4 +188,20 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     tasks.spawn(actor.run(inbox));
     tasks.close();
     Ok((NodeHandle { requests, stop, tasks, listening }, watcher))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plaintext_beyond_this_computer_is_warned_about() {
+        let warned = |plain, ip: &str| exposure(plain, ip.parse().unwrap()).is_some();
+        for everywhere in ["::", "0.0.0.0", "192.0.2.1"] {
+            assert!(warned(true, everywhere) && !warned(false, everywhere), "{everywhere}");
+        }
+        for here in ["127.0.0.1", "127.0.0.2", "::1"] {
+            assert!(!warned(true, here), "{here}");
+        }
+    }
 }

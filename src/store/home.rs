@@ -128,7 +128,7 @@ impl Home {
         let path = self.path.join(BOOK);
         let Some(text) = read_bounded(&path)? else { return Ok(Book::default()) };
         let damaged = |why: String| HomeError::Damaged { path: path.clone(), why };
-        let file: BookFile = toml::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let file: BookFile = toml::from_str(&text).map_err(|error| damaged(in_one_line(&text, &error)))?;
         book_of(file).map_err(|why| damaged(why.to_string()))
     }
 
@@ -212,6 +212,15 @@ impl Home {
         if let Ok(dir) = File::open(&self.path) {
             let _ = dir.sync_all();
         }
+    }
+}
+
+/// Where and what, without the picture that the parser draws below.
+fn in_one_line(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', ", ");
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::engine::{
 };
 use crate::wire::{FileHash, Instance, NodeId, is_deceptive};
 
+use super::known::Known;
 use super::parse::{COMMANDS, Spec};
 use super::progress::Rates;
 use super::render::{Asked, Render};
@@ -38,6 +39,11 @@ enum Line<'a> {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         first_contact: bool,
         level: &'a str,
+    },
+    PeerNamed {
+        peer: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
     },
     PeerDisconnected {
         peer: SocketAddr,
@@ -118,6 +124,8 @@ enum Line<'a> {
 enum Answer<'a> {
     Connected {
         peer: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        node_id: Option<NodeId>,
         already: bool,
     },
     Peer {
@@ -207,7 +215,7 @@ struct HelpRow {
 }
 
 impl Render for Json {
-    fn event(&self, event: &Event) -> Option<String> {
+    fn event(&self, event: &Event, _known: &Known) -> Option<String> {
         let path;
         Some(write(&match event {
             Event::Listening { addr } => Line::Listening { addr: *addr },
@@ -220,6 +228,9 @@ impl Render for Json {
                     first_contact: *first_contact,
                     level: level.as_str(),
                 }
+            }
+            Event::PeerNamed { peer, alias } => {
+                Line::PeerNamed { peer: *peer, alias: alias.as_ref().map(ToString::to_string) }
             }
             Event::PeerDisconnected { peer, reason } => Line::PeerDisconnected { peer: *peer, reason },
             Event::Message { peer, text } => Line::Message { peer: *peer, text },
@@ -285,7 +296,7 @@ impl Render for Json {
         }))
     }
 
-    fn reply(&self, asked: &Asked, reply: &Reply, rates: &Rates) -> Option<String> {
+    fn reply(&self, asked: &Asked, reply: &Reply, _known: &Known, rates: &Rates) -> Option<String> {
         let answer = answer(asked, reply, rates);
         Some(write(&Line::Result { cmd: asked.line, command: asked.name, answer }))
     }
@@ -312,7 +323,9 @@ impl Render for Json {
 fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
     let ids = |ids: &[TransferId]| Answer::Ids { ids: ids.iter().map(|id| id.0).collect() };
     match reply {
-        Reply::Connected { peer, already } => Answer::Connected { peer: *peer, already: *already },
+        Reply::Connected { peer, node_id, already } => {
+            Answer::Connected { peer: *peer, node_id: *node_id, already: *already }
+        }
         Reply::Disconnected { peer } => Answer::Peer { peer: *peer },
         Reply::TextQueued { peers } => match (&asked.command, peers.as_slice()) {
             (Command::SendText(..), [peer]) => Answer::Peer { peer: *peer },

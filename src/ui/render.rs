@@ -16,6 +16,7 @@ use crate::wire::NodeId;
 
 use super::escape::{escape, escape_lines};
 use super::human::{duration, rate, table};
+use super::known::Known;
 use super::parse::{COMMANDS, Spec};
 use super::progress::Rates;
 use super::style::{Paint, Style};
@@ -33,10 +34,10 @@ pub(super) struct Asked {
 
 /// Turns what is to be told into lines without the last line's end; `None` where nothing is.
 pub(super) trait Render: Send {
-    /// Something happened.
-    fn event(&self, event: &Event) -> Option<String>;
+    /// Something happened; `known` says how peers are called.
+    fn event(&self, event: &Event, known: &Known) -> Option<String>;
     /// A command worked.
-    fn reply(&self, asked: &Asked, reply: &Reply, rates: &Rates) -> Option<String>;
+    fn reply(&self, asked: &Asked, reply: &Reply, known: &Known, rates: &Rates) -> Option<String>;
     /// A line did not work.
     fn failure(&self, line: u64, failure: &Failure) -> String;
     /// Somebody asked how it works.
@@ -59,7 +60,8 @@ impl Human {
 }
 
 impl Render for Human {
-    fn event(&self, event: &Event) -> Option<String> {
+    fn event(&self, event: &Event, known: &Known) -> Option<String> {
+        let name_of = |peer: &SocketAddr| known.name_of(*peer);
         Some(match event {
             Event::Listening { addr } if self.at_prompt => {
                 format!("p2p {} listening on {addr}; type `help` for help", env!("CARGO_PKG_VERSION"))
@@ -73,13 +75,16 @@ impl Render for Human {
             Event::PeerConnected { peer, node_id, alias, .. } => {
                 format!("{peer} connected{}", who(*node_id, alias.as_ref()))
             }
-            Event::PeerDisconnected { peer, reason } => format!("{peer} disconnected: {}", escape(reason)),
+            Event::PeerDisconnected { peer, reason } => {
+                format!("{} disconnected: {}", known.name_and_address_of(*peer), escape(reason))
+            }
             Event::Message { peer, text } => {
-                let speaker = self.style.paint(Paint::Speaker, &format!("<{peer}>"));
+                let speaker = self.style.paint(Paint::Speaker, &format!("<{}>", name_of(peer)));
                 format!("{speaker} {}", escape_lines(text))
             }
             Event::Offer { id, peer, name, size, expires_in, .. } => {
                 let file = format!("{}, {}", escape(name.as_str()), size::human(*size));
+                let peer = known.name_and_address_of(*peer);
                 match expires_in {
                     Some(left) => {
                         let answers = self.style.paint(Paint::Asking, &format!("accept {id} / reject {id}"));
@@ -103,10 +108,11 @@ impl Render for Human {
                 };
                 let (name, went) = (escape(name.as_str()), how_it_went(*size, *elapsed, *limited_by));
                 let sent = self.style.paint(Paint::Good, "sent");
+                let peer = name_of(peer);
                 format!("[{id}] {sent} {name} to {peer}, {went}{doubt}")
             }
             Event::TransferFailed { id, peer, name, direction, code, reason } => {
-                let (name, reason) = (escape(name.as_str()), escape(reason));
+                let (name, reason, peer) = (escape(name.as_str()), escape(reason), name_of(peer));
                 let verdict = match is_choice(*direction, *code) {
                     true => "ended".to_owned(),
                     false => self.style.paint(Paint::Bad, "failed"),
@@ -117,28 +123,30 @@ impl Render for Human {
                 }
             }
             Event::Undelivered { peer, texts: 1 } => {
-                format!("a message to {peer} was not delivered")
+                format!("a message to {} was not delivered", name_of(peer))
             }
             Event::Undelivered { peer, texts } => {
-                format!("{texts} messages to {peer} were not delivered")
+                format!("{texts} messages to {} were not delivered", name_of(peer))
             }
-            Event::Progress { .. } | Event::Warning { .. } => return None,
+            Event::Progress { .. } | Event::Warning { .. } | Event::PeerNamed { .. } => return None,
         })
     }
 
-    fn reply(&self, asked: &Asked, reply: &Reply, rates: &Rates) -> Option<String> {
+    fn reply(&self, asked: &Asked, reply: &Reply, known: &Known, rates: &Rates) -> Option<String> {
+        let name_of = |peer: &SocketAddr| known.name_of(*peer);
         Some(match reply {
-            Reply::Connected { peer, already } => {
+            Reply::Connected { peer, node_id, already } => {
                 let verb = if *already { "already connected to" } else { "connected to" };
+                let mark = if node_id.is_none() { " [plain]" } else { "" };
                 match &asked.command {
-                    Command::Connect(typed) if typed.to_string() != peer.to_string() => {
-                        format!("{verb} {typed} ({peer})")
+                    Command::Connect(typed) if typed.address.to_string() != peer.to_string() => {
+                        format!("{verb} {} ({peer}){mark}", typed.address)
                     }
-                    _ => format!("{verb} {peer}"),
+                    _ => format!("{verb} {peer}{mark}"),
                 }
             }
             Reply::Sending { id, peer, name } => {
-                format!("[{id}] sending {} to {peer}", escape(name.as_str()))
+                format!("[{id}] sending {} to {}", escape(name.as_str()), name_of(peer))
             }
             Reply::TextQueued { peers } if matches!(asked.command, Command::Broadcast(_)) => {
                 match peers.len() {
@@ -147,7 +155,7 @@ impl Render for Human {
                 }
             }
             Reply::Peers(peers) => peers_table(peers),
-            Reply::Transfers(transfers) => transfers_table(transfers, rates),
+            Reply::Transfers(transfers) => transfers_table(transfers, known, rates),
             Reply::Whoami(node) => whoami(node),
             Reply::Accepted(ids) => format!("accepted {}", numbers(ids)),
             Reply::Rejected(ids) => format!("rejected {}", numbers(ids)),
@@ -231,9 +239,13 @@ fn peers_table(peers: &[PeerInfo]) -> String {
                 Some(agent) => escape(agent).into_owned(),
                 None => peer.level.as_str().to_owned(),
             };
+            let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
             [
                 peer.peer.to_string(),
-                peer.dialled.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+                or_dash(peer.dialled.as_ref().map(ToString::to_string)),
+                peer.node_id.map_or_else(|| "[plain]".to_owned(), short),
+                or_dash(peer.alias.as_ref().map(ToString::to_string)),
+                or_dash(peer.trusted.then(|| "yes".to_owned())),
                 speaks,
                 duration(peer.connected_for),
                 size::human(peer.bytes_sent),
@@ -241,10 +253,13 @@ fn peers_table(peers: &[PeerInfo]) -> String {
             ]
         })
         .collect();
-    table(["PEER", "DIALLED AS", "SPEAKS", "CONNECTED FOR", "SENT", "RECEIVED"], &rows)
+    table(
+        ["PEER", "DIALLED AS", "IDENTITY", "ALIAS", "TRUSTED", "SPEAKS", "CONNECTED FOR", "SENT", "RECEIVED"],
+        &rows,
+    )
 }
 
-fn transfers_table(transfers: &[TransferInfo], rates: &Rates) -> String {
+fn transfers_table(transfers: &[TransferInfo], known: &Known, rates: &Rates) -> String {
     if transfers.is_empty() {
         return "no offer waits and no transfer runs".to_owned();
     }
@@ -258,7 +273,7 @@ fn transfers_table(transfers: &[TransferInfo], rates: &Rates) -> String {
             [
                 format!("[{}]", transfer.id),
                 escape(transfer.name.as_str()).into_owned(),
-                format!("{way} {}", transfer.peer),
+                format!("{way} {}", known.name_of(transfer.peer)),
                 transfer.stage.as_str().to_owned(),
                 done(transfer.bytes, transfer.size),
                 rates.get(&transfer.id).map_or_else(String::new, |rate| format!("{}/s", size::human(*rate))),
@@ -281,8 +296,13 @@ fn who(node_id: Option<NodeId>, alias: Option<&Alias>) -> String {
     match (node_id, alias) {
         (None, _) => " [plain]".to_owned(),
         (Some(_), Some(alias)) => format!(" ({alias})"),
-        (Some(id), None) => format!(" ({})", &id.to_string()[..16]),
+        (Some(id), None) => format!(" ({})", short(id)),
     }
+}
+
+/// As much of an identity as names a peer in commands and nobody else.
+fn short(id: NodeId) -> String {
+    id.to_string()[..16].to_owned()
 }
 
 /// What others type to reach this node and nobody else.
@@ -315,7 +335,8 @@ fn help() -> String {
     let width = COMMANDS.iter().map(|spec| usage(spec).len()).max().unwrap_or_default();
     let mut text: String =
         COMMANDS.iter().map(|spec| format!("  {:width$}  {}\n", usage(spec), spec.about)).collect();
-    text += "A <peer> is the host:port you connected to, or an address that `peers` lists.\n";
+    text += "A <peer> is the host:port you connected to, an address that `peers` lists, an\n";
+    text += "alias, or the beginning of an identity.\n";
     text += "`help <command>` says more about one.";
     text
 }

@@ -11,7 +11,7 @@ use crate::support::files::{CHUNK, noise, write_noise};
 use crate::support::{BaselinePeer, Content, DEADLINE, TestNode, eventually};
 
 /// Many systems allow a process 256 open files unless it asks for more.
-fn allow_many_sockets() {
+pub(crate) fn allow_many_sockets() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < 4096) {

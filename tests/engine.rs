@@ -832,3 +832,69 @@ fn each_side_tells_what_limited_a_transfer() {
         assert_eq!(found, expected, "fast line: {fast_line}, sender {sender:?}, receiver {receiver:?}");
     }
 }
+
+/// Four files that share chunks, all accepted, and their chunks in a random order.
+fn interleaved(world: &mut World, script: ScriptId) -> (Vec<Vec<u8>>, Vec<Message>) {
+    let shared = world.rng.bytes(CHUNK);
+    let files: Vec<Vec<u8>> = (0..4)
+        .map(|n| [shared.clone(), world.rng.bytes(CHUNK), world.rng.bytes(1 + n * 7)].concat())
+        .collect();
+    let mut chunks = Vec::new();
+    for (n, bytes) in files.iter().enumerate() {
+        world.say(script, offer(&n.to_string(), bytes));
+        chunks.extend((0..3).map(|index| chunk(index, bytes)));
+    }
+    world.run_for(SECOND);
+    for at in (1..chunks.len()).rev() {
+        let other = usize::try_from(world.rng.below(at as u64 + 1)).unwrap();
+        chunks.swap(at, other);
+    }
+    (files, chunks)
+}
+
+#[test]
+fn a_chunk_mistaken_for_another_files_is_not_lost_when_the_sender_falls_silent() {
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        let (node, script, _) = node_and_baseline_script(&mut world);
+        world.nodes[node.0].slowness.disk = SECOND / 50;
+        let (files, chunks) = interleaved(&mut world, script);
+        for chunk in chunks {
+            world.say(script, chunk);
+        }
+        world.end(script);
+        world.run_for(10 * SECOND);
+        for (n, bytes) in files.iter().enumerate() {
+            let arrived = world.nodes[node.0].disk.downloads.get(&n.to_string());
+            assert_eq!(arrived, Some(bytes), "seed {seed}, file {n}: {world:?}");
+        }
+        assert!(world.scripts[script.0].closed, "seed {seed}");
+        assert!(world.nodes[node.0].disk.is_clean(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_chunk_mistaken_for_a_cancelled_files_is_not_lost() {
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        let (node, script, _) = node_and_baseline_script(&mut world);
+        world.nodes[node.0].slowness.disk = SECOND / 50;
+        let (files, chunks) = interleaved(&mut world, script);
+        for chunk in chunks {
+            world.say(script, chunk);
+        }
+        let pause = Duration::from_millis(world.rng.below(150));
+        world.run_for(pause);
+        let cancelled = usize::try_from(world.rng.below(4)).unwrap();
+        let offered = |event: &Event| if let Event::Offer { id, .. } = event { Some(*id) } else { None };
+        let mut ids = world.events(node, offered);
+        ids.sort();
+        let late = world.run_command(node, Command::Cancel(ids[cancelled])).is_err();
+        world.run_for(10 * SECOND);
+        for (n, bytes) in files.iter().enumerate().filter(|(n, _)| late || *n != cancelled) {
+            let arrived = world.nodes[node.0].disk.downloads.get(&n.to_string());
+            assert_eq!(arrived, Some(bytes), "seed {seed}, file {n}: {world:?}");
+        }
+        assert!(!world.scripts[script.0].closed, "seed {seed}: nothing of it was the sender's fault");
+    }
+}

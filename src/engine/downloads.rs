@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use super::bottleneck::{Stage as Wait, Took, Waits};
 use super::{
-    AcceptPolicy, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone, Stage, TransferId,
-    TransferInfo,
+    AcceptPolicy, CLOSED_BY_PEER, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone,
+    Stage, TransferId, TransferInfo,
 };
 use crate::size;
 use crate::wire::{ChunkData, ChunkHash, ChunkIndex, Geometry, Message, Offer};
@@ -323,15 +323,21 @@ impl Engine {
         }
     }
 
-    /// The oldest download from this peer that misses a chunk of that index and length.
+    /// The oldest download from this peer that misses a chunk of that index and length; else the
+    /// oldest that is verifying one, since that may turn out to be another file's.
     fn guess_download(&self, conn: ConnId, index: u64, len: usize) -> Option<(TransferId, ChunkIndex)> {
-        self.peers.get(conn)?.downloads.iter().find_map(|id| {
-            let download = self.downloads.get(id).filter(|download| download.state == State::Receiving)?;
-            let geometry = download.chunks.geometry;
-            let index = geometry.index(index)?;
-            (geometry.len_of(index) as usize == len && download.chunks.is_missing(index))
-                .then_some((*id, index))
-        })
+        let downloads = &self.peers.get(conn)?.downloads;
+        let find = |waits_for_it: fn(&ChunkMap, ChunkIndex) -> bool| {
+            downloads.iter().find_map(|id| {
+                let download =
+                    self.downloads.get(id).filter(|download| download.state == State::Receiving)?;
+                let geometry = download.chunks.geometry;
+                let index = geometry.index(index)?;
+                let fits = geometry.len_of(index) as usize == len;
+                (fits && waits_for_it(&download.chunks, index)).then_some((*id, index))
+            })
+        };
+        find(ChunkMap::is_missing).or_else(|| find(|chunks, index| !chunks.is_stored(index)))
     }
 
     fn store(&mut self, id: TransferId, index: ChunkIndex, data: ChunkData) {
@@ -365,41 +371,79 @@ impl Engine {
         }
         self.send(conn, Message::ChunkAck { index: index.get().into(), ok: true });
         self.finish_if_all_stored(id);
+        self.fail_if_nothing_comes(conn, CLOSED_BY_PEER);
     }
 
-    /// The guess was wrong, or the chunk is, or it is the second of two that files share.
+    /// The guess was wrong, or the chunk is, or it is the second of two that files share. The
+    /// download that was guessed may have ended meanwhile.
     fn on_chunk_returned(&mut self, id: TransferId, index: ChunkIndex, data: ChunkData, actual: ChunkHash) {
-        let Some(download) = self.downloads.get_mut(&id) else { return };
-        download.chunks.returned(index);
-        let conn = download.conn;
-        let (is_here, has_everything) = (download.chunks.is_stored(index), download.has_everything());
-        let Some(peer) = self.peers.get(conn) else {
-            if has_everything {
-                return;
+        let (conn, is_here) = match self.downloads.get_mut(&id) {
+            Some(download) => {
+                download.chunks.returned(index);
+                (download.conn, download.chunks.is_stored(index))
             }
-            // Its sender is gone, and with it every chance to get the right one.
-            let failure = Failure::new(Code::Disconnected, "its sender left before every chunk was right");
-            return self.fail_download(id, failure);
+            None => {
+                let Some(&conn) = self.ended_with_chunks.get(&id) else { return };
+                // So the ended download's own chunk may still come.
+                if let Some(peer) = self.peers.get_mut(conn) {
+                    peer.tolerated_chunks += 1;
+                }
+                (conn, false)
+            }
         };
         // Another download's job for this index may be under way with bytes that are wrong for it
         // in turn, so only a stored chunk is one that is not waited for.
-        let right = peer.downloads.iter().copied().find(|other| {
-            self.downloads.get(other).is_some_and(|other| {
-                other.state == State::Receiving
-                    && other.chunks.geometry.index(index.get().into()).is_some()
-                    && !other.chunks.is_stored(index)
-                    && other.offer.manifest.chunk_hash(index) == actual
-            })
-        });
+        let waits_for_it = |download: &Download| {
+            download.conn == conn
+                && download.state == State::Receiving
+                && download.chunks.geometry.index(index.get().into()).is_some()
+                && !download.chunks.is_stored(index)
+                && download.offer.manifest.chunk_hash(index) == actual
+        };
+        let right = self.downloads.iter().find(|(_, download)| waits_for_it(download)).map(|(id, _)| *id);
         match right {
             Some(right) => self.store(right, index, data),
             None if is_here => self.on_bad_chunk(conn, index.get().into(), NOT_ASKED_FOR),
             None => self.on_bad_chunk(conn, index.get().into(), "does not have the hash that was announced"),
         }
-        if self.peers.get(conn).is_some_and(|peer| peer.read_closed)
-            && self.downloads.get(&id).is_some_and(|download| !download.has_everything())
-        {
-            self.fail_download(id, Failure::new(Code::Disconnected, super::CLOSED_BY_PEER));
+        self.fail_if_nothing_comes(conn, CLOSED_BY_PEER);
+    }
+
+    /// Where nothing more will arrive on a connection: ends its downloads that miss something. While
+    /// a chunk is being verified it may still turn out to be another file's.
+    pub(super) fn fail_if_nothing_comes(&mut self, conn: ConnId, reason: &str) {
+        if self.peers.get(conn).is_some_and(|peer| !peer.read_closed) {
+            return;
+        }
+        let of_conn = |download: &&Download| download.conn == conn;
+        let verifying = self.ended_with_chunks.values().any(|ended| *ended == conn)
+            || self.downloads.values().filter(of_conn).any(|download| !download.chunks.arrived.is_empty());
+        let hopeless = |download: &Download| {
+            !download.has_everything() && (download.state != State::Receiving || !verifying)
+        };
+        let failing: Vec<_> = self
+            .downloads
+            .iter()
+            .filter(|(_, download)| download.conn == conn && hopeless(download))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in failing {
+            self.fail_download(id, Failure::new(Code::Disconnected, reason));
+        }
+        self.close_if_done(conn);
+    }
+
+    /// Takes the result of a job whose download has ended.
+    pub(super) fn on_ended_download_job(&mut self, id: TransferId, done: JobDone) {
+        match done {
+            JobDone::ChunkReturned { index, data, actual } => self.on_chunk_returned(id, index, data, actual),
+            // The last of its jobs.
+            JobDone::Released => {
+                if let Some(conn) = self.ended_with_chunks.remove(&id) {
+                    self.fail_if_nothing_comes(conn, CLOSED_BY_PEER);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -479,6 +523,9 @@ impl Engine {
         self.timers.clear(Deadline::Offer(id));
         self.timers.clear(Deadline::Stall(id));
         self.job(id, Job::Release);
+        if !download.chunks.arrived.is_empty() {
+            self.ended_with_chunks.insert(id, download.conn);
+        }
         if let Some(peer) = self.peers.get_mut(download.conn) {
             peer.downloads.remove(&id);
             if download.state == State::Receiving {

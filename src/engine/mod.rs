@@ -155,6 +155,8 @@ pub struct Engine {
     peers: Peers,
     uploads: BTreeMap<TransferId, Upload>,
     downloads: BTreeMap<TransferId, Download>,
+    /// Downloads that ended while some of their chunks were being verified, until these are.
+    ended_with_chunks: BTreeMap<TransferId, ConnId>,
     last_transfer: u64,
     /// Commands that wait for each dial.
     dials: BTreeMap<Target, Vec<CommandId>>,
@@ -181,6 +183,7 @@ impl Engine {
             peers: Peers::default(),
             uploads: BTreeMap::new(),
             downloads: BTreeMap::new(),
+            ended_with_chunks: BTreeMap::new(),
             last_transfer: 0,
             dials: BTreeMap::new(),
             book: Book::default(),
@@ -225,6 +228,8 @@ impl Engine {
                     self.on_upload_job(transfer, done, took);
                 } else if self.downloads.contains_key(&transfer) {
                     self.on_download_job(transfer, done, took);
+                } else {
+                    self.on_ended_download_job(transfer, done);
                 }
             }
             Input::Command { id, command } => self.on_command(id, command),
@@ -472,17 +477,10 @@ impl Engine {
     fn on_eof(&mut self, conn: ConnId) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         peer.read_closed = true;
-        let uploads: Vec<_> = peer.active_uploads.iter().chain(&peer.waiting_uploads).copied().collect();
-        let downloads: Vec<_> = peer.downloads.iter().copied().collect();
-        for id in uploads {
+        for id in self.uploads_with(conn) {
             self.fail_upload(id, Failure::new(Code::Disconnected, CLOSED_BY_PEER));
         }
-        for id in downloads {
-            if !self.downloads.get(&id).is_some_and(Download::has_everything) {
-                self.fail_download(id, Failure::new(Code::Disconnected, CLOSED_BY_PEER));
-            }
-        }
-        self.close_if_done(conn);
+        self.fail_if_nothing_comes(conn, CLOSED_BY_PEER);
     }
 
     /// Closes a connection on which nothing more will arrive, once nothing depends on it.
@@ -511,12 +509,7 @@ impl Engine {
         for id in self.uploads_with(conn) {
             self.fail_upload(id, failure.clone());
         }
-        for id in peer.downloads {
-            // A file that is whole needs its sender no more.
-            if !self.downloads.get(&id).is_some_and(Download::has_everything) {
-                self.fail_download(id, failure.clone());
-            }
-        }
+        self.fail_if_nothing_comes(conn, reason);
         for command in peer.connecting {
             let failure = match peer.level {
                 // What a node that encrypts does to one that does not.

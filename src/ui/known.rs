@@ -85,9 +85,15 @@ impl Known {
         }
     }
 
-    /// The names of all connected peers: what was typed to reach each, and its address.
-    pub(super) fn peers(&self) -> Vec<(SocketAddr, Option<HostPort>)> {
-        self.lock().peers.iter().map(|(addr, peer)| (*addr, peer.dialled.clone())).collect()
+    /// The names of each connected peer, the best one first: its alias, what was typed to reach it,
+    /// its address.
+    pub(super) fn peers(&self) -> Vec<Vec<String>> {
+        let names = |(addr, peer): (&SocketAddr, &Peer)| {
+            let alias = peer.alias.as_ref().map(ToString::to_string);
+            let dialled = peer.dialled.as_ref().map(ToString::to_string);
+            alias.into_iter().chain(dialled).chain([addr.to_string()]).collect()
+        };
+        self.lock().peers.iter().map(names).collect()
     }
 
     /// What this side calls a peer, else its address; marked where nobody knows who it is.
@@ -144,6 +150,7 @@ mod tests {
         known.event(&Event::PeerNamed { peer, alias: Some("laptop".parse().unwrap()) });
         assert_eq!(known.name_of(peer), "laptop");
         assert_eq!(known.name_and_address_of(peer), "laptop (192.0.2.5:1)");
+        assert_eq!(known.peers(), [["laptop", "192.0.2.5:1"]]);
         known.event(&Event::PeerNamed { peer, alias: None });
         assert_eq!(known.name_of(peer), "192.0.2.5:1");
         known.event(&connected(None));
@@ -163,7 +170,7 @@ mod tests {
             first_contact: false,
             level: Level::Baseline,
         });
-        assert_eq!(known.peers(), [(peer, None)]);
+        assert_eq!(known.peers(), [["192.0.2.5:1"]]);
         known.event(&Event::PeerDisconnected { peer, reason: String::new() });
         assert!(known.peers().is_empty());
 

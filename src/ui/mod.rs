@@ -7,8 +7,10 @@
 //! A line goes `input` or `prompt` → `front` → `session` → `parse`, and to the node; what comes
 //! back goes `front` → `session` → `render` or `json` → `output`.
 
+mod complete;
 mod escape;
 mod front;
+mod history;
 mod human;
 mod input;
 mod json;
@@ -70,7 +72,7 @@ pub async fn run(config: Config) -> Result<Exit, UiError> {
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if terminal && !config.json {
         // A terminal on which no line can be edited is read like a pipe.
-        if let Ok(prompt) = Prompt::open() {
+        if let Ok(prompt) = Prompt::open(&config.home) {
             return at_prompt(config, prompt).await;
         }
     }
@@ -93,7 +95,7 @@ async fn at_prompt(config: Config, prompt: Prompt) -> Result<Exit, UiError> {
         let _ = output.put(&line).await;
     }
     let _ = output.flushed().await;
-    let (lines, terminal) = prompt.start()?;
+    let (lines, terminal) = prompt.start(session.known().clone())?;
     let front = Front::new((node, events), lines, session, output.clone(), Manners::Prompt);
     let exit = to_the_end(front, signals).await;
     // After `quit` the prompt is gone already. After a signal it is still there: what rustyline has

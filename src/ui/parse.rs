@@ -16,6 +16,8 @@ pub(super) struct Spec {
     pub(super) name: &'static str,
     /// Its arguments, as `help` shows them; empty where there are none.
     pub(super) arguments: &'static str,
+    /// What can be completed there, in their order. The last one is the rest of the line.
+    pub(super) takes: &'static [Takes],
     /// What it does, in a few words.
     pub(super) about: &'static str,
     /// What else there is to know, or nothing.
@@ -23,6 +25,23 @@ pub(super) struct Spec {
     /// Lines that could be typed. The first one is shown where arguments are missing.
     pub(super) examples: &'static [&'static str],
     parse: fn(&'static Spec, &str) -> Result<Parsed, Failure>,
+}
+
+/// What an argument is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// A connected peer.
+    Peer,
+    /// Words of the user's own.
+    Text,
+    /// A file.
+    Path,
+    /// An offer that waits, or all of them.
+    Offer,
+    /// A transfer or an offer.
+    Transfer,
+    /// A command's name.
+    Command,
 }
 
 /// What a line asks for.
@@ -43,6 +62,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "connect",
         arguments: "<host:port>",
+        takes: &[Takes::Text],
         about: "connect to a peer",
         more: "`host:port#<node id>` connects only to who proves to be that. Afterwards the peer goes by what you typed, and by the address that `peers` lists.",
         examples: &["connect localhost:8000", "connect 192.0.2.5:8000", "connect [2001:db8::5]:8000"],
@@ -51,6 +71,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "disconnect",
         arguments: "<peer>",
+        takes: &[Takes::Peer],
         about: "end the connection to a peer",
         more: "",
         examples: &["disconnect localhost:8000"],
@@ -59,6 +80,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "send",
         arguments: "<peer> <message>",
+        takes: &[Takes::Peer, Takes::Text],
         about: "send a message to a peer",
         more: "The message is the rest of the line.",
         examples: &["send localhost:8000 hello, are you there?"],
@@ -70,6 +92,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "sendfile",
         arguments: "<peer> <path>",
+        takes: &[Takes::Peer, Takes::Path],
         about: "send a file to a peer",
         more: "The path is the rest of the line and may contain spaces; quotes around it and `~/` are understood.",
         examples: &[
@@ -85,6 +108,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "broadcast",
         arguments: "<message>",
+        takes: &[Takes::Text],
         about: "send a message to all peers",
         more: "",
         examples: &["broadcast lunch?"],
@@ -98,6 +122,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "peers",
         arguments: "",
+        takes: &[],
         about: "list the connected peers",
         more: "",
         examples: &["peers"],
@@ -106,6 +131,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "transfers",
         arguments: "",
+        takes: &[],
         about: "list the offers and the transfers that run",
         more: "",
         examples: &["transfers"],
@@ -114,6 +140,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "accept",
         arguments: "<id|all>",
+        takes: &[Takes::Offer],
         about: "take a file that is offered",
         more: "",
         examples: &["accept 2", "accept all"],
@@ -122,6 +149,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "reject",
         arguments: "<id|all>",
+        takes: &[Takes::Offer],
         about: "refuse a file that is offered",
         more: "",
         examples: &["reject 2", "reject all"],
@@ -130,6 +158,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "cancel",
         arguments: "<id>",
+        takes: &[Takes::Transfer],
         about: "stop a transfer",
         more: "",
         examples: &["cancel 2"],
@@ -138,6 +167,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "wait",
         arguments: "",
+        takes: &[],
         about: "wait until no transfer runs any more",
         more: "Other commands can be given meanwhile at the prompt; in a script the next line waits.",
         examples: &["wait"],
@@ -146,14 +176,16 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "trust",
         arguments: "<peer>",
+        takes: &[Takes::Peer],
         about: "take a peer's offers without asking",
-        more: "",
+        more: "It is the identity that is trusted, wherever it connects from, until `forget`.",
         examples: &["trust localhost:8000", "trust laptop"],
         parse: |spec, rest| Ok(Parsed::Run(spec, Command::Trust(one(spec, rest)?))),
     },
     Spec {
         name: "alias",
         arguments: "<peer> <name>",
+        takes: &[Takes::Peer, Takes::Text],
         about: "give a peer a name of your own",
         more: "The name belongs to the peer's identity, whatever its address is later.",
         examples: &["alias localhost:8000 laptop"],
@@ -165,6 +197,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "forget",
         arguments: "<peer>",
+        takes: &[Takes::Peer],
         about: "forget a peer, or who was at an address",
         more: "With an address, whoever answers there next is accepted like at first contact.",
         examples: &["forget localhost:8000", "forget laptop"],
@@ -173,6 +206,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "whoami",
         arguments: "",
+        takes: &[],
         about: "tell about this node",
         more: "",
         examples: &["whoami"],
@@ -181,6 +215,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "help",
         arguments: "[command]",
+        takes: &[Takes::Command],
         about: "list the commands, or explain one",
         more: "",
         examples: &["help", "help sendfile"],
@@ -192,6 +227,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "quit",
         arguments: "",
+        takes: &[],
         about: "leave at once",
         more: "Transfers that run are broken off; `wait` before it lets them end.",
         examples: &["quit"],

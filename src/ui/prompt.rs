@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -19,14 +20,18 @@ use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::history::MemHistory;
 use rustyline::validate::Validator;
-use rustyline::{ColorMode, Editor, ExternalPrinter as _};
+use rustyline::{ColorMode, CompletionType, Context, Editor, ExternalPrinter as _};
 use tokio::sync::mpsc;
+use unicode_width::UnicodeWidthStr as _;
 
+use super::complete::{self, Tab};
+use super::history::History;
 use super::input::Input;
+use super::known::Known;
 use super::output::Output;
 use super::parse::{Parsed, parse};
 use super::screen::{Screen, terminal_folds};
-use super::style::Style;
+use super::style::{Paint, Style};
 
 const PROMPT: &str = "> ";
 
@@ -46,20 +51,22 @@ const THREADS: [&str; 3] = ["main", "painter", "prompt"];
 /// A prompt that is not shown yet.
 pub(super) struct Prompt {
     editor: Editor<Helper, MemHistory>,
+    history: History,
     output: Output,
     terminal: Terminal,
 }
 
 impl Prompt {
-    /// Prepares a prompt without showing anything.
+    /// Prepares a prompt without showing anything. The history is kept below `home`.
     ///
     /// # Errors
     /// Where stdin and stdout are no terminal on which lines can be edited.
-    pub(super) fn open() -> Result<Self, ReadlineError> {
+    pub(super) fn open(home: &Path) -> Result<Self, ReadlineError> {
         let config = rustyline::Config::builder()
             // Without it rustyline would not ask how the prompt looks.
             .color_mode(ColorMode::Forced)
             .max_history_size(HISTORY_LINES)?
+            .completion_type(CompletionType::List)
             .build();
         let terminal = Terminal(Arc::new(tcgetattr(rustix::stdio::stdin()).map_err(io::Error::from)?));
         let history = MemHistory::with_config(&config);
@@ -69,8 +76,9 @@ impl Prompt {
         let poke = Box::new(move || drop(printer.print(POKE.to_owned())));
         let output = Output::start("painter", Box::new(io::stdout()), Some(poke))?;
         let screen = RefCell::new(Screen::new(config.grapheme_cluster_mode(), terminal_folds()));
-        editor.set_helper(Some(Helper { output: output.clone(), style: Style::of_terminal(), screen }));
-        Ok(Self { editor, output, terminal })
+        let (style, known) = (Style::of_terminal(), Known::default());
+        editor.set_helper(Some(Helper { output: output.clone(), style, known, screen }));
+        Ok(Self { editor, history: History::in_home(home), output, terminal })
     }
 
     /// Where to put what is shown.
@@ -78,19 +86,32 @@ impl Prompt {
         &self.output
     }
 
-    /// Shows the prompt and reads lines from it. The channel ends when the input does.
-    pub(super) fn start(self) -> io::Result<(mpsc::Receiver<Input>, Terminal)> {
-        let Self { editor, output, terminal } = self;
+    /// Shows the prompt and reads lines from it, completing them with what is known. The channel
+    /// ends when the input does.
+    pub(super) fn start(self, known: Known) -> io::Result<(mpsc::Receiver<Input>, Terminal)> {
+        let Self { mut editor, mut history, output, terminal } = self;
+        for line in history.load(HISTORY_LINES) {
+            // The worst that can happen is a line that the arrow keys do not bring back.
+            let _ = editor.add_history_entry(line);
+        }
+        if let Some(helper) = editor.helper_mut() {
+            helper.known = known;
+        }
         let (sender, receiver) = mpsc::channel(LINES_QUEUED);
         terminal.restore_on_panic();
         thread::Builder::new()
             .name("prompt".to_owned())
-            .spawn(move || read_lines(editor, &output, &sender))?;
+            .spawn(move || read_lines(editor, history, &output, &sender))?;
         Ok((receiver, terminal))
     }
 }
 
-fn read_lines(mut editor: Editor<Helper, MemHistory>, output: &Output, sender: &mpsc::Sender<Input>) {
+fn read_lines(
+    mut editor: Editor<Helper, MemHistory>,
+    mut history: History,
+    output: &Output,
+    sender: &mpsc::Sender<Input>,
+) {
     loop {
         let read = editor.readline(PROMPT);
         if let Some(helper) = editor.helper() {
@@ -100,8 +121,8 @@ fn read_lines(mut editor: Editor<Helper, MemHistory>, output: &Output, sender: &
         let (input, last) = match read {
             Ok(line) => {
                 if !line.trim().is_empty() {
-                    // The worst that can happen is a line that the arrow keys do not bring back.
                     let _ = editor.add_history_entry(line.as_str());
+                    history.keep(&line);
                 }
                 // Another prompt after `quit` would only have to be wiped away again.
                 let last = matches!(parse(&line), Ok(Parsed::Quit));
@@ -162,6 +183,7 @@ fn window() -> Winsize {
 struct Helper {
     output: Output,
     style: Style,
+    known: Known,
     screen: RefCell<Screen>,
 }
 
@@ -193,6 +215,10 @@ impl Highlighter for Helper {
         Cow::Owned(self.screen.borrow_mut().line(line, pos))
     }
 
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        Cow::Owned(self.style.paint(Paint::Faint, hint))
+    }
+
     /// Always: the screen is only known if every change of the line is drawn through here.
     fn highlight_char(&self, _line: &str, _pos: usize, _kind: CmdKind) -> bool {
         true
@@ -201,10 +227,46 @@ impl Highlighter for Helper {
 
 impl Completer for Helper {
     type Candidate = String;
+
+    /// Gives rustyline one candidate at most. A list of several it would write itself, over the
+    /// status line; so they are shown like everything else, above the prompt.
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        Ok(match complete::tab(&line[..pos], &self.known, window().ws_col.into()) {
+            Tab::Nothing => (pos, Vec::new()),
+            Tab::Insert(start, text) => (start, vec![text]),
+            Tab::List(list) => {
+                self.output.try_put(&list);
+                (pos, Vec::new())
+            }
+        })
+    }
 }
 
 impl Hinter for Helper {
-    type Hint = String;
+    type Hint = Hint;
+
+    /// Only where it cannot be taken for what was typed: in another colour, at the end of the line,
+    /// and where there is room behind it.
+    fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<Hint> {
+        let at_end = pos == line.len() && !line.contains('\n');
+        let hint = complete::hint(line).filter(|_| at_end && self.style.is_coloured())?;
+        let width = PROMPT.width() + line.width() + hint.shown.width();
+        (width < window().ws_col.into()).then_some(Hint(hint))
+    }
+}
+
+/// A hint as rustyline wants it.
+struct Hint(complete::Hint);
+
+impl rustyline::hint::Hint for Hint {
+    fn display(&self) -> &str {
+        &self.0.shown
+    }
+
+    fn completion(&self) -> Option<&str> {
+        let taken = &self.0.shown[..self.0.taken];
+        (!taken.is_empty()).then_some(taken)
+    }
 }
 
 impl Validator for Helper {}

@@ -9,8 +9,6 @@
 //! again. rustyline counts on neither, and would wipe away rows that are not its own. So the rows
 //! of a long line are written as lines of their own, which no terminal joins.
 
-use std::fmt::Write as _;
-
 use rustyline::GraphemeClusterMode;
 use unicode_segmentation::UnicodeSegmentation as _;
 use unicode_width::UnicodeWidthStr as _;
@@ -41,12 +39,11 @@ impl Screen {
     /// What to write where rustyline is about to write its prompt: the way up to the status line,
     /// the text with what was said, and the new status line.
     pub(super) fn above(&mut self, text: &str, status: &str, prompt: &str, columns: usize) -> String {
-        let mut drawn = String::new();
+        // What was folded below the cursor. Not done always: cleared from its top, a screen of tmux
+        // is kept in its history as it was.
+        let below = if self.is_folded(columns) { "\x1b[J" } else { "" };
         let up = self.folded_above(columns) + self.status_rows(columns);
-        if up > 0 {
-            write!(drawn, "\x1b[{up}A\r\x1b[J").expect("writing to a string cannot fail");
-        }
-        drawn.push_str(text);
+        let mut drawn = below.to_owned() + &"\x1b[A\x1b[K".repeat(up) + text;
         if !status.is_empty() {
             drawn.push_str(status);
             drawn.push('\n');
@@ -190,7 +187,7 @@ mod tests {
         assert_eq!(screen.above("", "\x1b[32m45\x1b[0m %", "> ", 80), "\x1b[32m45\x1b[0m %\n");
         assert_eq!(screen.status, 4);
         screen.line("send", 4);
-        assert_eq!(screen.above("hello\n", "46 %", "> ", 80), "\x1b[1A\r\x1b[Jhello\n46 %\n");
+        assert_eq!(screen.above("hello\n", "46 %", "> ", 80), "\x1b[A\x1b[Khello\n46 %\n");
         assert_eq!(screen.leave(24), "\x1b[2A\x1b[M\x1b[1B\r");
         assert_eq!(screen.above("", "", "> ", 80), "");
         screen.above("", "46 %", "> ", 10);
@@ -200,15 +197,15 @@ mod tests {
 
     #[test]
     fn what_a_narrower_window_folds_is_found_again() {
-        for (folds, up) in [(true, "\x1b[4A"), (false, "\x1b[1A")] {
+        for (folds, ups) in [(true, 4), (false, 1)] {
             let mut screen = Screen::new(MODE, folds);
             screen.above("", &"s".repeat(60), "> ", 100);
             screen.line(&"x".repeat(118), 118);
             // The first row folds into three, the rest fits; the status line folds into two.
             let drawn = screen.above("", "short", "> ", 40);
-            assert!(drawn.starts_with(up), "{drawn:?}");
+            assert_eq!(drawn.matches("\x1b[A").count(), ups, "{drawn:?}");
             let drawn = screen.above("", "short", "> ", 100);
-            assert!(drawn.starts_with("\x1b[1A\r"), "nothing is joined again: {drawn:?}");
+            assert_eq!(drawn, "\x1b[A\x1b[Kshort\n", "nothing is joined again");
         }
     }
 }

@@ -1,0 +1,125 @@
+use super::*;
+use crate::engine::{Event, Level, Reply, TransferId};
+use crate::wire::{FileHash, SafeName};
+use std::time::Duration;
+
+fn known() -> Known {
+    let known = Known::default();
+    let connected = |peer: &str, dialled: Option<&str>| Event::PeerConnected {
+        peer: peer.parse().unwrap(),
+        dialled: dialled.map(|dialled| dialled.parse().unwrap()),
+        node_id: None,
+        alias: None,
+        first_contact: false,
+        level: Level::Baseline,
+    };
+    known.event(&connected("127.0.0.1:8000", Some("localhost:8000")));
+    known.event(&connected("192.0.2.5:4711", None));
+    let name = |name| SafeName::new(name).unwrap();
+    known.event(&Event::Offer {
+        id: TransferId(2),
+        peer: "192.0.2.5:4711".parse().unwrap(),
+        name: name("report.pdf"),
+        size: 1,
+        sha256: FileHash([0; 32]),
+        expires_in: Some(Duration::from_secs(1)),
+    });
+    let peer = "192.0.2.5:4711".parse().unwrap();
+    known.reply(&Reply::Sending { id: TransferId(3), peer, name: name("ours") });
+    known
+}
+
+fn insert(typed: &str) -> String {
+    match tab(typed, &known(), 80) {
+        Tab::Insert(start, text) => typed[..start].to_owned() + &text,
+        other => panic!("{typed:?}: {other:?}"),
+    }
+}
+
+fn list(typed: &str) -> String {
+    match tab(typed, &known(), 80) {
+        Tab::List(list) => list,
+        other => panic!("{typed:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn commands_and_help_topics_are_completed() {
+    assert_eq!(insert("con"), "connect ");
+    assert_eq!(insert("  se"), "  send", "as far as `send` and `sendfile` agree");
+    assert_eq!(list("send"), "send      sendfile");
+    assert_eq!(insert("pe"), "peers");
+    assert_eq!(insert("help tra"), "help transfers");
+    assert_eq!(tab("nonsense", &known(), 80), Tab::Nothing);
+    assert_eq!(tab("nonsense x", &known(), 80), Tab::Nothing);
+}
+
+#[test]
+fn peers_are_completed_by_what_was_typed_and_by_their_address() {
+    assert_eq!(insert("send l"), "send localhost:8000 ");
+    assert_eq!(insert("disconnect l"), "disconnect localhost:8000");
+    assert_eq!(insert("send 127"), "send 127.0.0.1:8000 ");
+    assert_eq!(list("sendfile "), "192.0.2.5:4711  localhost:8000");
+    assert_eq!(tab("send localhost:8000 h", &known(), 80), Tab::Nothing, "a message is the user's");
+}
+
+#[test]
+fn numbers_are_completed_where_they_mean_something() {
+    assert_eq!(list("accept "), "2 report.pdf  all");
+    assert_eq!(insert("reject a"), "reject all");
+    assert_eq!(list("cancel "), "2 report.pdf  3 ours");
+    assert_eq!(insert("cancel 3"), "cancel 3");
+}
+
+#[test]
+fn paths_are_completed_with_spaces_in_quotes_and_from_home() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["the whole report.pdf", "the half.pdf", ".hidden", "evil\x1b[2J"] {
+        std::fs::write(dir.path().join(name), "").unwrap();
+    }
+    std::fs::create_dir(dir.path().join("ein Ordner")).unwrap();
+    std::fs::write(dir.path().join("ein Ordner/日本.txt"), "").unwrap();
+    let place = dir.path().to_str().unwrap();
+    let typed = |rest: &str| format!("sendfile a:1 {rest}");
+    assert_eq!(insert(&typed(&format!("{place}/the w"))), typed(&format!("{place}/the whole report.pdf")));
+    assert_eq!(insert(&typed(&format!("{place}/th"))), typed(&format!("{place}/the ")));
+    assert_eq!(
+        list(&typed(&format!("{place}/"))),
+        "ein Ordner/           the half.pdf          the whole report.pdf"
+    );
+    assert_eq!(insert(&typed(&format!("{place}/.h"))), typed(&format!("{place}/.hidden")));
+    assert_eq!(
+        insert(&typed(&format!("\"{place}/the w"))),
+        typed(&format!("\"{place}/the whole report.pdf\""))
+    );
+    assert_eq!(tab(&typed(&format!("{place}/ev")), &known(), 80), Tab::Nothing);
+
+    let home = Some(dir.path().as_os_str());
+    let found = complete("sendfile a:1 ~/ein Ordner/日", &known(), home);
+    assert_eq!(found.candidates[0].text, "日本.txt");
+    assert_eq!(complete("sendfile a:1 '~/ei", &known(), home).candidates, []);
+}
+
+#[test]
+fn a_long_list_fits_the_screen() {
+    let many: Vec<_> = (0..250).map(|i| Candidate::plain(format!("name {i}"), "")).collect();
+    let list = listed(&many, 40);
+    assert!(list.ends_with("\nand 150 more"), "{list}");
+    assert!(list.lines().all(|line| line.width() <= 40), "{list}");
+    let wide = [Candidate::plain("日".repeat(50), ""), Candidate::plain("b".to_owned(), "")];
+    assert!(listed(&wide, 40).lines().all(|line| line.width() < 40));
+}
+
+#[test]
+fn hints_say_what_is_missing() {
+    let shown = |line| hint(line).map(|hint| (hint.shown, hint.taken));
+    assert_eq!(shown("conn"), Some(("ect <host:port>".to_owned(), 3)));
+    assert_eq!(shown("send"), Some((" <peer> <message>".to_owned(), 0)));
+    assert_eq!(shown("send "), Some(("<peer> <message>".to_owned(), 0)));
+    assert_eq!(shown("sendfile a:1 "), Some(("<path>".to_owned(), 0)));
+    assert_eq!(shown("sendfile a:1 the "), None);
+    assert_eq!(shown("send a:1"), None);
+    for nothing in ["", "p", "peers", "peers ", "nonsense ", "xyz"] {
+        assert_eq!(shown(nothing), None, "{nothing}");
+    }
+}

@@ -44,8 +44,9 @@ impl From<Args> for Config {
                 port: args.port,
                 downloads: args.downloads,
                 accept: args.accept,
-                // Nothing else exists until there is TLS; `--plain` is what such a node will then be told.
-                plain: true,
+                plain: args.plain,
+                home: home.clone(),
+                require_id: args.require_id,
                 limits: Limits::default(),
             },
             home,
@@ -79,7 +80,12 @@ struct Args {
     #[arg(long, value_name = "WHOSE", env = "P2P_ACCEPT", default_value = "ask", value_parser = accept_policy())]
     accept: AcceptPolicy,
 
-    /// Speak the baseline protocol, unencrypted.
+    /// Refuse to connect to an address never connected to, unless its identity is demanded
+    /// (`connect host:port#<node id>`).
+    #[arg(long, env = "P2P_REQUIRE_ID", value_parser = FalseyValueParser::new())]
+    require_id: bool,
+
+    /// Speak the baseline protocol, unencrypted, to others that do the same.
     #[arg(long, env = "P2P_PLAIN", value_parser = FalseyValueParser::new())]
     plain: bool,
 
@@ -148,7 +154,7 @@ mod tests {
         assert_eq!((config.node.port, config.node.bind), (8000, None));
         assert_eq!(config.node.downloads, PathBuf::from("./downloads"));
         assert_eq!(config.node.accept, AcceptPolicy::Ask);
-        assert!(config.node.plain && !config.json && !config.stay);
+        assert!(!config.node.plain && !config.json && !config.stay);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! hostile peers get.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[allow(dead_code, reason = "other tests need more of it")]
 mod world;
 
 use std::time::Duration;

@@ -17,6 +17,14 @@ pub enum Code {
     Unreachable,
     /// The address is this node's own.
     SelfConnection,
+    /// Somebody else answers at a pinned address than before.
+    IdentityChanged,
+    /// Somebody else answers than was demanded.
+    WrongIdentity,
+    /// Nobody known answers, and a first contact is not allowed.
+    UnknownIdentity,
+    /// One side encrypts and the other does not, or the handshake failed.
+    HandshakeFailed,
     /// A limit of this node is reached; later it may work.
     Busy,
     /// The text or file is larger than the peer can be sent.
@@ -61,6 +69,10 @@ impl Code {
             Self::UnknownTransfer => "unknown_transfer",
             Self::Unreachable => "unreachable",
             Self::SelfConnection => "self_connection",
+            Self::IdentityChanged => "identity_changed",
+            Self::WrongIdentity => "wrong_identity",
+            Self::UnknownIdentity => "unknown_identity",
+            Self::HandshakeFailed => "handshake_failed",
             Self::Busy => "busy",
             Self::TooLarge => "too_large",
             Self::BadName => "bad_name",

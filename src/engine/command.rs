@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Code, Failure, Level, TransferId};
-use crate::wire::{FileHash, Instance, SafeName};
+use super::{Alias, Code, Failure, Level, TransferId};
+use crate::wire::{FileHash, Instance, NodeId, SafeName};
 
 /// Something a user wants done. Each is answered with one [`Reply`] or [`Failure`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Connect to an address; answered when it is known what the peer speaks.
-    Connect(HostPort),
+    Connect(Target),
     /// End a connection.
     Disconnect(PeerRef),
     /// Send a text to one peer; answered when it is queued.
@@ -28,6 +28,12 @@ pub enum Command {
     Transfers,
     /// Tell about this node.
     Whoami,
+    /// Take a peer's offers without asking from now on.
+    Trust(PeerRef),
+    /// Call a peer something.
+    Alias(PeerRef, Alias),
+    /// Forget a peer, or whom an address reached.
+    Forget(PeerRef),
     /// Take an offer.
     Accept(Selection),
     /// Refuse an offer.
@@ -108,21 +114,68 @@ impl FromStr for HostPort {
     }
 }
 
-/// How a user names a connected peer: the `host:port` under which we dialled it, or the `ip:port`
-/// of its connection.
+/// What to dial: an address, and who must answer there, if that was said (`host:port#<node id>`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// Where.
+    pub address: HostPort,
+    /// Who.
+    pub id: Option<NodeId>,
+}
+
+impl FromStr for Target {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let (address, id) = match text.split_once('#') {
+            None => (text, None),
+            Some((address, id)) => {
+                let bad = |_| {
+                    let message =
+                        format!("`{id}` is not a node id: 64 hexadecimal digits, as `whoami` prints them");
+                    Failure::new(Code::Usage, message)
+                };
+                (address, Some(id.parse().map_err(bad)?))
+            }
+        };
+        Ok(Self { address: address.parse()?, id })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        self.id.map_or(Ok(()), |id| write!(f, "#{id}"))
+    }
+}
+
+/// How a user names a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerRef(pub HostPort);
+pub enum PeerRef {
+    /// The `host:port` under which we dialled it or to which it is pinned, or the `ip:port` of its
+    /// connection.
+    Address(HostPort),
+    /// An alias, or the beginning of its node id.
+    Name(String),
+}
 
 impl FromStr for PeerRef {
     type Err = Failure;
     fn from_str(text: &str) -> Result<Self, Failure> {
-        text.parse().map(Self)
+        // No alias contains a colon, and no identity either.
+        if text.contains(':') || text.is_empty() {
+            return text.parse().map(Self::Address);
+        }
+        Ok(Self::Name(text.to_owned()))
     }
 }
 
 impl fmt::Display for PeerRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
     }
 }
 
@@ -133,6 +186,8 @@ pub enum Reply {
     Connected {
         /// The connection's address.
         peer: SocketAddr,
+        /// Who it is; nobody knows under `--plain`.
+        node_id: Option<NodeId>,
         /// Whether the connection was there before.
         already: bool,
     },
@@ -169,6 +224,12 @@ pub enum Reply {
     Cancelled(TransferId),
     /// Nothing runs any more.
     Idle,
+    /// The peer's offers are taken without asking.
+    Trusted(NodeId),
+    /// The peer has this name now.
+    Named(NodeId, Alias),
+    /// This was forgotten: peers and addresses.
+    Forgotten(PeerRef),
     /// Done; there is nothing to say about it.
     Done,
 }
@@ -180,6 +241,12 @@ pub struct PeerInfo {
     pub peer: SocketAddr,
     /// The address that was typed to reach it, if we dialled.
     pub dialled: Option<HostPort>,
+    /// Who it is; nobody knows under `--plain`.
+    pub node_id: Option<NodeId>,
+    /// What this side calls it.
+    pub alias: Option<Alias>,
+    /// Whether its offers are taken without asking.
+    pub trusted: bool,
     /// What it speaks.
     pub level: Level,
     /// The program it says it is; untrusted text.
@@ -255,14 +322,14 @@ impl Stage {
 pub struct NodeInfo {
     /// The address it listens on, with the real port.
     pub listening: SocketAddr,
+    /// Who it is; nobody under `--plain`.
+    pub node_id: Option<NodeId>,
     /// This run of the program.
     pub instance: Instance,
     /// Program and version.
     pub agent: String,
     /// Where received files go.
     pub downloads: PathBuf,
-    /// Whether it speaks the baseline protocol unencrypted.
-    pub plain: bool,
 }
 
 #[cfg(test)]

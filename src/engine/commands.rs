@@ -2,18 +2,22 @@
 
 use std::path::PathBuf;
 
+use super::book::is_id_prefix;
 use super::downloads::{Download, State};
 use super::{
-    Code, Command, CommandId, ConnId, Engine, Event, Failure, HostPort, NodeInfo, Output, Peer, PeerInfo,
-    PeerRef, Reply, Selection, TransferId,
+    Alias, Book, Change, Code, Command, CommandId, ConnId, Engine, Event, Failure, NodeInfo, Output, Peer,
+    PeerInfo, PeerRef, Reply, Selection, Target, TransferId,
 };
-use crate::wire::Message;
+use crate::wire::{Message, NodeId};
 
 impl Engine {
     pub(super) fn on_command(&mut self, id: CommandId, command: Command) {
         let result = match command {
             Command::Connect(target) => return self.connect(id, target),
             Command::Wait => return self.waiting.push(id),
+            Command::Trust(peer) => return self.trust(id, &peer),
+            Command::Alias(peer, alias) => return self.name_peer(id, &peer, alias),
+            Command::Forget(peer) => return self.forget(id, peer),
             Command::Disconnect(peer) => self.disconnect(&peer),
             Command::SendText(peer, text) => self.send_text(&peer, text),
             Command::SendFile(peer, path) => self.send_file(&peer, path),
@@ -51,16 +55,24 @@ impl Engine {
         }
     }
 
-    fn connect(&mut self, id: CommandId, target: HostPort) {
-        let typed_addr = target.to_string().parse().ok();
+    fn connect(&mut self, id: CommandId, target: Target) {
+        let typed_addr = target.address.to_string().parse().ok();
         let is_there = |peer: &Peer| {
-            peer.dialled.as_ref().is_some_and(|typed| *typed == target || Some(peer.addr) == typed_addr)
+            peer.dialled
+                .as_ref()
+                .is_some_and(|typed| *typed == target.address || Some(peer.addr) == typed_addr)
         };
         let there = self.peers.iter().find(|(_, peer)| is_there(peer)).map(|(conn, _)| conn);
         if let Some(peer) = there.and_then(|conn| self.peers.get_mut(conn)) {
-            if peer.is_usable() {
-                let peer = peer.addr;
-                self.reply(id, Ok(Reply::Connected { peer, already: true }));
+            if let (Some(wanted), Some(found)) = (target.id, peer.node_id)
+                && wanted != found
+            {
+                let message =
+                    format!("{} is connected already, and it is {found}, not {wanted}", target.address);
+                self.reply(id, Err(Failure::new(Code::WrongIdentity, message)));
+            } else if peer.is_usable() {
+                let (peer, node_id) = (peer.addr, peer.node_id);
+                self.reply(id, Ok(Reply::Connected { peer, node_id, already: true }));
             } else {
                 peer.connecting.push(id);
             }
@@ -78,7 +90,7 @@ impl Engine {
     }
 
     fn disconnect(&mut self, peer: &PeerRef) -> Result<Reply, Failure> {
-        let conn = self.peers.resolve(peer)?;
+        let conn = self.peers.resolve(peer, &self.book)?;
         let peer = self.peers.get(conn).expect("just resolved").addr;
         self.close_peer(conn, "disconnected by this side");
         Ok(Reply::Disconnected { peer })
@@ -86,7 +98,7 @@ impl Engine {
 
     fn send_text(&mut self, peer: &PeerRef, text: String) -> Result<Reply, Failure> {
         self.check_text(&text)?;
-        let conn = self.peers.resolve(peer)?;
+        let conn = self.peers.resolve(peer, &self.book)?;
         let addr = self.peers.get(conn).expect("just resolved").addr;
         if !self.queue_text(conn, text) {
             let message = format!("{addr} does not read what is sent to it; try again later");
@@ -141,8 +153,51 @@ impl Engine {
     }
 
     fn send_file(&mut self, peer: &PeerRef, path: PathBuf) -> Result<Reply, Failure> {
-        let conn = self.peers.resolve(peer)?;
+        let conn = self.peers.resolve(peer, &self.book)?;
         self.start_upload(conn, path)
+    }
+
+    fn trust(&mut self, command: CommandId, peer: &PeerRef) {
+        let change = self.identity_of(peer).map(|id| (Change::Trust(id), Reply::Trusted(id)));
+        self.change_book(command, change);
+    }
+
+    fn name_peer(&mut self, command: CommandId, peer: &PeerRef, alias: Alias) {
+        let change =
+            self.identity_of(peer).map(|id| (Change::Alias(id, alias.clone()), Reply::Named(id, alias)));
+        self.change_book(command, change);
+    }
+
+    fn forget(&mut self, command: CommandId, peer: PeerRef) {
+        let change = match &peer {
+            PeerRef::Address(address) if self.book.pins.contains_key(address) => {
+                Ok(Change::ForgetPin(address.clone()))
+            }
+            peer => self.identity_of(peer).map(Change::ForgetPeer),
+        };
+        self.change_book(command, change.map(|change| (change, Reply::Forgotten(peer))));
+    }
+
+    fn change_book(&mut self, command: CommandId, change: Result<(Change, Reply), Failure>) {
+        match change {
+            Ok((change, reply)) => self.outputs.push_back(Output::ChangeBook { command, change, reply }),
+            Err(failure) => self.reply(command, Err(failure)),
+        }
+    }
+
+    /// Whom a user means who need not be connected.
+    fn identity_of(&self, peer: &PeerRef) -> Result<NodeId, Failure> {
+        if !self.is_secure() {
+            let message = "under --plain nobody has an identity; start without it to know who is who";
+            return Err(Failure::new(Code::UnknownIdentity, message));
+        }
+        self.peers.identity(peer, &self.book).or_else(|| noted_identity(peer, &self.book)).ok_or_else(|| {
+            let message = format!(
+                "`{peer}` is nobody known: name a peer that `peers` lists, an address once connected to, an alias, \
+                 or a node id of 64 digits"
+            );
+            Failure::new(Code::UnknownPeer, message)
+        })
     }
 
     fn accept_offers(&mut self, which: Selection) -> Result<Reply, Failure> {
@@ -211,6 +266,9 @@ impl Engine {
             Some(PeerInfo {
                 peer: peer.addr,
                 dialled: peer.dialled.clone(),
+                node_id: peer.node_id,
+                alias: peer.node_id.and_then(|id| self.book.alias_of(id)).cloned(),
+                trusted: peer.node_id.is_some_and(|id| self.book.is_trusted(id)),
                 level: peer.level?,
                 agent: peer.agent.clone(),
                 connected_for: self.now.saturating_sub(peer.opened_at),
@@ -232,14 +290,31 @@ impl Engine {
     fn node_info(&self) -> NodeInfo {
         NodeInfo {
             listening: self.config.listening,
+            node_id: self.config.node_id,
             instance: self.config.instance,
             agent: self.config.agent.clone(),
             downloads: self.config.downloads.clone(),
-            plain: self.config.plain,
         }
     }
 }
 
 fn unknown_offer(id: TransferId) -> Failure {
     Failure::new(Code::UnknownTransfer, format!("no offer has the number {id}; `transfers` lists them"))
+}
+
+/// Whom the book knows by that name; or a whole node id, which need not be known.
+fn noted_identity(peer: &PeerRef, book: &Book) -> Option<NodeId> {
+    match peer {
+        PeerRef::Address(address) => book.pins.get(address).copied(),
+        PeerRef::Name(text) => {
+            let called = text.parse().ok().and_then(|alias| book.by_alias(&alias));
+            let whole = text.parse().ok();
+            called.or(whole).or_else(|| {
+                let prefix = text.to_lowercase();
+                let mut ids = book.ids().filter(|id| id.to_string().starts_with(&prefix));
+                let only = ids.next().filter(|_| is_id_prefix(text))?;
+                ids.next().is_none().then_some(only)
+            })
+        }
+    }
 }

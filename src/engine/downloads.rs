@@ -177,10 +177,18 @@ impl Engine {
             return self.refuse(conn, &format!("the offer of \"{name}\" was refused: {why}"));
         }
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        let known = peer.addr.ip().to_canonical().is_loopback();
+        let (trusted, known) = match peer.node_id {
+            Some(id) => {
+                let trusted = self.book.is_trusted(id) || self.config.node_id == Some(id);
+                (trusted, trusted || self.book.is_known(id))
+            }
+            // Nobody has an identity: who is on this machine is this machine's user.
+            None => (peer.addr.ip().is_loopback(), peer.addr.ip().is_loopback()),
+        };
         let wanted = match self.config.accept {
             AcceptPolicy::All => true,
-            AcceptPolicy::Ask | AcceptPolicy::Known => known,
+            AcceptPolicy::Known => known,
+            AcceptPolicy::Ask => trusted,
             AcceptPolicy::None => false,
         };
         if !wanted && !self.can_ask {

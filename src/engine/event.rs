@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Bottleneck, Code, Direction, HostPort, Level, Stage, TransferId};
-use crate::wire::{FileHash, SafeName};
+use super::{Alias, Bottleneck, Code, Direction, HostPort, Level, Stage, TransferId};
+use crate::wire::{FileHash, NodeId, SafeName};
 
 /// Something that happened. Text and names that came from a peer are as the peer sent them:
 /// whoever shows them escapes them.
@@ -22,8 +22,22 @@ pub enum Event {
         peer: SocketAddr,
         /// The address that was typed to reach it, if we dialled.
         dialled: Option<HostPort>,
+        /// Who it is; nobody knows under `--plain`.
+        node_id: Option<NodeId>,
+        /// What this side calls it.
+        alias: Option<Alias>,
+        /// Whether the dialled address was pinned to it just now.
+        first_contact: bool,
         /// What it speaks.
         level: Level,
+    },
+    /// A connected peer is called something else from now on, or nothing any more: this side said
+    /// so, here or in another process of the same home.
+    PeerNamed {
+        /// The connection's address.
+        peer: SocketAddr,
+        /// What this side calls it.
+        alias: Option<Alias>,
     },
     /// A peer is gone.
     PeerDisconnected {

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Command, CommandId, ConnId, Event, Failure, HostPort, Job, JobDone, Reply, Took, TransferId};
-use crate::wire::{BadLine, FrameError, Message};
+use super::{
+    Book, Change, Command, CommandId, ConnId, Event, Failure, Job, JobDone, Reply, Target, Took, TransferId,
+};
+use crate::wire::{BadLine, FrameError, Message, NodeId};
 
 /// Something that happened outside.
 #[derive(Debug)]
@@ -16,12 +18,16 @@ pub enum Input {
         /// The other end.
         addr: SocketAddr,
         /// The dial that led to it; `None` where the other side connected.
-        dialled: Option<HostPort>,
+        dialled: Option<Target>,
+        /// Who is there, which the handshake proved; `None` under `--plain`.
+        node_id: Option<NodeId>,
+        /// Whether the dialled address was pinned to it just now.
+        first_contact: bool,
     },
     /// A dial led nowhere.
     DialFailed {
         /// What was dialled.
-        target: HostPort,
+        target: Target,
         /// Why.
         failure: Failure,
     },
@@ -74,6 +80,17 @@ pub enum Input {
     },
     /// The node stops: nothing that is asked for from now on is done.
     Stopping,
+    /// What is known about others was read again, as other processes may have changed it.
+    BookRead(Book),
+    /// A change was noted, or not.
+    BookChanged {
+        /// The command that wanted it.
+        command: CommandId,
+        /// What is known now.
+        result: Result<Book, Failure>,
+        /// The command's answer, where it was noted.
+        reply: Reply,
+    },
     /// The time of [`Engine::poll_timeout`](super::Engine::poll_timeout) has come.
     Tick,
 }
@@ -109,7 +126,16 @@ pub enum Output {
     /// Connect; answered by [`Input::Opened`] or [`Input::DialFailed`].
     Dial {
         /// Where to.
-        target: HostPort,
+        target: Target,
+    },
+    /// Note something about others for good; answered by [`Input::BookChanged`].
+    ChangeBook {
+        /// The command that wants it.
+        command: CommandId,
+        /// What to note.
+        change: Change,
+        /// The command's answer, where it is noted.
+        reply: Reply,
     },
     /// Do a job; answered by [`Input::JobDone`].
     Job {

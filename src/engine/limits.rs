@@ -35,6 +35,8 @@ pub struct Limits {
     pub resends: u32,
     /// How long a new peer has to say what it speaks before it counts as baseline.
     pub hello_wait: Duration,
+    /// How long a peer whose identity was proven has to say `HELLO`.
+    pub secure_hello_wait: Duration,
     /// How long an offer stands, made to us or by us.
     pub offer_expiry: Duration,
     /// How long a transfer may stand still: nothing arrives, or nothing can be written.
@@ -63,6 +65,7 @@ impl Default for Limits {
             refusals: 100,
             resends: 5,
             hello_wait: Duration::from_secs(1),
+            secure_hello_wait: Duration::from_secs(10),
             offer_expiry: Duration::from_secs(600),
             stall: Duration::from_secs(120),
             confirmation_wait: Duration::from_secs(300),

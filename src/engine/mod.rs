@@ -7,6 +7,7 @@
 //! The receiver drives: what a baseline `FILE_ACCEPT` means is a request for all chunks, and an
 //! upload serves requested ranges. Everything that a peer can make grow has a bound in [`Limits`].
 
+mod book;
 mod bottleneck;
 mod code;
 mod command;
@@ -27,17 +28,18 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use book::{Alias, Book, Change, Known, identity_changed};
 pub use bottleneck::{Bottleneck, Took};
 pub use code::{Code, Failure};
 pub use command::{
-    Command, Direction, HostPort, NodeInfo, PeerInfo, PeerRef, Reply, Selection, Stage, TransferInfo,
+    Command, Direction, HostPort, NodeInfo, PeerInfo, PeerRef, Reply, Selection, Stage, Target, TransferInfo,
 };
 pub use event::Event;
 pub use io::{Closing, Input, Output};
 pub use job::{Job, JobDone};
 pub use limits::Limits;
 
-use crate::wire::{BadLine, Hello, Instance, Message};
+use crate::wire::{BadLine, Hello, Instance, Message, NodeId};
 use downloads::Download;
 use peers::{Peer, Peers};
 use timers::Timers;
@@ -112,6 +114,8 @@ pub enum AcceptPolicy {
 pub struct EngineConfig {
     /// A random number that tells this run of the program from others.
     pub instance: Instance,
+    /// Who this node is, which every handshake proves; `None` where it speaks plaintext.
+    pub node_id: Option<NodeId>,
     /// Program and version, told to peers.
     pub agent: String,
     /// The address that the node listens on.
@@ -120,8 +124,6 @@ pub struct EngineConfig {
     pub downloads: PathBuf,
     /// Which offers are taken without asking.
     pub accept: AcceptPolicy,
-    /// Whether the baseline protocol is spoken unencrypted.
-    pub plain: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -157,7 +159,9 @@ pub struct Engine {
     ended_with_chunks: BTreeMap<TransferId, ConnId>,
     last_transfer: u64,
     /// Commands that wait for each dial.
-    dials: BTreeMap<HostPort, Vec<CommandId>>,
+    dials: BTreeMap<Target, Vec<CommandId>>,
+    /// Who is known, as it was last read.
+    book: Book,
     /// Commands that wait until nothing runs.
     waiting: Vec<CommandId>,
     /// Whether somebody can be asked about an offer.
@@ -182,6 +186,7 @@ impl Engine {
             ended_with_chunks: BTreeMap::new(),
             last_transfer: 0,
             dials: BTreeMap::new(),
+            book: Book::default(),
             waiting: Vec::new(),
             can_ask: true,
             chunks_ahead: 0,
@@ -195,7 +200,20 @@ impl Engine {
     pub fn handle(&mut self, now: Duration, input: Input) {
         self.now = self.now.max(now);
         match input {
-            Input::Opened { conn, addr, dialled } => self.on_opened(conn, addr, dialled),
+            Input::Opened { conn, addr, dialled, node_id, first_contact } => {
+                let connecting =
+                    dialled.as_ref().and_then(|target| self.dials.remove(target)).unwrap_or_default();
+                let mut peer = Peer::new(addr, dialled.map(|target| target.address), self.now);
+                peer.node_id = node_id;
+                peer.first_contact = first_contact;
+                peer.connecting = connecting;
+                self.on_opened(conn, peer);
+            }
+            Input::BookRead(book) => self.take_book(book),
+            Input::BookChanged { command, result, reply } => {
+                let result = result.map(|book| self.take_book(book));
+                self.reply(command, result.map(|()| reply));
+            }
             Input::DialFailed { target, failure } => {
                 for command in self.dials.remove(&target).unwrap_or_default() {
                     self.reply(command, Err(failure.clone()));
@@ -247,6 +265,9 @@ impl Engine {
     fn on_tick(&mut self) {
         while let Some(deadline) = self.timers.take_due(self.now) {
             match deadline {
+                Deadline::Hello(conn) if self.is_secure() => {
+                    self.drop_peer(conn, "it did not say HELLO in time");
+                }
                 Deadline::Hello(conn) => {
                     self.settle(conn, Level::Baseline);
                     self.make_room_for_talkers();
@@ -264,32 +285,49 @@ impl Engine {
         }
     }
 
-    fn on_opened(&mut self, conn: ConnId, addr: SocketAddr, dialled: Option<HostPort>) {
-        let connecting = dialled.as_ref().and_then(|target| self.dials.remove(target)).unwrap_or_default();
+    /// Takes in who is known, and tells of the peers that go by another name now.
+    fn take_book(&mut self, book: Book) {
+        let before = std::mem::replace(&mut self.book, book);
+        for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.level.is_some()) {
+            let alias = |book: &Book| peer.node_id.and_then(|id| book.alias_of(id)).cloned();
+            let now = alias(&self.book);
+            if now != alias(&before) {
+                let named = Event::PeerNamed { peer: peer.addr, alias: now };
+                self.outputs.push_back(Output::Event(named));
+            }
+        }
+    }
+
+    /// Whether every connection is encrypted and every peer has an identity.
+    fn is_secure(&self) -> bool {
+        self.config.node_id.is_some()
+    }
+
+    fn on_opened(&mut self, conn: ConnId, peer: Peer) {
         if self.peers.len() >= self.config.limits.peers
             && let Some(oldest) = self.peers.silent_past(0, |_| true)
         {
             self.drop_peer(oldest, "it has not said anything yet, and there is no room");
         }
         if self.peers.len() >= self.config.limits.peers {
-            self.warn(addr, format!("closed: there are {} connections already", self.peers.len()));
-            for command in connecting {
+            self.warn(peer.addr, format!("closed: there are {} connections already", self.peers.len()));
+            for command in peer.connecting {
                 let message = "this node has as many connections as it allows; `disconnect` one first";
                 self.reply(command, Err(Failure::new(Code::Busy, message)));
             }
             self.outputs.push_back(Output::Close { conn });
             return;
         }
-        let mut peer = Peer::new(addr, dialled, self.now);
-        peer.connecting = connecting;
         self.peers.insert(conn, peer);
-        self.timers.set(Deadline::Hello(conn), self.now + self.config.limits.hello_wait);
+        let limits = &self.config.limits;
+        let wait = if self.is_secure() { limits.secure_hello_wait } else { limits.hello_wait };
+        self.timers.set(Deadline::Hello(conn), self.now + wait);
         self.send(
             conn,
             Message::Hello(Hello {
                 version: 1,
                 agent: self.config.agent.clone(),
-                node_id: None,
+                node_id: self.config.node_id,
                 instance: self.config.instance,
                 listen_port: self.config.listening.port(),
                 features: Vec::new(),
@@ -318,12 +356,20 @@ impl Engine {
     fn settle(&mut self, conn: ConnId, level: Level) {
         let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.level.is_none()) else { return };
         peer.level = Some(level);
-        let (addr, dialled) = (peer.addr, peer.dialled.clone());
+        let (addr, node_id) = (peer.addr, peer.node_id);
         let connecting = std::mem::take(&mut peer.connecting);
+        let connected = Event::PeerConnected {
+            peer: addr,
+            dialled: peer.dialled.clone(),
+            node_id,
+            alias: node_id.and_then(|id| self.book.alias_of(id)).cloned(),
+            first_contact: peer.first_contact,
+            level,
+        };
         self.timers.clear(Deadline::Hello(conn));
-        self.event(Event::PeerConnected { peer: addr, dialled, level });
+        self.event(connected);
         for command in connecting {
-            self.reply(command, Ok(Reply::Connected { peer: addr, already: false }));
+            self.reply(command, Ok(Reply::Connected { peer: addr, node_id, already: false }));
         }
     }
 
@@ -333,9 +379,11 @@ impl Engine {
         }
         match message {
             Message::Hello(hello) => self.on_hello(conn, &hello),
-            // Anything else before HELLO is what a baseline peer says.
+            // Anything else before HELLO is what a baseline peer says, and none is encrypted.
             message => {
-                self.settle(conn, Level::Baseline);
+                if !self.settle_baseline(conn) {
+                    return;
+                }
                 self.on_settled_message(conn, message);
             }
         }
@@ -360,7 +408,8 @@ impl Engine {
 
     fn on_hello(&mut self, conn: ConnId, hello: &Hello) {
         let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.level.is_none()) else { return };
-        if hello.instance == self.config.instance {
+        // Who it is comes from the handshake alone; which of its processes it is may be claimed.
+        if hello.instance == self.config.instance && peer.node_id == self.config.node_id {
             let target = peer.dialled.as_ref().map_or_else(|| peer.addr.to_string(), ToString::to_string);
             let message = format!("`{target}` is this node itself");
             for command in std::mem::take(&mut peer.connecting) {
@@ -370,14 +419,64 @@ impl Engine {
             return;
         }
         peer.agent = Some(hello.agent.chars().take(64).collect());
+        peer.instance = Some(hello.instance);
+        if let Some(double) = self.peers.double_of(conn) {
+            self.resolve_double(conn, double);
+        }
         self.settle(conn, Level::Extended);
     }
 
-    fn on_bad_line(&mut self, conn: ConnId, error: &BadLine) {
-        if !self.hears(conn) {
+    /// Of two connections between the same two processes one goes: both sides find the same one.
+    /// Where each dialled, the one stays that was dialled by the lower node id and instance; where
+    /// one dialled twice, its newer one, and it alone decides, since only it knows the order.
+    fn resolve_double(&mut self, new: ConnId, old: ConnId) {
+        let (Some(new_peer), Some(old_peer)) = (self.peers.get(new), self.peers.get(old)) else { return };
+        let we_are_lower =
+            (self.config.node_id, Some(self.config.instance)) < (new_peer.node_id, new_peer.instance);
+        let (kept, closed) = match (new_peer.dialled_by_us, old_peer.dialled_by_us) {
+            (true, true) => (new, old),
+            (false, false) => return,
+            (new_is_ours, _) if new_is_ours == we_are_lower => (new, old),
+            _ => (old, new),
+        };
+        self.merge_double(closed, kept);
+    }
+
+    /// Closes a connection in favour of another to the same process, which takes over its name and
+    /// those who wait for it.
+    fn merge_double(&mut self, closed: ConnId, kept: ConnId) {
+        let Some(peer) = self.peers.get_mut(closed) else { return };
+        let dialled = peer.dialled.clone();
+        let connecting = std::mem::take(&mut peer.connecting);
+        self.close_peer(closed, "another connection to the same peer is kept");
+        let Some(peer) = self.peers.get_mut(kept) else { return };
+        peer.dialled = peer.dialled.take().or(dialled);
+        if peer.level.is_none() {
+            peer.connecting.extend(connecting);
             return;
         }
+        let (addr, node_id) = (peer.addr, peer.node_id);
+        for command in connecting {
+            self.reply(command, Ok(Reply::Connected { peer: addr, node_id, already: true }));
+        }
+    }
+
+    /// Treats a peer as baseline if it is not known yet what it speaks; `false` where it is dropped
+    /// instead, since no baseline peer encrypts.
+    fn settle_baseline(&mut self, conn: ConnId) -> bool {
+        let unsettled = self.peers.get(conn).is_some_and(|peer| peer.level.is_none());
+        if unsettled && self.is_secure() {
+            self.drop_peer(conn, "it did not say HELLO first");
+            return false;
+        }
         self.settle(conn, Level::Baseline);
+        true
+    }
+
+    fn on_bad_line(&mut self, conn: ConnId, error: &BadLine) {
+        if !self.hears(conn) || !self.settle_baseline(conn) {
+            return;
+        }
         match error {
             BadLine::Offer(error) => self.refuse(conn, &format!("an offer was refused: {error}")),
             BadLine::Chunk { index } => self.on_bad_chunk(conn, *index, "is not valid base64"),
@@ -448,8 +547,19 @@ impl Engine {
         }
         self.fail_if_nothing_comes(conn, reason);
         for command in peer.connecting {
-            let message = format!("{} was reached, but {reason}", peer.addr);
-            self.reply(command, Err(Failure::new(Code::Unreachable, message)));
+            let failure = match peer.level {
+                // What a node that encrypts does to one that does not.
+                None if !self.is_secure() => Failure::new(
+                    Code::HandshakeFailed,
+                    format!(
+                        "{} was reached, but {reason}, and said nothing; if it was started without --plain, start this \
+                         node without it too",
+                        peer.addr
+                    ),
+                ),
+                _ => Failure::new(Code::Unreachable, format!("{} was reached, but {reason}", peer.addr)),
+            };
+            self.reply(command, Err(failure));
         }
         if peer.queued_texts > 0 {
             self.event(Event::Undelivered { peer: peer.addr, texts: peer.queued_texts });

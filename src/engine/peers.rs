@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Code, CommandId, ConnId, Failure, HostPort, Level, PeerRef, TransferId};
-use crate::wire::Message;
+use super::book::is_id_prefix;
+use super::{Book, Code, CommandId, ConnId, Failure, HostPort, Level, PeerRef, TransferId};
+use crate::wire::{Instance, Message, NodeId};
 
 /// A message that waits to be written and carries no file content.
 #[derive(Debug)]
@@ -21,7 +22,14 @@ struct Queued {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) addr: SocketAddr,
+    /// What was typed to reach it.
     pub(super) dialled: Option<HostPort>,
+    pub(super) dialled_by_us: bool,
+    /// Who it is; `None` in plaintext.
+    pub(super) node_id: Option<NodeId>,
+    /// Which of its processes it says it is; `None` until `HELLO`.
+    pub(super) instance: Option<Instance>,
+    pub(super) first_contact: bool,
     /// `None` until it is known.
     pub(super) level: Option<Level>,
     pub(super) agent: Option<String>,
@@ -62,7 +70,11 @@ impl Peer {
     pub(super) fn new(addr: SocketAddr, dialled: Option<HostPort>, now: Duration) -> Self {
         Self {
             addr,
+            dialled_by_us: dialled.is_some(),
             dialled,
+            node_id: None,
+            instance: None,
+            first_contact: false,
             level: None,
             agent: None,
             opened_at: now,
@@ -124,7 +136,7 @@ pub(super) struct Peers {
 
 impl Peers {
     pub(super) fn insert(&mut self, conn: ConnId, peer: Peer) {
-        if peer.dialled.is_none() {
+        if !peer.dialled_by_us {
             self.silent.insert(conn);
         }
         self.by_conn.insert(conn, peer);
@@ -165,28 +177,83 @@ impl Peers {
         self.silent.iter().copied().find(|conn| self.by_conn.get(conn).is_some_and(&may_go))
     }
 
-    /// The peer that a user means: the one dialled under that address, else the one whose
-    /// connection has it.
-    pub(super) fn resolve(&self, name: &PeerRef) -> Result<ConnId, Failure> {
-        let usable = || self.iter().filter(|(_, peer)| peer.is_usable());
-        let dialled: Vec<_> = usable().filter(|(_, peer)| peer.dialled.as_ref() == Some(&name.0)).collect();
-        match dialled.as_slice() {
-            [(conn, _)] => return Ok(*conn),
-            [] => {}
+    /// Another connection to the same process of the same peer, of which that is known.
+    pub(super) fn double_of(&self, conn: ConnId) -> Option<ConnId> {
+        let peer = self.by_conn.get(&conn)?;
+        let (id, instance) = (peer.node_id?, peer.instance?);
+        let is_double = |(other, peer): &(&ConnId, &Peer)| {
+            **other != conn
+                && !peer.read_closed
+                && peer.node_id == Some(id)
+                && peer.instance == Some(instance)
+        };
+        self.by_conn.iter().find(is_double).map(|(other, _)| *other)
+    }
+
+    /// The peer that a user means. An address is the one dialled under it, else one that is pinned
+    /// to it, else the one whose connection has it; a name is an alias, else the beginning of a
+    /// node id.
+    pub(super) fn resolve(&self, name: &PeerRef, book: &Book) -> Result<ConnId, Failure> {
+        match self.candidates(name, book).as_slice() {
+            [(conn, _)] => Ok(*conn),
+            [] => Err(not_connected(name)),
             several => {
-                let candidates: Vec<_> = several.iter().map(|(_, peer)| peer.addr.to_string()).collect();
-                return Err(Failure::new(
-                    Code::AmbiguousPeer,
-                    format!("`{name}` is any of {}; use one of these", candidates.join(", ")),
-                ));
+                let addrs: Vec<_> = several.iter().map(|(_, peer)| peer.addr.to_string()).collect();
+                let message = format!("`{name}` is any of {}; use one of these", addrs.join(", "));
+                Err(Failure::new(Code::AmbiguousPeer, message))
             }
         }
-        let addr: Option<SocketAddr> = name.to_string().parse().ok();
-        usable().find(|(_, peer)| Some(peer.addr) == addr).map(|(conn, _)| conn).ok_or_else(|| {
-            Failure::new(
-                Code::UnknownPeer,
-                format!("not connected to `{name}`; `connect {name}` first, or pick one that `peers` lists"),
-            )
-        })
     }
+
+    /// The identity that a user means: several connections to one identity are one.
+    pub(super) fn identity(&self, name: &PeerRef, book: &Book) -> Option<NodeId> {
+        let mut ids: Vec<_> =
+            self.candidates(name, book).iter().filter_map(|(_, peer)| peer.node_id).collect();
+        ids.dedup();
+        if let [only] = ids.as_slice() { Some(*only) } else { None }
+    }
+
+    fn candidates(&self, name: &PeerRef, book: &Book) -> Vec<(ConnId, &Peer)> {
+        match name {
+            PeerRef::Address(address) => {
+                let typed: Option<SocketAddr> = address.to_string().parse().ok();
+                let pinned = book.pins.get(address);
+                self.first_matching(&[
+                    &|peer| peer.dialled.as_ref() == Some(address),
+                    &|peer| Some(peer.addr) == typed,
+                    &|peer| pinned.is_some() && peer.node_id.as_ref() == pinned,
+                ])
+            }
+            PeerRef::Name(text) => {
+                let called = text.parse().ok().and_then(|alias| book.by_alias(&alias));
+                let prefix = text.to_lowercase();
+                let is_prefix = is_id_prefix(text);
+                self.first_matching(&[&|peer| called.is_some() && peer.node_id == called, &|peer| {
+                    is_prefix && peer.node_id.is_some_and(|id| id.to_string().starts_with(&prefix))
+                }])
+            }
+        }
+    }
+
+    /// The peers for which the first of the rules holds that holds for any.
+    fn first_matching(&self, rules: &[&dyn Fn(&Peer) -> bool]) -> Vec<(ConnId, &Peer)> {
+        let matching = |rule: &dyn Fn(&Peer) -> bool| {
+            self.iter().filter(|(_, peer)| peer.is_usable() && rule(peer)).collect()
+        };
+        rules.iter().map(|rule| matching(*rule)).find(|found: &Vec<_>| !found.is_empty()).unwrap_or_default()
+    }
+}
+
+fn not_connected(name: &PeerRef) -> Failure {
+    let message = match name {
+        PeerRef::Address(_) => {
+            format!("not connected to `{name}`; `connect {name}` first, or pick one that `peers` lists")
+        }
+        PeerRef::Name(_) => {
+            format!(
+                "no connected peer is called `{name}`; `peers` lists them, and an address is written host:port"
+            )
+        }
+    };
+    Failure::new(Code::UnknownPeer, message)
 }

@@ -159,6 +159,7 @@ impl Connection {
     pub(crate) fn spawn<R, W>(
         conn: ConnId,
         (read_half, write_half): (R, W),
+        decoder: FrameDecoder,
         inputs: &mpsc::Sender<FromPeer>,
         budget: &ReceiveBudget,
         tasks: &TaskTracker,
@@ -173,6 +174,7 @@ impl Connection {
         let reader = Reader {
             conn,
             stream: read_half,
+            decoder,
             inputs: inputs.clone(),
             budget: budget.for_connection(),
             closing: closing.clone(),
@@ -217,6 +219,7 @@ async fn linger(closing: &CancellationToken) {
 struct Reader<R> {
     conn: ConnId,
     stream: R,
+    decoder: FrameDecoder,
     inputs: mpsc::Sender<FromPeer>,
     budget: ReceiveBudget,
     closing: CancellationToken,
@@ -246,7 +249,6 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Not cancel-safe: a message that waits for its place is lost, which is right when closing.
     async fn read_messages(&mut self) -> Closing {
-        let mut decoder = FrameDecoder::new();
         let mut buffer = BytesMut::new();
         let mut read_size = SMALL_READ;
         loop {
@@ -258,7 +260,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Err(error) => return Closing::Error(error.to_string()),
             };
             loop {
-                match decoder.decode(&mut buffer) {
+                match self.decoder.decode(&mut buffer) {
                     Ok(Some(frame)) => {
                         let handed_on = match frame.message {
                             Ok(message) => self.hand_on(message).await,

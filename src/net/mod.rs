@@ -6,10 +6,12 @@
 mod connection;
 mod dial;
 mod listener;
+mod tls;
 
 pub(crate) use connection::{Charge, Connection, FromPeer, ReceiveBudget};
 pub(crate) use dial::dial;
 pub(crate) use listener::{accept_loop, bind};
+pub(crate) use tls::{HandshakeError, Identity, generate_key};
 
 use socket2::{SockRef, TcpKeepalive};
 use std::time::Duration;

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -13,29 +14,36 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::greet::{Greeted, Greeter, NotGreeted, Place, Strangers, in_plaintext};
 use super::handle::{EventSender, Request, Ticket, Told};
 use super::jobs::{FromDisk, Jobs};
-use crate::engine::{CommandId, ConnId, Engine, Event, Failure, HostPort, Input, Output};
-use crate::net::{Charge, Connection, FromPeer, ReceiveBudget, dial};
+use crate::engine::{Change, CommandId, ConnId, Engine, Event, Failure, Input, Output, Reply, Target};
+use crate::net::{Charge, Connection, FromPeer, HandshakeError, ReceiveBudget};
+use crate::wire::FrameDecoder;
 
-/// What dials answer.
-pub(super) struct Dialled {
-    target: HostPort,
-    result: Result<(TcpStream, SocketAddr), Failure>,
+/// What came of greeting somebody, or of noting something about others.
+pub(super) enum FromGreeter {
+    /// We connected, or could not.
+    Dialled(Target, Result<Greeted, Failure>),
+    /// Somebody connected: the number of its place among the strangers, and who it is. `None`
+    /// where its place was given to another.
+    Accepted(u64, SocketAddr, Option<Result<Greeted, NotGreeted>>),
+    /// What [`Output::ChangeBook`] led to.
+    BookChanged(Input),
 }
 
 /// Where everything that happens arrives.
 pub(super) struct Inbox {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) accepted: mpsc::Receiver<(TcpStream, SocketAddr)>,
-    pub(super) dialled: mpsc::Receiver<Dialled>,
+    pub(super) greeted: mpsc::Receiver<FromGreeter>,
     pub(super) from_peers: mpsc::Receiver<FromPeer>,
     pub(super) from_disk: mpsc::Receiver<FromDisk>,
 }
 
 /// The senders of which connections and dials get clones.
 pub(super) struct Outlets {
-    pub(super) dialled: mpsc::Sender<Dialled>,
+    pub(super) greeted: mpsc::Sender<FromGreeter>,
     pub(super) from_peers: mpsc::Sender<FromPeer>,
 }
 
@@ -51,6 +59,8 @@ pub(super) struct Actor {
     /// Of the message that is being dealt with.
     pub(super) charge: Option<Charge>,
     pub(super) budget: ReceiveBudget,
+    pub(super) greeter: Greeter,
+    pub(super) strangers: Strangers,
     pub(super) outlets: Outlets,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -65,8 +75,8 @@ impl Actor {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(request) = inbox.requests.recv() => self.on_request(request),
-                Some((stream, addr)) = inbox.accepted.recv() => self.on_connection(stream, addr, None),
-                Some(dialled) = inbox.dialled.recv() => self.on_dialled(dialled),
+                Some((stream, addr)) = inbox.accepted.recv() => self.greet(stream, addr),
+                Some(from_greeter) = inbox.greeted.recv() => self.on_greeted(from_greeter),
                 Some(FromPeer { input, charge }) = inbox.from_peers.recv() => {
                     self.charge = charge;
                     self.handle(input);
@@ -89,21 +99,80 @@ impl Actor {
         self.handle(Input::Command { id, command });
     }
 
-    fn on_connection(&mut self, stream: TcpStream, addr: SocketAddr, dialled: Option<HostPort>) {
-        crate::net::configure(&stream);
-        self.last_connection += 1;
-        let conn = ConnId(self.last_connection);
-        let connection =
-            Connection::spawn(conn, stream.into_split(), &self.outlets.from_peers, &self.budget, &self.tasks);
-        self.connections.insert(conn, connection);
-        self.handle(Input::Opened { conn, addr, dialled });
+    fn greet(&mut self, stream: TcpStream, addr: SocketAddr) {
+        let secure = match &self.greeter {
+            Greeter::Plain => return self.on_connection(in_plaintext(stream, addr), None),
+            Greeter::Secure(secure) => secure.clone(),
+        };
+        let Place { number, spoke, leave } = self.strangers.admit(addr.ip());
+        let (greeted, stop) = (self.outlets.greeted.clone(), self.stop.clone());
+        self.spawn_until(stop, async move {
+            let accepting = secure.accept(stream, addr, || spoke.store(true, Ordering::Relaxed));
+            let result = leave.run_until_cancelled(accepting).await;
+            let _ = greeted.send(FromGreeter::Accepted(number, addr, result)).await;
+        });
     }
 
-    fn on_dialled(&mut self, Dialled { target, result }: Dialled) {
-        match result {
-            Ok((stream, addr)) => self.on_connection(stream, addr, Some(target)),
-            Err(failure) => self.handle(Input::DialFailed { target, failure }),
+    fn dial(&mut self, target: Target) {
+        let (greeter, greeted, stop) =
+            (self.greeter.clone(), self.outlets.greeted.clone(), self.stop.clone());
+        self.spawn_until(stop, async move {
+            let result = greeter.dial(&target).await;
+            let _ = greeted.send(FromGreeter::Dialled(target, result)).await;
+        });
+    }
+
+    fn change_book(&mut self, command: CommandId, change: Change, reply: Reply) {
+        let (greeter, greeted) = (self.greeter.clone(), self.outlets.greeted.clone());
+        // Not ended by a stop: what a person wants noted is noted.
+        self.tasks.spawn(async move {
+            let result = greeter.change_book(change).await;
+            let input = Input::BookChanged { command, result, reply };
+            let _ = greeted.send(FromGreeter::BookChanged(input)).await;
+        });
+    }
+
+    /// Runs a task that nobody needs once the node stops. Where nobody takes its result then, that
+    /// is no loss.
+    fn spawn_until(&self, stop: CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(stop.run_until_cancelled_owned(task));
+    }
+
+    fn on_greeted(&mut self, from_greeter: FromGreeter) {
+        match from_greeter {
+            FromGreeter::Dialled(target, Ok(greeted)) => self.on_connection(greeted, Some(target)),
+            FromGreeter::Dialled(target, Err(failure)) => self.handle(Input::DialFailed { target, failure }),
+            FromGreeter::Accepted(number, addr, result) => {
+                self.strangers.left(number);
+                match result {
+                    Some(Ok(greeted)) => self.on_connection(greeted, None),
+                    Some(Err(NotGreeted::Handshake(HandshakeError::Broken(error)))) => {
+                        // A port scan, a monitor, a change of mind.
+                        tracing::debug!("{addr}: left during the handshake: {error}");
+                    }
+                    Some(Err(error)) => tracing::warn!("{addr}: closed: {error}"),
+                    None => tracing::debug!("{addr}: closed: it said nothing, and others want its place"),
+                }
+            }
+            FromGreeter::BookChanged(input) => self.handle(input),
         }
+    }
+
+    fn on_connection(&mut self, greeted: Greeted, dialled: Option<Target>) {
+        let Greeted { halves, addr, node_id, first_contact, book } = greeted;
+        self.last_connection += 1;
+        let conn = ConnId(self.last_connection);
+        let decoder = match node_id {
+            None => FrameDecoder::plaintext(),
+            Some(_) => FrameDecoder::encrypted(),
+        };
+        let connection =
+            Connection::spawn(conn, halves, decoder, &self.outlets.from_peers, &self.budget, &self.tasks);
+        self.connections.insert(conn, connection);
+        if let Some(book) = book {
+            self.handle(Input::BookRead(book));
+        }
+        self.handle(Input::Opened { conn, addr, dialled, node_id, first_contact });
     }
 
     fn on_disk(&mut self, from_disk: FromDisk) {
@@ -148,17 +217,8 @@ impl Actor {
                     connection.close();
                 }
             }
-            Output::Dial { target } => {
-                let (dialled, stop) = (self.outlets.dialled.clone(), self.stop.clone());
-                self.tasks.spawn(async move {
-                    let work = async {
-                        let result = dial(&target).await;
-                        // Where nobody listens the node has ended.
-                        let _ = dialled.send(Dialled { target, result }).await;
-                    };
-                    stop.run_until_cancelled(work).await;
-                });
-            }
+            Output::Dial { target } => self.dial(target),
+            Output::ChangeBook { command, change, reply } => self.change_book(command, change, reply),
             Output::Job { transfer, job } => self.jobs.submit(transfer, job),
             Output::Event(event) => {
                 self.tell(Told::Event(event));

@@ -3,6 +3,7 @@
 mod actor;
 #[cfg(test)]
 pub(crate) mod fake;
+mod greet;
 mod handle;
 mod jobs;
 
@@ -10,6 +11,8 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -20,11 +23,12 @@ use tokio_util::task::TaskTracker;
 use handle::event_queue;
 pub use handle::{Events, Gone, NodeHandle, Ticket, Told};
 
-use crate::engine::{AcceptPolicy, Engine, EngineConfig, Event, Limits};
-use crate::net::{ReceiveBudget, accept_loop, bind};
-use crate::store::Disk;
+use crate::engine::{AcceptPolicy, Book, Engine, EngineConfig, Event, Input, Limits};
+use crate::net::{Identity, ReceiveBudget, accept_loop, bind, generate_key};
+use crate::store::{Disk, Home, HomeError};
 use crate::wire::Instance;
 use actor::{Actor, Inbox, Outlets};
+use greet::{Greeter, Secure, Strangers};
 use jobs::Jobs;
 
 /// Commands, connections and dials that may wait for the actor, which is never long.
@@ -49,6 +53,10 @@ pub struct NodeConfig {
     pub accept: AcceptPolicy,
     /// Whether the baseline protocol is spoken unencrypted.
     pub plain: bool,
+    /// Where the identity and the known peers are kept; untouched under `plain`.
+    pub home: PathBuf,
+    /// Whether addresses never connected to are refused.
+    pub require_id: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -64,6 +72,17 @@ pub enum StartError {
         /// What the system said.
         #[source]
         error: io::Error,
+    },
+    /// The user's state cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The key in it is none.
+    #[error("the key in `{}` is {why}; put back the right one, or move it away to get a new identity", .home.display())]
+    Key {
+        /// The home.
+        home: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
@@ -83,11 +102,33 @@ fn listen_hint(error: &io::Error) -> String {
     }
 }
 
+/// What a user should know about who can listen in.
+fn exposure(plain: bool, listening: IpAddr) -> Option<&'static str> {
+    let warning = "--plain: anyone on the network can read and change what is sent; use --bind 127.0.0.1 for this \
+                   computer alone, or leave out --plain";
+    (plain && !listening.is_loopback()).then_some(warning)
+}
+
+fn greeter(config: &NodeConfig) -> Result<(Greeter, Book), StartError> {
+    if config.plain {
+        return Ok((Greeter::Plain, Book::default()));
+    }
+    let home = Home::open(config.home.clone())?;
+    let key = home.key(generate_key)?;
+    let identity = Identity::from_pem(&key)
+        .map_err(|error| StartError::Key { home: config.home.clone(), why: error.to_string() })?;
+    let book = home.book()?;
+    Ok((Greeter::Secure(Arc::new(Secure { identity, home, require_id: config.require_id })), book))
+}
+
 /// Starts a node on the current tokio runtime.
 ///
+/// Reads the identity from the home before it listens, which takes a moment's disk access.
+///
 /// # Errors
-/// Where it cannot listen.
+/// Where it cannot listen, or the identity cannot be used.
 pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartError> {
+    let (greeter, book) = greeter(&config)?;
     let (listener, listening) = bind(config.bind, config.port).map_err(|error| StartError::Listen {
         addr: match config.bind {
             Some(address) => SocketAddr::new(address, config.port).to_string(),
@@ -97,25 +138,29 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     })?;
     let mut instance = [0; 16];
     getrandom::fill(&mut instance).map_err(StartError::Random)?;
-    let engine = Engine::new(EngineConfig {
+    let mut engine = Engine::new(EngineConfig {
         instance: Instance(u128::from_be_bytes(instance)),
+        node_id: greeter.node_id(),
         agent: concat!("p2p/", env!("CARGO_PKG_VERSION")).to_owned(),
         listening,
         downloads: config.downloads.clone(),
         accept: config.accept,
-        plain: config.plain,
         limits: config.limits,
     });
+    engine.handle(Duration::ZERO, Input::BookRead(book));
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let (mut events, watcher) = event_queue();
     let (requests, requests_queue) = mpsc::channel(SMALL_QUEUE);
     let (accepted, accepted_queue) = mpsc::channel(SMALL_QUEUE);
-    let (dialled, dialled_queue) = mpsc::channel(SMALL_QUEUE);
+    let (greeted, greeted_queue) = mpsc::channel(SMALL_QUEUE);
     let (from_peers, from_peers_queue) = mpsc::channel(PEER_QUEUE);
     let (from_disk, from_disk_queue) = mpsc::channel(DISK_QUEUE);
     events.send(Told::Event(Event::Listening { addr: listening }), None);
+    if let Some(text) = exposure(config.plain, listening.ip()) {
+        events.send(Told::Event(Event::Warning { peer: None, text: text.to_owned() }), None);
+    }
     let actor = Actor {
         engine,
         started: Instant::now(),
@@ -127,14 +172,16 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         events,
         charge: None,
         budget: ReceiveBudget::new(),
-        outlets: Outlets { dialled, from_peers },
+        greeter,
+        strangers: Strangers::default(),
+        outlets: Outlets { greeted, from_peers },
         tasks: tasks.clone(),
         stop: stop.clone(),
     };
     let inbox = Inbox {
         requests: requests_queue,
         accepted: accepted_queue,
-        dialled: dialled_queue,
+        greeted: greeted_queue,
         from_peers: from_peers_queue,
         from_disk: from_disk_queue,
     };
@@ -142,4 +189,20 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     tasks.spawn(actor.run(inbox));
     tasks.close();
     Ok((NodeHandle { requests, stop, tasks, listening }, watcher))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plaintext_beyond_this_computer_is_warned_about() {
+        let warned = |plain, ip: &str| exposure(plain, ip.parse().unwrap()).is_some();
+        for everywhere in ["::", "0.0.0.0", "192.0.2.1"] {
+            assert!(warned(true, everywhere) && !warned(false, everywhere), "{everywhere}");
+        }
+        for here in ["127.0.0.1", "127.0.0.2", "::1"] {
+            assert!(!warned(true, here), "{here}");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 //! - `partial`: a file that is received, verified chunk by chunk and as a whole.
 //! - `claim`: which partial file a transfer may write to; `place`: how it gets its final name.
 //! - `downloads`: the directories of both, and the space that is left.
+//! - `home`: the user's key, and who is known.
 //!
 //! Invariants: what leaves here, to a peer or under a final name, is verified; nothing that was on
 //! the disk before is written to or replaced; a transfer that was released leaves nothing behind.
@@ -16,6 +17,7 @@ mod claim;
 mod downloads;
 mod failure;
 mod held;
+mod home;
 mod partial;
 mod place;
 mod source;
@@ -26,6 +28,8 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Failure, Job, JobDone, Took, TransferId};
 use crate::wire::{Manifest, SafeName};
+pub use home::{Home, HomeError};
+
 use failure::out_of_order;
 use held::{Held, lock};
 use partial::Partial;

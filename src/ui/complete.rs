@@ -116,15 +116,9 @@ fn commands(typed: &str) -> Vec<Candidate> {
 
 /// Where nothing was typed each peer has one name, else all that fit.
 fn peers(typed: &str, known: &Known, after: &'static str) -> Vec<Candidate> {
-    let mut names: Vec<_> = Vec::new();
-    for (peer, dialled) in known.peers() {
-        let address = peer.to_string();
-        match dialled.map(|dialled| dialled.to_string()) {
-            Some(dialled) if typed.is_empty() => names.push(dialled),
-            Some(dialled) => names.extend([dialled, address]),
-            None => names.push(address),
-        }
-    }
+    let shown = if typed.is_empty() { 1 } else { usize::MAX };
+    let mut names: Vec<_> =
+        known.peers().into_iter().flat_map(|names| names.into_iter().take(shown)).collect();
     names.retain(|name| name.starts_with(typed));
     names.sort();
     names.dedup();

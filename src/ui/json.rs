@@ -12,8 +12,9 @@ use serde::Serialize;
 use crate::engine::{
     Bottleneck, Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId, TransferInfo,
 };
-use crate::wire::{FileHash, Instance, is_deceptive};
+use crate::wire::{FileHash, Instance, NodeId, is_deceptive};
 
+use super::known::Known;
 use super::parse::{COMMANDS, Spec};
 use super::progress::Rates;
 use super::render::{Asked, Render};
@@ -31,7 +32,18 @@ enum Line<'a> {
         peer: SocketAddr,
         #[serde(skip_serializing_if = "Option::is_none")]
         dialled: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        node_id: Option<NodeId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        first_contact: bool,
         level: &'a str,
+    },
+    PeerNamed {
+        peer: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
     },
     PeerDisconnected {
         peer: SocketAddr,
@@ -110,16 +122,55 @@ enum Line<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer<'a> {
-    Connected { peer: SocketAddr, already: bool },
-    Peer { peer: SocketAddr },
-    Texts { peers: Vec<SocketAddr> },
-    Sending { id: u64, peer: SocketAddr, name: &'a str },
-    Peers { peers: Vec<PeerRow<'a>> },
-    Transfers { transfers: Vec<TransferRow<'a>> },
-    Whoami { listening: SocketAddr, instance: Instance, agent: &'a str, downloads: String, plain: bool },
-    Ids { ids: Vec<u64> },
-    Id { id: u64 },
-    Help { commands: Vec<HelpRow> },
+    Connected {
+        peer: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        node_id: Option<NodeId>,
+        already: bool,
+    },
+    Peer {
+        peer: SocketAddr,
+    },
+    Texts {
+        peers: Vec<SocketAddr>,
+    },
+    Sending {
+        id: u64,
+        peer: SocketAddr,
+        name: &'a str,
+    },
+    Peers {
+        peers: Vec<PeerRow<'a>>,
+    },
+    Transfers {
+        transfers: Vec<TransferRow<'a>>,
+    },
+    Whoami {
+        listening: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        node_id: Option<NodeId>,
+        instance: Instance,
+        agent: &'a str,
+        downloads: String,
+        plain: bool,
+    },
+    Identity {
+        node_id: NodeId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+    },
+    Forgotten {
+        forgotten: String,
+    },
+    Ids {
+        ids: Vec<u64>,
+    },
+    Id {
+        id: u64,
+    },
+    Help {
+        commands: Vec<HelpRow>,
+    },
     Nothing {},
 }
 
@@ -128,6 +179,11 @@ struct PeerRow<'a> {
     peer: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     dialled: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_id: Option<NodeId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias: Option<String>,
+    trusted: bool,
     level: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
@@ -159,15 +215,23 @@ struct HelpRow {
 }
 
 impl Render for Json {
-    fn event(&self, event: &Event) -> Option<String> {
+    fn event(&self, event: &Event, _known: &Known) -> Option<String> {
         let path;
         Some(write(&match event {
             Event::Listening { addr } => Line::Listening { addr: *addr },
-            Event::PeerConnected { peer, dialled, level } => Line::PeerConnected {
-                peer: *peer,
-                dialled: dialled.as_ref().map(ToString::to_string),
-                level: level.as_str(),
-            },
+            Event::PeerConnected { peer, dialled, node_id, alias, first_contact, level } => {
+                Line::PeerConnected {
+                    peer: *peer,
+                    dialled: dialled.as_ref().map(ToString::to_string),
+                    node_id: *node_id,
+                    alias: alias.as_ref().map(ToString::to_string),
+                    first_contact: *first_contact,
+                    level: level.as_str(),
+                }
+            }
+            Event::PeerNamed { peer, alias } => {
+                Line::PeerNamed { peer: *peer, alias: alias.as_ref().map(ToString::to_string) }
+            }
             Event::PeerDisconnected { peer, reason } => Line::PeerDisconnected { peer: *peer, reason },
             Event::Message { peer, text } => Line::Message { peer: *peer, text },
             Event::Offer { id, peer, name, size, sha256, expires_in } => Line::Offer {
@@ -232,7 +296,7 @@ impl Render for Json {
         }))
     }
 
-    fn reply(&self, asked: &Asked, reply: &Reply, rates: &Rates) -> Option<String> {
+    fn reply(&self, asked: &Asked, reply: &Reply, _known: &Known, rates: &Rates) -> Option<String> {
         let answer = answer(asked, reply, rates);
         Some(write(&Line::Result { cmd: asked.line, command: asked.name, answer }))
     }
@@ -259,7 +323,9 @@ impl Render for Json {
 fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
     let ids = |ids: &[TransferId]| Answer::Ids { ids: ids.iter().map(|id| id.0).collect() };
     match reply {
-        Reply::Connected { peer, already } => Answer::Connected { peer: *peer, already: *already },
+        Reply::Connected { peer, node_id, already } => {
+            Answer::Connected { peer: *peer, node_id: *node_id, already: *already }
+        }
         Reply::Disconnected { peer } => Answer::Peer { peer: *peer },
         Reply::TextQueued { peers } => match (&asked.command, peers.as_slice()) {
             (Command::SendText(..), [peer]) => Answer::Peer { peer: *peer },
@@ -270,16 +336,20 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
         Reply::Transfers(transfers) => {
             Answer::Transfers { transfers: transfers.iter().map(|info| transfer_row(info, rates)).collect() }
         }
-        Reply::Whoami(NodeInfo { listening, instance, agent, downloads, plain }) => Answer::Whoami {
+        Reply::Whoami(NodeInfo { listening, node_id, instance, agent, downloads }) => Answer::Whoami {
             listening: *listening,
             instance: *instance,
             agent,
             downloads: downloads.to_string_lossy().into_owned(),
-            plain: *plain,
+            node_id: *node_id,
+            plain: node_id.is_none(),
         },
         Reply::Accepted(accepted) => ids(accepted),
         Reply::Rejected(rejected) => ids(rejected),
         Reply::Cancelled(id) => Answer::Id { id: id.0 },
+        Reply::Trusted(id) => Answer::Identity { node_id: *id, alias: None },
+        Reply::Named(id, alias) => Answer::Identity { node_id: *id, alias: Some(alias.to_string()) },
+        Reply::Forgotten(peer) => Answer::Forgotten { forgotten: peer.to_string() },
         Reply::Idle | Reply::Done => Answer::Nothing {},
     }
 }
@@ -288,6 +358,9 @@ fn peer_row(info: &PeerInfo) -> PeerRow<'_> {
     PeerRow {
         peer: info.peer,
         dialled: info.dialled.as_ref().map(ToString::to_string),
+        node_id: info.node_id,
+        alias: info.alias.as_ref().map(ToString::to_string),
+        trusted: info.trusted,
         level: info.level.as_str(),
         agent: info.agent.as_deref(),
         connected_ms: millis(info.connected_for),

@@ -1,4 +1,5 @@
-//! What a front end has heard of: peers, offers and transfers, for completing what is typed.
+//! What a front end has heard of: peers, offers and transfers, for completing what is typed and for
+//! calling peers what this side calls them.
 //!
 //! Kept from events and answers, and shared with the thread that reads lines. It may lag behind
 //! the node by an event; the node has the last word about everything that is typed.
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::{Event, HostPort, Reply, TransferId};
+use crate::engine::{Alias, Event, HostPort, Reply, TransferId};
 
 /// Shared by whoever hears and whoever completes.
 #[derive(Debug, Clone, Default)]
@@ -15,8 +16,16 @@ pub(super) struct Known(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    peers: BTreeMap<SocketAddr, Option<HostPort>>,
+    peers: BTreeMap<SocketAddr, Peer>,
+    /// Whether the node is one on which nobody has an identity.
+    plain: bool,
     transfers: BTreeMap<TransferId, Transfer>,
+}
+
+#[derive(Debug, Clone)]
+struct Peer {
+    dialled: Option<HostPort>,
+    alias: Option<Alias>,
 }
 
 #[derive(Debug, Clone)]
@@ -35,8 +44,14 @@ impl Known {
     pub(super) fn event(&self, event: &Event) {
         let mut state = self.lock();
         match event {
-            Event::PeerConnected { peer, dialled, .. } => {
-                state.peers.insert(*peer, dialled.clone());
+            Event::PeerConnected { peer, dialled, node_id, alias, .. } => {
+                state.plain = node_id.is_none();
+                state.peers.insert(*peer, Peer { dialled: dialled.clone(), alias: alias.clone() });
+            }
+            Event::PeerNamed { peer, alias } => {
+                if let Some(peer) = state.peers.get_mut(peer) {
+                    peer.alias.clone_from(alias);
+                }
             }
             Event::PeerDisconnected { peer, .. } => {
                 state.peers.remove(peer);
@@ -70,9 +85,37 @@ impl Known {
         }
     }
 
-    /// The names of all connected peers: what was typed to reach each, and its address.
-    pub(super) fn peers(&self) -> Vec<(SocketAddr, Option<HostPort>)> {
-        self.lock().peers.iter().map(|(peer, dialled)| (*peer, dialled.clone())).collect()
+    /// The names of each connected peer, the best one first: its alias, what was typed to reach it,
+    /// its address.
+    pub(super) fn peers(&self) -> Vec<Vec<String>> {
+        let names = |(addr, peer): (&SocketAddr, &Peer)| {
+            let alias = peer.alias.as_ref().map(ToString::to_string);
+            let dialled = peer.dialled.as_ref().map(ToString::to_string);
+            alias.into_iter().chain(dialled).chain([addr.to_string()]).collect()
+        };
+        self.lock().peers.iter().map(names).collect()
+    }
+
+    /// What this side calls a peer, else its address; marked where nobody knows who it is.
+    pub(super) fn name_of(&self, peer: SocketAddr) -> String {
+        let state = self.lock();
+        let alias = state.peers.get(&peer).and_then(|peer| peer.alias.as_ref());
+        match alias {
+            Some(alias) => alias.to_string(),
+            None if state.plain => format!("{peer} [plain]"),
+            None => peer.to_string(),
+        }
+    }
+
+    /// The same with the address in any case.
+    pub(super) fn name_and_address_of(&self, peer: SocketAddr) -> String {
+        let state = self.lock();
+        let alias = state.peers.get(&peer).and_then(|peer| peer.alias.as_ref());
+        match alias {
+            Some(alias) => format!("{alias} ({peer})"),
+            None if state.plain => format!("{peer} [plain]"),
+            None => peer.to_string(),
+        }
     }
 
     /// Transfers and offers with the names of their files; with `asking` only the offers that
@@ -88,15 +131,46 @@ impl Known {
 mod tests {
     use super::*;
     use crate::engine::{Code, Direction, Level};
-    use crate::wire::{FileHash, SafeName};
+    use crate::wire::{FileHash, NodeId, SafeName};
     use std::time::Duration;
+
+    #[test]
+    fn a_peer_is_called_by_its_alias_and_marked_where_nobody_has_an_identity() {
+        let (known, peer): (_, SocketAddr) = (Known::default(), "192.0.2.5:1".parse().unwrap());
+        let connected = |node_id| Event::PeerConnected {
+            peer,
+            dialled: None,
+            node_id,
+            alias: None,
+            first_contact: false,
+            level: Level::Extended,
+        };
+        assert_eq!(known.name_of(peer), "192.0.2.5:1");
+        known.event(&connected(Some(NodeId([7; 32]))));
+        known.event(&Event::PeerNamed { peer, alias: Some("laptop".parse().unwrap()) });
+        assert_eq!(known.name_of(peer), "laptop");
+        assert_eq!(known.name_and_address_of(peer), "laptop (192.0.2.5:1)");
+        assert_eq!(known.peers(), [["laptop", "192.0.2.5:1"]]);
+        known.event(&Event::PeerNamed { peer, alias: None });
+        assert_eq!(known.name_of(peer), "192.0.2.5:1");
+        known.event(&connected(None));
+        assert_eq!(known.name_of(peer), "192.0.2.5:1 [plain]");
+        assert_eq!(known.name_and_address_of(peer), "192.0.2.5:1 [plain]");
+    }
 
     #[test]
     fn what_came_is_known_until_it_goes() {
         let (known, peer, id) = (Known::default(), "192.0.2.5:1".parse().unwrap(), TransferId(3));
         let name = SafeName::new("x").unwrap();
-        known.event(&Event::PeerConnected { peer, dialled: None, level: Level::Baseline });
-        assert_eq!(known.peers(), [(peer, None)]);
+        known.event(&Event::PeerConnected {
+            peer,
+            dialled: None,
+            node_id: None,
+            alias: None,
+            first_contact: false,
+            level: Level::Baseline,
+        });
+        assert_eq!(known.peers(), [["192.0.2.5:1"]]);
         known.event(&Event::PeerDisconnected { peer, reason: String::new() });
         assert!(known.peers().is_empty());
 

@@ -64,7 +64,7 @@ pub(super) static COMMANDS: &[Spec] = &[
         arguments: "<host:port>",
         takes: &[Takes::Text],
         about: "connect to a peer",
-        more: "Afterwards the peer goes by what you typed, and by the address that `peers` lists.",
+        more: "`host:port#<node id>` connects only to who proves to be that. Afterwards the peer goes by what you typed, and by the address that `peers` lists.",
         examples: &["connect localhost:8000", "connect 192.0.2.5:8000", "connect [2001:db8::5]:8000"],
         parse: |spec, rest| Ok(Parsed::Run(spec, Command::Connect(one(spec, rest)?))),
     },
@@ -172,6 +172,36 @@ pub(super) static COMMANDS: &[Spec] = &[
         more: "Other commands can be given meanwhile at the prompt; in a script the next line waits.",
         examples: &["wait"],
         parse: |spec, rest| bare(spec, rest, Parsed::Run(spec, Command::Wait)),
+    },
+    Spec {
+        name: "trust",
+        arguments: "<peer>",
+        takes: &[Takes::Peer],
+        about: "take a peer's offers without asking",
+        more: "It is the identity that is trusted, wherever it connects from, until `forget`.",
+        examples: &["trust localhost:8000", "trust laptop"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, Command::Trust(one(spec, rest)?))),
+    },
+    Spec {
+        name: "alias",
+        arguments: "<peer> <name>",
+        takes: &[Takes::Peer, Takes::Text],
+        about: "give a peer a name of your own",
+        more: "The name belongs to the peer's identity, whatever its address is later.",
+        examples: &["alias localhost:8000 laptop"],
+        parse: |spec, rest| {
+            let (peer, name) = peer_and_rest(spec, rest)?;
+            Ok(Parsed::Run(spec, Command::Alias(peer, one(spec, name)?)))
+        },
+    },
+    Spec {
+        name: "forget",
+        arguments: "<peer>",
+        takes: &[Takes::Peer],
+        about: "forget a peer, or who was at an address",
+        more: "With an address, whoever answers there next is accepted like at first contact.",
+        examples: &["forget localhost:8000", "forget laptop"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, Command::Forget(one(spec, rest)?))),
     },
     Spec {
         name: "whoami",

@@ -4,15 +4,19 @@
 //! `--json` is in `json`. Neither knows where the lines go. Invariant: whatever a peer wrote, and
 //! whatever may quote it, passes [`escape`].
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::{
-    Bottleneck, Code, Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId, TransferInfo,
+    Alias, Bottleneck, Code, Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId,
+    TransferInfo,
 };
 use crate::size;
+use crate::wire::NodeId;
 
 use super::escape::{escape, escape_lines};
 use super::human::{duration, rate, table};
+use super::known::Known;
 use super::parse::{COMMANDS, Spec};
 use super::progress::Rates;
 use super::style::{Paint, Style};
@@ -30,10 +34,10 @@ pub(super) struct Asked {
 
 /// Turns what is to be told into lines without the last line's end; `None` where nothing is.
 pub(super) trait Render: Send {
-    /// Something happened.
-    fn event(&self, event: &Event) -> Option<String>;
+    /// Something happened; `known` says how peers are called.
+    fn event(&self, event: &Event, known: &Known) -> Option<String>;
     /// A command worked.
-    fn reply(&self, asked: &Asked, reply: &Reply, rates: &Rates) -> Option<String>;
+    fn reply(&self, asked: &Asked, reply: &Reply, known: &Known, rates: &Rates) -> Option<String>;
     /// A line did not work.
     fn failure(&self, line: u64, failure: &Failure) -> String;
     /// Somebody asked how it works.
@@ -56,22 +60,31 @@ impl Human {
 }
 
 impl Render for Human {
-    fn event(&self, event: &Event) -> Option<String> {
+    fn event(&self, event: &Event, known: &Known) -> Option<String> {
+        let name_of = |peer: &SocketAddr| known.name_of(*peer);
         Some(match event {
             Event::Listening { addr } if self.at_prompt => {
                 format!("p2p {} listening on {addr}; type `help` for help", env!("CARGO_PKG_VERSION"))
             }
             Event::Listening { addr } => format!("listening on {addr}"),
             // Whoever dialled reads the answer to the command.
+            Event::PeerConnected { dialled: Some(typed), first_contact: true, node_id: Some(id), .. } => {
+                format!("first contact with {typed}: its identity is {id}, and is expected there from now on")
+            }
             Event::PeerConnected { dialled: Some(_), .. } => return None,
-            Event::PeerConnected { peer, .. } => format!("{peer} connected"),
-            Event::PeerDisconnected { peer, reason } => format!("{peer} disconnected: {}", escape(reason)),
+            Event::PeerConnected { peer, node_id, alias, .. } => {
+                format!("{peer} connected{}", who(*node_id, alias.as_ref()))
+            }
+            Event::PeerDisconnected { peer, reason } => {
+                format!("{} disconnected: {}", known.name_and_address_of(*peer), escape(reason))
+            }
             Event::Message { peer, text } => {
-                let speaker = self.style.paint(Paint::Speaker, &format!("<{peer}>"));
+                let speaker = self.style.paint(Paint::Speaker, &format!("<{}>", name_of(peer)));
                 format!("{speaker} {}", escape_lines(text))
             }
             Event::Offer { id, peer, name, size, expires_in, .. } => {
                 let file = format!("{}, {}", escape(name.as_str()), size::human(*size));
+                let peer = known.name_and_address_of(*peer);
                 match expires_in {
                     Some(left) => {
                         let answers = self.style.paint(Paint::Asking, &format!("accept {id} / reject {id}"));
@@ -95,10 +108,11 @@ impl Render for Human {
                 };
                 let (name, went) = (escape(name.as_str()), how_it_went(*size, *elapsed, *limited_by));
                 let sent = self.style.paint(Paint::Good, "sent");
+                let peer = name_of(peer);
                 format!("[{id}] {sent} {name} to {peer}, {went}{doubt}")
             }
             Event::TransferFailed { id, peer, name, direction, code, reason } => {
-                let (name, reason) = (escape(name.as_str()), escape(reason));
+                let (name, reason, peer) = (escape(name.as_str()), escape(reason), name_of(peer));
                 let verdict = match is_choice(*direction, *code) {
                     true => "ended".to_owned(),
                     false => self.style.paint(Paint::Bad, "failed"),
@@ -109,28 +123,30 @@ impl Render for Human {
                 }
             }
             Event::Undelivered { peer, texts: 1 } => {
-                format!("a message to {peer} was not delivered")
+                format!("a message to {} was not delivered", name_of(peer))
             }
             Event::Undelivered { peer, texts } => {
-                format!("{texts} messages to {peer} were not delivered")
+                format!("{texts} messages to {} were not delivered", name_of(peer))
             }
-            Event::Progress { .. } | Event::Warning { .. } => return None,
+            Event::Progress { .. } | Event::Warning { .. } | Event::PeerNamed { .. } => return None,
         })
     }
 
-    fn reply(&self, asked: &Asked, reply: &Reply, rates: &Rates) -> Option<String> {
+    fn reply(&self, asked: &Asked, reply: &Reply, known: &Known, rates: &Rates) -> Option<String> {
+        let name_of = |peer: &SocketAddr| known.name_of(*peer);
         Some(match reply {
-            Reply::Connected { peer, already } => {
+            Reply::Connected { peer, node_id, already } => {
                 let verb = if *already { "already connected to" } else { "connected to" };
+                let mark = if node_id.is_none() { " [plain]" } else { "" };
                 match &asked.command {
-                    Command::Connect(typed) if typed.to_string() != peer.to_string() => {
-                        format!("{verb} {typed} ({peer})")
+                    Command::Connect(typed) if typed.address.to_string() != peer.to_string() => {
+                        format!("{verb} {} ({peer}){mark}", typed.address)
                     }
-                    _ => format!("{verb} {peer}"),
+                    _ => format!("{verb} {peer}{mark}"),
                 }
             }
             Reply::Sending { id, peer, name } => {
-                format!("[{id}] sending {} to {peer}", escape(name.as_str()))
+                format!("[{id}] sending {} to {}", escape(name.as_str()), name_of(peer))
             }
             Reply::TextQueued { peers } if matches!(asked.command, Command::Broadcast(_)) => {
                 match peers.len() {
@@ -139,11 +155,14 @@ impl Render for Human {
                 }
             }
             Reply::Peers(peers) => peers_table(peers),
-            Reply::Transfers(transfers) => transfers_table(transfers, rates),
+            Reply::Transfers(transfers) => transfers_table(transfers, known, rates),
             Reply::Whoami(node) => whoami(node),
             Reply::Accepted(ids) => format!("accepted {}", numbers(ids)),
             Reply::Rejected(ids) => format!("rejected {}", numbers(ids)),
             Reply::Cancelled(id) => format!("cancelled [{id}]"),
+            Reply::Trusted(id) => format!("offers from {id} are taken without asking from now on"),
+            Reply::Named(id, alias) => format!("{id} is called {alias} from now on"),
+            Reply::Forgotten(peer) => format!("{peer} is forgotten"),
             Reply::Idle => "nothing runs any more".to_owned(),
             // The event says it, with the reason; a sent message is on the screen already.
             Reply::Disconnected { .. } | Reply::TextQueued { .. } | Reply::Done => return None,
@@ -220,9 +239,13 @@ fn peers_table(peers: &[PeerInfo]) -> String {
                 Some(agent) => escape(agent).into_owned(),
                 None => peer.level.as_str().to_owned(),
             };
+            let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
             [
                 peer.peer.to_string(),
-                peer.dialled.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+                or_dash(peer.dialled.as_ref().map(ToString::to_string)),
+                peer.node_id.map_or_else(|| "[plain]".to_owned(), short),
+                or_dash(peer.alias.as_ref().map(ToString::to_string)),
+                or_dash(peer.trusted.then(|| "yes".to_owned())),
                 speaks,
                 duration(peer.connected_for),
                 size::human(peer.bytes_sent),
@@ -230,10 +253,13 @@ fn peers_table(peers: &[PeerInfo]) -> String {
             ]
         })
         .collect();
-    table(["PEER", "DIALLED AS", "SPEAKS", "CONNECTED FOR", "SENT", "RECEIVED"], &rows)
+    table(
+        ["PEER", "DIALLED AS", "IDENTITY", "ALIAS", "TRUSTED", "SPEAKS", "CONNECTED FOR", "SENT", "RECEIVED"],
+        &rows,
+    )
 }
 
-fn transfers_table(transfers: &[TransferInfo], rates: &Rates) -> String {
+fn transfers_table(transfers: &[TransferInfo], known: &Known, rates: &Rates) -> String {
     if transfers.is_empty() {
         return "no offer waits and no transfer runs".to_owned();
     }
@@ -247,7 +273,7 @@ fn transfers_table(transfers: &[TransferInfo], rates: &Rates) -> String {
             [
                 format!("[{}]", transfer.id),
                 escape(transfer.name.as_str()).into_owned(),
-                format!("{way} {}", transfer.peer),
+                format!("{way} {}", known.name_of(transfer.peer)),
                 transfer.stage.as_str().to_owned(),
                 done(transfer.bytes, transfer.size),
                 rates.get(&transfer.id).map_or_else(String::new, |rate| format!("{}/s", size::human(*rate))),
@@ -265,8 +291,36 @@ fn done(bytes: u64, size: u64) -> String {
     }
 }
 
+/// Who somebody is, behind their address; marked where nobody knows.
+fn who(node_id: Option<NodeId>, alias: Option<&Alias>) -> String {
+    match (node_id, alias) {
+        (None, _) => " [plain]".to_owned(),
+        (Some(_), Some(alias)) => format!(" ({alias})"),
+        (Some(id), None) => format!(" ({})", short(id)),
+    }
+}
+
+/// As much of an identity as names a peer in commands and nobody else.
+fn short(id: NodeId) -> String {
+    id.to_string()[..16].to_owned()
+}
+
+/// What others type to reach this node and nobody else.
+fn paste(listening: SocketAddr, id: NodeId) -> String {
+    if listening.ip().is_unspecified() {
+        format!("<this computer's name or address>:{}#{id}", listening.port())
+    } else {
+        format!("{listening}#{id}")
+    }
+}
+
 fn whoami(node: &NodeInfo) -> String {
-    let speaks = if node.plain { "the baseline protocol, unencrypted" } else { "TLS 1.3" };
+    let speaks = match node.node_id {
+        None => "the baseline protocol, unencrypted [plain]".to_owned(),
+        Some(id) => {
+            format!("TLS 1.3\nnode id       {id}\nothers type   connect {}", paste(node.listening, id))
+        }
+    };
     format!(
         "listening on  {}\nspeaks        {speaks}\ndownloads     {}\nprogram       {}\ninstance      {}",
         node.listening,
@@ -281,7 +335,8 @@ fn help() -> String {
     let width = COMMANDS.iter().map(|spec| usage(spec).len()).max().unwrap_or_default();
     let mut text: String =
         COMMANDS.iter().map(|spec| format!("  {:width$}  {}\n", usage(spec), spec.about)).collect();
-    text += "A <peer> is the host:port you connected to, or an address that `peers` lists.\n";
+    text += "A <peer> is the host:port you connected to, an address that `peers` lists, an\n";
+    text += "alias, or the beginning of an identity.\n";
     text += "`help <command>` says more about one.";
     text
 }

@@ -97,7 +97,7 @@ impl Session {
                 if let Reply::Transfers(transfers) = reply {
                     self.progress.transfers(now, transfers);
                 }
-                self.said.extend(self.render.reply(asked, reply, &self.progress.rates(now)));
+                self.said.extend(self.render.reply(asked, reply, &self.known, &self.progress.rates(now)));
             }
             Err(failure) => self.fail(asked.line, failure),
         }
@@ -105,7 +105,6 @@ impl Session {
 
     /// Takes what happened. Warnings are for the log.
     pub(super) fn event(&mut self, now: Instant, event: &Event) {
-        self.known.event(event);
         self.progress.event(now, event);
         match event {
             Event::Warning { peer: Some(peer), text } => tracing::warn!("{peer}: {text}"),
@@ -114,7 +113,9 @@ impl Session {
             Event::Undelivered { .. } => self.failed = true,
             _ => {}
         }
-        self.said.extend(self.render.event(event));
+        self.said.extend(self.render.event(event, &self.known));
+        // Last, so that whoever left is still known when that is told.
+        self.known.event(event);
     }
 
     /// What is to be shown since the last call, in order.

@@ -13,6 +13,12 @@ use super::{BadLine, Message};
 /// reading for good.
 pub const MAX_LINE_BYTES: usize = 1024 * 1024;
 
+/// The same for the first line of an encrypted connection, which is a `HELLO`.
+const MAX_HELLO_BYTES: usize = 4096;
+
+/// The first byte of a TLS connection: a record of type handshake (RFC 8446, section 5.1).
+pub const TLS_FIRST_BYTE: u8 = 0x16;
+
 /// Lines to a baseline peer stay below this, a margin under its limit.
 pub const MAX_LINE_TO_BASELINE_BYTES: usize = 1_000_000;
 
@@ -22,9 +28,12 @@ const MAX_BODY_BYTES: u64 = 1024 * 1024;
 /// A stream that cannot be read on, because it is not known where the next line begins.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FrameError {
-    /// No newline within [`MAX_LINE_BYTES`].
-    #[error("it sent a line of 1 MiB or more")]
-    LineTooLong,
+    /// No newline within so many bytes.
+    #[error("it sent a line of {0} bytes or more")]
+    LineTooLong(usize),
+    /// The first byte of a TLS handshake, where plaintext is spoken.
+    #[error("it speaks TLS; either both sides are started with --plain, or neither")]
+    Tls,
     /// An announced body that is too large.
     #[error("it announced a body of {0} bytes, more than 1 MiB")]
     BodyTooLarge(u64),
@@ -43,18 +52,32 @@ pub struct Frame {
 ///
 /// A `size` in the envelope counts only from a peer that has said `HELLO`: to anybody else it is
 /// an unknown field.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameDecoder {
     /// Bytes at the front of the buffer known to hold no newline.
     scanned: usize,
     extended: bool,
+    /// Whether a byte was seen.
+    begun: bool,
+    max_line_bytes: usize,
     awaiting_body: Option<(Result<Message, BadLine>, usize)>,
 }
 
 impl FrameDecoder {
-    /// A decoder at the beginning of a stream.
-    pub fn new() -> Self {
-        Self::default()
+    /// A decoder at the beginning of a stream in plaintext.
+    pub fn plaintext() -> Self {
+        Self {
+            scanned: 0,
+            extended: false,
+            begun: false,
+            max_line_bytes: MAX_LINE_BYTES,
+            awaiting_body: None,
+        }
+    }
+
+    /// A decoder at the beginning of an encrypted stream, whose first line is short.
+    pub fn encrypted() -> Self {
+        Self { max_line_bytes: MAX_HELLO_BYTES, ..Self::plaintext() }
     }
 
     /// Takes the next frame off the front of `buffer`; `None` where it is not whole yet.
@@ -70,7 +93,10 @@ impl FrameDecoder {
             if body_size > MAX_BODY_BYTES {
                 return Err(FrameError::BodyTooLarge(body_size));
             }
-            self.extended |= matches!(message, Ok(Message::Hello(_)));
+            if matches!(message, Ok(Message::Hello(_))) {
+                self.extended = true;
+                self.max_line_bytes = MAX_LINE_BYTES;
+            }
             self.awaiting_body = Some((message, usize::try_from(body_size).expect("at most 1 MiB")));
         }
         match self.awaiting_body.take_if(|(_, size)| buffer.len() >= *size) {
@@ -80,10 +106,14 @@ impl FrameDecoder {
     }
 
     fn decode_line(&mut self, buffer: &mut BytesMut) -> Result<Option<Line>, FrameError> {
+        if !self.begun && buffer.first() == Some(&TLS_FIRST_BYTE) {
+            return Err(FrameError::Tls);
+        }
+        self.begun |= !buffer.is_empty();
         let newline = memchr::memchr(b'\n', &buffer[self.scanned..]);
         let length = newline.map_or(buffer.len(), |at| self.scanned + at);
-        if length + 1 >= MAX_LINE_BYTES {
-            return Err(FrameError::LineTooLong);
+        if length + 1 >= self.max_line_bytes {
+            return Err(FrameError::LineTooLong(self.max_line_bytes));
         }
         if newline.is_none() {
             self.scanned = length;
@@ -104,7 +134,10 @@ mod tests {
     const HELLO: &str = r#"{"type":"HELLO","payload":{"version":1,"agent":"t","instance":"000102030405060708090a0b0c0d0e0f","listen_port":0}}"#;
 
     fn decode_all(bytes: &[u8], cut: usize) -> Result<Vec<Frame>, FrameError> {
-        let mut decoder = FrameDecoder::new();
+        decode_with(FrameDecoder::plaintext(), bytes, cut)
+    }
+
+    fn decode_with(mut decoder: FrameDecoder, bytes: &[u8], cut: usize) -> Result<Vec<Frame>, FrameError> {
         let mut buffer = BytesMut::new();
         let mut frames = Vec::new();
         for part in bytes.chunks(cut.max(1)) {
@@ -129,9 +162,29 @@ mod tests {
         assert_eq!(line_of(MAX_LINE_BYTES - 1).len(), MAX_LINE_BYTES - 1);
         assert_eq!(decode_all(line_of(MAX_LINE_BYTES - 1).as_bytes(), 4096).unwrap().len(), 1);
         for cut in [4096, usize::MAX] {
-            assert_eq!(decode_all(line_of(MAX_LINE_BYTES).as_bytes(), cut), Err(FrameError::LineTooLong));
-            assert_eq!(decode_all(&vec![b' '; MAX_LINE_BYTES], cut), Err(FrameError::LineTooLong));
+            assert_eq!(
+                decode_all(line_of(MAX_LINE_BYTES).as_bytes(), cut),
+                Err(FrameError::LineTooLong(MAX_LINE_BYTES))
+            );
+            assert_eq!(
+                decode_all(&vec![b' '; MAX_LINE_BYTES], cut),
+                Err(FrameError::LineTooLong(MAX_LINE_BYTES))
+            );
         }
+    }
+
+    #[test]
+    fn the_first_line_of_an_encrypted_stream_is_short() {
+        let long = format!("{{\"type\":\"TEXT\",\"payload\":\"{}\"}}\n", "x".repeat(5000));
+        let decode = |stream: &str| decode_with(FrameDecoder::encrypted(), stream.as_bytes(), 512);
+        assert_eq!(decode(&long), Err(FrameError::LineTooLong(MAX_HELLO_BYTES)));
+        assert_eq!(decode(&format!("{HELLO}\n{long}")).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn tls_is_recognized_by_its_first_byte() {
+        assert_eq!(decode_all(b"\x16", 1), Err(FrameError::Tls));
+        assert_eq!(decode_all(b"{\x16", 1), Ok(vec![]));
     }
 
     #[test]

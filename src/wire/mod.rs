@@ -11,7 +11,7 @@ mod message;
 mod name;
 
 pub use chunks::{CHUNK_SIZE, ChunkIndex, Geometry};
-pub use codec::{FrameDecoder, FrameError, MAX_LINE_BYTES, MAX_LINE_TO_BASELINE_BYTES};
+pub use codec::{FrameDecoder, FrameError, MAX_LINE_BYTES, MAX_LINE_TO_BASELINE_BYTES, TLS_FIRST_BYTE};
 pub use hash::{BadHash, ChunkHash, FileHash, NodeId};
 pub use message::{BadLine, ChunkData, Hello, Instance, Manifest, Message, Offer, OfferError};
 pub(crate) use name::is_deceptive;

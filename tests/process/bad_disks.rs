@@ -26,7 +26,7 @@ fn assert_arrives_as(node: &TestNode, file: &Content, path: &Path) {
 
 /// A node that has begun to send the file to the other one.
 fn sending(file: &Content, to: &TestNode) -> TestNode {
-    let mut sender = TestNode::start();
+    let mut sender = TestNode::start_plain();
     let source = sender.dir().join(&file.name);
     fs::write(&source, &file.bytes).unwrap();
     sender.connect_to(to);
@@ -36,7 +36,7 @@ fn sending(file: &Content, to: &TestNode) -> TestNode {
 
 #[test]
 fn nothing_in_the_downloads_is_written_through_followed_or_replaced() {
-    let setup = NodeSetup::new();
+    let setup = NodeSetup::plain();
     let downloads = setup.downloads();
     let outside = setup.dir().join("outside.txt");
     fs::create_dir_all(downloads.join("a directory")).unwrap();
@@ -88,7 +88,7 @@ fn assert_arrives_as_empty(node: &TestNode, name: &str, path: &Path) {
 fn partial_files_are_never_written_through_a_link() {
     let file = Content::new("file.bin", noise(CHUNK + 1, 1));
     for planted in ["a symlink to a directory", "a symlink to a file", "a hard link"] {
-        let setup = NodeSetup::new();
+        let setup = NodeSetup::plain();
         let downloads = setup.downloads();
         let elsewhere = setup.dir().join("elsewhere");
         fs::create_dir_all(&elsewhere).unwrap();
@@ -117,7 +117,7 @@ fn partial_files_are_never_written_through_a_link() {
 
 #[test]
 fn a_file_named_like_the_directory_of_partial_files_does_no_harm() {
-    let node = TestNode::start();
+    let node = TestNode::start_plain();
     for name in [".p2p-partial", ".P2P-PARTIAL"] {
         let _sender = sending(&Content::new(name, name), &node);
         node.wait_received(name);
@@ -209,7 +209,7 @@ fn assert_disk_error(node: &TestNode, file: &Content) {
 
 #[test]
 fn downloads_that_are_a_file_fail_the_transfer_and_not_the_node() {
-    let setup = NodeSetup::new();
+    let setup = NodeSetup::plain();
     fs::write(setup.downloads(), "untouched").unwrap();
     let node = setup.start();
     assert_disk_error(&node, &Content::new("file.txt", "content"));
@@ -218,7 +218,7 @@ fn downloads_that_are_a_file_fail_the_transfer_and_not_the_node() {
 
 #[test]
 fn downloads_that_cannot_be_written_fail_the_transfer_and_not_the_node() {
-    let setup = NodeSetup::new();
+    let setup = NodeSetup::plain();
     fs::create_dir(setup.downloads()).unwrap();
     fs::set_permissions(setup.downloads(), fs::Permissions::from_mode(0o555)).unwrap();
     let node = setup.unprivileged().start();
@@ -232,7 +232,7 @@ fn downloads_that_cannot_be_written_fail_the_transfer_and_not_the_node() {
 /// A disk that is full when the file is half written, played by a limit on the size of files.
 #[test]
 fn a_disk_that_takes_no_more_fails_the_transfer_and_leaves_nothing() {
-    let node = NodeSetup::new().after_shell("trap '' XFSZ; ulimit -f 1024").start();
+    let node = NodeSetup::plain().after_shell("trap '' XFSZ; ulimit -f 1024").start();
     assert_disk_error(&node, &Content::new("too large.bin", noise(2 << 20, 1)));
     eventually("nothing is left", || listing(&node.downloads()).is_empty());
     assert_arrives_as(&node, &Content::new("fits.bin", noise(CHUNK, 2)), &node.downloads().join("fits.bin"));

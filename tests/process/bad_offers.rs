@@ -10,7 +10,7 @@ use crate::support::files::{CHUNK, listing, noise};
 use crate::support::{BaselinePeer, Content, NodeSetup, TestNode, abridged, eventually};
 
 fn node_and_peer() -> (TestNode, BaselinePeer) {
-    let node = TestNode::start();
+    let node = TestNode::start_plain();
     let peer = BaselinePeer::connect(node.addr());
     (node, peer)
 }
@@ -121,7 +121,7 @@ fn offers_that_contradict_themselves_are_refused() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_offer_larger_than_the_free_space_is_refused() {
-    let setup = NodeSetup::new();
+    let setup = NodeSetup::plain();
     let mount = setup.dir().join("small");
     fs::create_dir(&mount).unwrap();
     let mounting = format!("mount -t tmpfs -o size=8m tmpfs \"{}\"", mount.display());

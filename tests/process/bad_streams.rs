@@ -18,7 +18,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let node = TestNode::start();
+        let node = TestNode::start_plain();
         let honest = BaselinePeer::connect(node.addr());
         let file = Content::new("honest.bin", noise(300_000, 1));
         honest.send("FILE_OFFER", &file.offer());

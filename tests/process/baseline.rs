@@ -10,7 +10,7 @@ use crate::support::{BaselinePeer, Content, TestNode, abridged, eventually};
 
 /// A node, and a peer that has connected to it and by a first text shown what it speaks.
 fn node_and_peer() -> (TestNode, BaselinePeer) {
-    let node = TestNode::start();
+    let node = TestNode::start_plain();
     let peer = peer_of(&node);
     (node, peer)
 }
@@ -35,7 +35,7 @@ fn send_from(node: &mut TestNode, peer: &str, file: &Content) {
 
 #[test]
 fn files_go_both_ways_whoever_dialled() {
-    let mut node = TestNode::start();
+    let mut node = TestNode::start_plain();
     let listener = BaselinePeer::listen();
     node.type_line(&format!("connect {}", listener.addr()));
     for (peer, name) in [(listener.accept(), listener.addr()), {

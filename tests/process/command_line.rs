@@ -50,7 +50,7 @@ fn input_that_is_empty_ends_with_0() {
 
 #[test]
 fn a_script_whose_receiver_dies_ends_with_1() {
-    let setup = NodeSetup::new();
+    let setup = NodeSetup::plain();
     fs::write(setup.dir().join("data.bin"), noise(600_000, 1)).unwrap();
     let listener = BaselinePeer::listen();
     let command = setup.command(&AS_A_SCRIPT);
@@ -190,7 +190,7 @@ fn input_that_ends_finishes_what_was_accepted_first() {
 
 #[test]
 fn a_node_that_stays_serves_on_until_it_is_terminated() {
-    let mut node = NodeSetup::new().option("--stay").start();
+    let mut node = NodeSetup::plain().option("--stay").start();
     node.close_stdin();
     let peer = BaselinePeer::connect(node.addr());
     let file = Content::new("file.txt", "content");
@@ -228,7 +228,7 @@ fn quit_ends_with_0_and_nothing_after_it_is_done() {
 
 #[test]
 fn a_node_that_can_ask_nobody_takes_nothing_that_it_would_ask_about() {
-    let mut node = NodeSetup::new().option("--accept").option("none").option("--stay").start();
+    let mut node = NodeSetup::plain().option("--accept").option("none").option("--stay").start();
     node.close_stdin();
     let peer = BaselinePeer::connect(node.addr());
     // An offer that comes before the end of the input may still wait for an answer.
@@ -247,7 +247,7 @@ fn a_node_that_can_ask_nobody_takes_nothing_that_it_would_ask_about() {
 
 #[test]
 fn offers_that_are_asked_about_can_be_answered_by_a_script() {
-    let mut node = NodeSetup::new().option("--accept").option("none").start();
+    let mut node = NodeSetup::plain().option("--accept").option("none").start();
     let peer = BaselinePeer::connect(node.addr());
     let (wanted, unwanted) = (Content::new("wanted.txt", "yes"), Content::new("unwanted.txt", "no"));
     for file in [&unwanted, &wanted] {
@@ -274,7 +274,7 @@ fn offers_that_are_asked_about_can_be_answered_by_a_script() {
 
 #[test]
 fn what_a_peer_sends_cannot_write_to_the_terminal() {
-    let setup = NodeSetup::new();
+    let setup = NodeSetup::plain();
     let command = setup.command(&AS_A_SCRIPT);
     let mut node = TestNode::spawn(setup, command);
     let listener = BaselinePeer::listen();

@@ -11,7 +11,7 @@ use crate::support::files::{CHUNK, noise, write_noise};
 use crate::support::{BaselinePeer, Content, DEADLINE, TestNode, eventually};
 
 /// Many systems allow a process 256 open files unless it asks for more.
-fn allow_many_sockets() {
+pub(crate) fn allow_many_sockets() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < 4096) {
@@ -38,7 +38,7 @@ fn assert_serves_a_newcomer(node: &mut TestNode) {
 #[test]
 fn three_hundred_silent_connections_keep_nobody_out() {
     allow_many_sockets();
-    let mut node = TestNode::start();
+    let mut node = TestNode::start_plain();
     let before = BaselinePeer::connect(node.addr());
     before.send_text("I was here first");
     node.wait_for(&json!({ "event": "message", "peer": before.addr() }));
@@ -58,7 +58,7 @@ fn three_hundred_silent_connections_keep_nobody_out() {
 
 #[test]
 fn two_thousand_connections_that_are_reset_at_once_do_no_harm() {
-    let mut node = TestNode::start();
+    let mut node = TestNode::start_plain();
     let before = BaselinePeer::connect(node.addr());
     before.send_text("I was here first");
     node.wait_for(&json!({ "event": "message", "peer": before.addr() }));
@@ -73,7 +73,7 @@ fn two_thousand_connections_that_are_reset_at_once_do_no_harm() {
 
 #[test]
 fn a_receiver_that_never_reads_holds_up_only_itself() {
-    let mut node = TestNode::start();
+    let mut node = TestNode::start_plain();
     let source = node.dir().join("large.bin");
     let sha256 = write_noise(&source, 64 << 20, 1);
     // It accepts by heart, since it does not read the offer.
@@ -112,7 +112,7 @@ fn a_receiver_that_never_reads_holds_up_only_itself() {
 
 #[test]
 fn a_sender_that_never_reads_holds_up_only_itself() {
-    let mut node = TestNode::start();
+    let mut node = TestNode::start_plain();
     let deaf = TcpStream::connect(node.addr()).unwrap();
     // Every chunk is answered, and the answers are never read: they must not pile up for ever.
     let chunk = json!({ "type": "CHUNK", "payload": { "index": 0, "hash": "", "data": "AA==" } });
@@ -136,7 +136,7 @@ fn a_sender_that_never_reads_holds_up_only_itself() {
 
 #[test]
 fn an_offer_that_is_never_accepted_holds_up_only_its_peer() {
-    let mut node = TestNode::start();
+    let mut node = TestNode::start_plain();
     let mut patient = Vec::new();
     let source = node.dir().join("offered.bin");
     write_noise(&source, 300_000, 1);
@@ -154,7 +154,7 @@ fn an_offer_that_is_never_accepted_holds_up_only_its_peer() {
 
 #[test]
 fn a_slow_sender_holds_up_only_itself() {
-    let mut node = TestNode::start();
+    let mut node = TestNode::start_plain();
     let slow = BaselinePeer::connect(node.addr());
     let file = Content::new("slow.bin", noise(CHUNK, 1));
     slow.send("FILE_OFFER", &file.offer());

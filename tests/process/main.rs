@@ -13,6 +13,7 @@ mod baseline;
 mod command_line;
 mod crowds;
 mod endings;
+mod security;
 mod talk;
 mod test_peer;
 mod transcripts;

@@ -31,8 +31,8 @@ fn a_peer_can_be_named_by_the_host_name_that_was_typed() {
 
 #[test]
 fn a_broadcast_reaches_every_peer_once() {
-    let mut speaker = TestNode::start();
-    let nodes = [TestNode::start(), TestNode::start(), TestNode::start()];
+    let mut speaker = TestNode::start_plain();
+    let nodes = [TestNode::start_plain(), TestNode::start_plain(), TestNode::start_plain()];
     nodes.iter().for_each(|node| speaker.connect(node.addr()));
     let original = BaselinePeer::connect(speaker.addr());
     original.send_text("I speak only the baseline");

@@ -23,7 +23,7 @@ enum Role {
 /// Replays a transcript: the test says one side's lines, byte for byte, and the node must say the
 /// other's, made to by commands where it would not by itself. Returns the node as it then is.
 fn replay(transcript: &str, role: Role) -> (TestNode, BaselinePeer) {
-    let mut node = TestNode::start();
+    let mut node = TestNode::start_plain();
     let peer = BaselinePeer::connect(node.addr());
     let name = node.wait_for_peer();
     let text = fs::read_to_string(Path::new(FIXTURES).join(transcript)).unwrap();

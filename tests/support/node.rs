@@ -22,6 +22,9 @@ const NOBODY: u32 = 65_534;
 pub(crate) struct NodeSetup {
     dir: TempDir,
     downloads: Option<PathBuf>,
+    home: Option<PathBuf>,
+    plain: bool,
+    port: String,
     options: Vec<OsString>,
     prelude: Option<String>,
     unprivileged: bool,
@@ -32,11 +35,19 @@ impl NodeSetup {
         Self::under(&std::env::temp_dir())
     }
 
+    /// A node that speaks the baseline protocol unencrypted, to peers that a test plays itself.
+    pub(crate) fn plain() -> Self {
+        Self { plain: true, ..Self::new() }
+    }
+
     /// A node that has its directories under this one.
     pub(crate) fn under(parent: &Path) -> Self {
         Self {
             dir: tempfile::Builder::new().prefix("p2p-test-").tempdir_in(parent).unwrap(),
             downloads: None,
+            home: None,
+            plain: false,
+            port: "0".to_owned(),
             options: Vec::new(),
             prelude: None,
             unprivileged: false,
@@ -58,6 +69,22 @@ impl NodeSetup {
         self
     }
 
+    /// Where the node keeps who it is and whom it knows.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.home.clone().unwrap_or_else(|| self.dir.path().join("home"))
+    }
+
+    pub(crate) fn home_at(mut self, path: impl Into<PathBuf>) -> Self {
+        self.home = Some(path.into());
+        self
+    }
+
+    /// Listens where another node has listened before.
+    pub(crate) fn at_the_address_of(mut self, former: &TestNode) -> Self {
+        former.port().clone_into(&mut self.port);
+        self
+    }
+
     pub(crate) fn option(mut self, option: &str) -> Self {
         self.options.push(option.into());
         self
@@ -75,10 +102,11 @@ impl NodeSetup {
         self
     }
 
-    /// Starts the node and waits until it listens.
+    /// Starts the node and waits until it listens. Unless a test says otherwise, it is encrypted and
+    /// takes every offer.
     #[track_caller]
     pub(crate) fn start(self) -> TestNode {
-        let command = self.command(&["--json", "--bind", "127.0.0.1", "0"]);
+        let command = self.command(&["--json", "--bind", "127.0.0.1", &self.port]);
         let mut node = TestNode::spawn(self, command);
         let listening = node.wait_for(&json!({ "event": "listening" }));
         listening["addr"].as_str().unwrap().clone_into(&mut node.addr);
@@ -121,7 +149,13 @@ impl NodeSetup {
                 command.env_remove(variable);
             }
         }
-        command.current_dir(self.dir()).arg("--plain").arg("--home").arg(self.dir().join("home"));
+        if self.plain {
+            command.arg("--plain");
+        } else {
+            // An `--accept` among the options wins.
+            command.env("P2P_ACCEPT", "all");
+        }
+        command.current_dir(self.dir()).arg("--home").arg(self.home());
         command.arg("--downloads").arg(self.downloads()).args(&self.options).args(arguments);
         command
     }
@@ -169,6 +203,12 @@ impl TestNode {
         NodeSetup::new().start()
     }
 
+    /// A node for peers that a test plays itself.
+    #[track_caller]
+    pub(crate) fn start_plain() -> Self {
+        NodeSetup::plain().start()
+    }
+
     /// Starts the command with its three streams in hand, without waiting for anything.
     pub(crate) fn spawn(setup: NodeSetup, mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -198,12 +238,26 @@ impl TestNode {
         &self.addr
     }
 
+    pub(crate) fn port(&self) -> &str {
+        self.addr.rsplit_once(':').unwrap().1
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.setup.dir()
     }
 
     pub(crate) fn downloads(&self) -> PathBuf {
         self.setup.downloads()
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.setup.home()
+    }
+
+    /// Who it says it is.
+    #[track_caller]
+    pub(crate) fn node_id(&mut self) -> String {
+        self.result_of("whoami")["node_id"].as_str().expect("an encrypted node has an id").to_owned()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -365,6 +419,14 @@ impl TestNode {
     /// Shows that the node still does its work: a text from a stranger arrives.
     #[track_caller]
     pub(crate) fn assert_alive(&self) {
+        if !self.setup.plain {
+            let mut stranger = Self::start();
+            stranger.connect(&self.addr);
+            let text = format!("are you there? asks {}", stranger.addr);
+            stranger.type_line(&format!("send {} {text}", self.addr));
+            self.wait_for(&json!({ "event": "message", "text": text }));
+            return;
+        }
         let mut stranger = TcpStream::connect(&self.addr).unwrap();
         let text = format!("are you there, {}?", stranger.local_addr().unwrap());
         let line = json!({ "type": "TEXT", "payload": text }).to_string();

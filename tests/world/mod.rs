@@ -15,10 +15,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use peer_to_peer::engine::{
-    AcceptPolicy, Closing, Command, CommandId, ConnId, Engine, EngineConfig, Event, Failure, Input, Job,
-    Limits, Output, Reply, Took, TransferId,
+    AcceptPolicy, Book, Change, Closing, Command, CommandId, ConnId, Engine, EngineConfig, Event, Failure,
+    Input, Job, Limits, Output, Reply, Target, Took, TransferId,
 };
-use peer_to_peer::wire::{BadLine, Instance, Message};
+use peer_to_peer::wire::{BadLine, Instance, Message, NodeId as Identity};
 
 pub use disk_model::MemDisk;
 
@@ -68,6 +68,8 @@ pub struct Node {
     pub disk: MemDisk,
     pub events: Vec<(Duration, Event)>,
     pub replies: BTreeMap<CommandId, Result<Reply, Failure>>,
+    pub identity: Option<Identity>,
+    pub book: Book,
     strands: BTreeMap<TransferId, VecDeque<(Job, Took)>>,
     /// How much longer each of its jobs takes.
     pub slowness: Took,
@@ -84,6 +86,8 @@ pub struct Script {
     pub closed: bool,
     /// It reads nothing.
     pub deaf: bool,
+    /// Who its handshake proved it to be.
+    pub identity: Option<Identity>,
     link: usize,
 }
 
@@ -154,14 +158,23 @@ impl World {
     }
 
     pub fn node_with(&mut self, accept: AcceptPolicy, limits: Limits) -> NodeId {
+        self.node_of(None, accept, limits)
+    }
+
+    /// A node that encrypts, with an identity that several may have.
+    pub fn secure_node(&mut self, identity: u8, accept: AcceptPolicy) -> NodeId {
+        self.node_of(Some(Identity([identity; 32])), accept, Limits::default())
+    }
+
+    fn node_of(&mut self, identity: Option<Identity>, accept: AcceptPolicy, limits: Limits) -> NodeId {
         let id = NodeId(self.nodes.len());
         let engine = Engine::new(EngineConfig {
             instance: Instance(id.0 as u128),
+            node_id: identity,
             agent: "world".into(),
             listening: addr_of(id),
             downloads: "downloads".into(),
             accept,
-            plain: true,
             limits,
         });
         self.nodes.push(Node {
@@ -169,6 +182,8 @@ impl World {
             disk: MemDisk::default(),
             events: Vec::new(),
             replies: BTreeMap::new(),
+            identity,
+            book: Book::default(),
             strands: BTreeMap::new(),
             slowness: Took::default(),
             links: BTreeMap::new(),
@@ -203,13 +218,18 @@ impl World {
 
     /// Connects a scripted peer to a node.
     pub fn script(&mut self, to: NodeId) -> ScriptId {
+        self.script_as(None, to)
+    }
+
+    /// The same, with an identity.
+    pub fn script_as(&mut self, identity: Option<Identity>, to: NodeId) -> ScriptId {
         let id = ScriptId(self.scripts.len());
-        self.scripts.push(Script { link: self.links.len(), ..Script::default() });
+        self.scripts.push(Script { link: self.links.len(), identity, ..Script::default() });
         self.link(End::Script(id), to, None);
         id
     }
 
-    fn link(&mut self, from: End, to: NodeId, dialled: Option<peer_to_peer::engine::HostPort>) {
+    fn link(&mut self, from: End, to: NodeId, dialled: Option<Target>) {
         let link = self.links.len();
         let to_conn = self.new_conn(to, link);
         let line = self.line;
@@ -222,9 +242,19 @@ impl World {
             }
             End::Script(script) => ([192, 0, 2, 1], 10_000 + u16::try_from(script.0).unwrap()).into(),
         };
-        self.input(to, Input::Opened { conn: to_conn, addr: from_addr, dialled: None });
+        let node_id = match from {
+            End::Node(node, _) => self.nodes[node.0].identity,
+            End::Script(script) => self.scripts[script.0].identity,
+        };
+        let opened =
+            Input::Opened { conn: to_conn, addr: from_addr, dialled: None, node_id, first_contact: false };
+        self.input(to, opened);
         if let End::Node(node, conn) = from {
-            self.input(node, Input::Opened { conn, addr: addr_of(to), dialled });
+            let node_id = self.nodes[to.0].identity;
+            self.input(
+                node,
+                Input::Opened { conn, addr: addr_of(to), dialled, node_id, first_contact: false },
+            );
         }
     }
 
@@ -356,7 +386,7 @@ impl World {
             Output::Dial { target } => {
                 let to = (0..self.nodes.len())
                     .map(NodeId)
-                    .find(|to| addr_of(*to).to_string() == target.to_string());
+                    .find(|to| addr_of(*to).to_string() == target.address.to_string());
                 match to {
                     Some(to) => {
                         let link = self.links.len();
@@ -368,6 +398,10 @@ impl World {
                         self.input(node, Input::DialFailed { target, failure });
                     }
                 }
+            }
+            Output::ChangeBook { command, change, reply } => {
+                let result = self.change_book(node, &change);
+                self.input(node, Input::BookChanged { command, result, reply });
             }
             Output::Job { transfer, job } => {
                 let mut took = self.nodes[node.0].slowness;
@@ -386,6 +420,13 @@ impl World {
                 assert!(self.nodes[node.0].replies.insert(command, result).is_none(), "answered twice");
             }
         }
+    }
+
+    fn change_book(&mut self, node: NodeId, change: &Change) -> Result<Book, Failure> {
+        let mut book = self.nodes[node.0].book.clone();
+        book.apply(change)?;
+        self.nodes[node.0].book = book.clone();
+        Ok(book)
     }
 
     fn start_job(&mut self, node: NodeId, transfer: TransferId) {

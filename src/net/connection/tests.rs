@@ -17,7 +17,14 @@ fn connected(pipe: usize) -> Ends {
     let (ours, peer) = tokio::io::duplex(pipe);
     let (inputs, queue) = mpsc::channel(4);
     let tasks = TaskTracker::new();
-    let connection = Connection::spawn(CONN, tokio::io::split(ours), &inputs, &ReceiveBudget::new(), &tasks);
+    let connection = Connection::spawn(
+        CONN,
+        tokio::io::split(ours),
+        FrameDecoder::plaintext(),
+        &inputs,
+        &ReceiveBudget::new(),
+        &tasks,
+    );
     tasks.close();
     Ends { connection, inputs: queue, tasks, peer }
 }
@@ -78,7 +85,7 @@ async fn a_text_overtakes_the_chunks_queued_before_it() {
     }
     connection.send(Message::Text("urgent".into()));
     let writes = tokio::spawn(async move { while inputs.recv().await.is_some() {} });
-    let mut decoder = FrameDecoder::new();
+    let mut decoder = FrameDecoder::plaintext();
     let mut buffer = BytesMut::new();
     let mut before = 0;
     loop {

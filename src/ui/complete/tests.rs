@@ -8,6 +8,9 @@ fn known() -> Known {
     let connected = |peer: &str, dialled: Option<&str>| Event::PeerConnected {
         peer: peer.parse().unwrap(),
         dialled: dialled.map(|dialled| dialled.parse().unwrap()),
+        node_id: None,
+        alias: None,
+        first_contact: false,
         level: Level::Baseline,
     };
     known.event(&connected("127.0.0.1:8000", Some("localhost:8000")));

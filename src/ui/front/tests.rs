@@ -101,7 +101,7 @@ async fn from_a_pipe_a_command_is_finished_before_the_next() {
         tokio::task::yield_now().await;
     }
     assert_eq!(bench.node.command_now(), None, "`connect` has no answer yet");
-    let connected = Reply::Connected { peer: "192.0.2.5:1".parse().unwrap(), already: false };
+    let connected = Reply::Connected { peer: "192.0.2.5:1".parse().unwrap(), node_id: None, already: false };
     assert!(bench.node.answer(reply, Ok(connected)));
     let (command, reply) = bench.node.command().await;
     assert_eq!(command, Command::Peers);

@@ -18,13 +18,13 @@ fn name() -> SafeName {
 }
 
 fn shown(event: &Event) -> Value {
-    serde_json::from_str(&Json.event(event).unwrap()).unwrap()
+    serde_json::from_str(&Json.event(event, &Known::default()).unwrap()).unwrap()
 }
 
 fn answered(line: &str, reply: &Reply) -> Value {
     let Ok(Parsed::Run(spec, command)) = parse(line) else { panic!("{line}") };
     let asked = Asked { line: 3, name: spec.name, command };
-    serde_json::from_str(&Json.reply(&asked, reply, &Rates::new()).unwrap()).unwrap()
+    serde_json::from_str(&Json.reply(&asked, reply, &Known::default(), &Rates::new()).unwrap()).unwrap()
 }
 
 /// What scripts rely on: these are the names and types in DESIGN.md.
@@ -38,7 +38,14 @@ fn events_have_the_promised_fields() {
         json!({"event": "listening", "addr": "192.0.2.5:4711"})
     );
     assert_eq!(
-        shown(&Event::PeerConnected { peer: peer(), dialled: None, level: Level::Baseline }),
+        shown(&Event::PeerConnected {
+            peer: peer(),
+            dialled: None,
+            node_id: None,
+            alias: None,
+            first_contact: false,
+            level: Level::Baseline
+        }),
         json!({"event": "peer_connected", "peer": "192.0.2.5:4711", "level": "baseline"})
     );
     assert_eq!(
@@ -129,13 +136,13 @@ fn failures_have_a_code_and_a_reason() {
     let failure = Json.failure(3, &Failure::new(Code::UnknownPeer, "no such peer"));
     assert_eq!(failure, r#"{"event":"error","cmd":3,"code":"unknown_peer","message":"no such peer"}"#);
     let warning = Event::Warning { peer: None, text: "for the log".into() };
-    assert_eq!(Json.event(&warning), None, "the log is not stdout");
+    assert_eq!(Json.event(&warning, &Known::default()), None, "the log is not stdout");
 }
 
 #[test]
 fn every_answer_names_its_line_and_its_command() {
     assert_eq!(
-        answered("connect a:1", &Reply::Connected { peer: peer(), already: false }),
+        answered("connect a:1", &Reply::Connected { peer: peer(), node_id: None, already: false }),
         json!({"event": "result", "cmd": 3, "command": "connect", "peer": "192.0.2.5:4711", "already": false})
     );
     assert_eq!(
@@ -164,7 +171,7 @@ proptest! {
         )
     ) {
         let text: String = text.into_iter().collect();
-        let line = Json.event(&Event::Message { peer: peer(), text: text.clone() }).unwrap();
+        let line = Json.event(&Event::Message { peer: peer(), text: text.clone() }, &Known::default()).unwrap();
         prop_assert!(!line.contains(is_deceptive), "{line:?}");
         let back: Value = serde_json::from_str(&line).unwrap();
         prop_assert_eq!(back["text"].as_str(), Some(text.as_str()));

@@ -25,7 +25,7 @@ fn asked(line: &str) -> Asked {
 }
 
 fn shown(event: &Event) -> String {
-    PROMPT.event(event).unwrap()
+    PROMPT.event(event, &Known::default()).unwrap()
 }
 
 #[test]
@@ -114,23 +114,69 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
 #[test]
 fn connecting_is_told_once_to_whoever_typed_it() {
     let typed: HostPort = "example.org:4711".parse().unwrap();
-    let by_us = Event::PeerConnected { peer: peer(), dialled: Some(typed), level: Level::Extended };
-    assert_eq!(PROMPT.event(&by_us), None);
-    let by_them = Event::PeerConnected { peer: peer(), dialled: None, level: Level::Baseline };
-    assert_eq!(shown(&by_them), "192.0.2.5:4711 connected");
+    let by_us = Event::PeerConnected {
+        peer: peer(),
+        dialled: Some(typed),
+        node_id: None,
+        alias: None,
+        first_contact: false,
+        level: Level::Extended,
+    };
+    assert_eq!(PROMPT.event(&by_us, &Known::default()), None);
+    let by_them = Event::PeerConnected {
+        peer: peer(),
+        dialled: None,
+        node_id: None,
+        alias: None,
+        first_contact: false,
+        level: Level::Baseline,
+    };
+    assert_eq!(shown(&by_them), "192.0.2.5:4711 connected [plain]");
 
-    let reply = |already| Reply::Connected { peer: peer(), already };
-    let say = |line, already| PROMPT.reply(&asked(line), &reply(already), &Rates::new()).unwrap();
+    let reply = |already| Reply::Connected { peer: peer(), node_id: Some(NodeId([7; 32])), already };
+    let say = |line, already| {
+        PROMPT.reply(&asked(line), &reply(already), &Known::default(), &Rates::new()).unwrap()
+    };
     assert_eq!(say("connect example.org:4711", false), "connected to example.org:4711 (192.0.2.5:4711)");
     assert_eq!(say("connect 192.0.2.5:4711", true), "already connected to 192.0.2.5:4711");
+    let plain = Reply::Connected { peer: peer(), node_id: None, already: false };
+    let said = PROMPT.reply(&asked("connect 192.0.2.5:4711"), &plain, &Known::default(), &Rates::new());
+    assert_eq!(said.unwrap(), "connected to 192.0.2.5:4711 [plain]");
+}
+
+#[test]
+fn a_peer_goes_by_the_alias_it_was_given() {
+    let known = Known::default();
+    known.event(&Event::PeerConnected {
+        peer: peer(),
+        dialled: None,
+        node_id: Some(NodeId([7; 32])),
+        alias: Some("laptop".parse().unwrap()),
+        first_contact: false,
+        level: Level::Extended,
+    });
+    let shown = |event| PROMPT.event(&event, &known).unwrap();
+    assert_eq!(shown(Event::Message { peer: peer(), text: "hello".into() }), "<laptop> hello");
+    let offer = Event::Offer {
+        id: TransferId(2),
+        peer: peer(),
+        name: name(),
+        size: 3_200_000,
+        sha256: FileHash([0; 32]),
+        expires_in: None,
+    };
+    assert_eq!(shown(offer), "[2] laptop (192.0.2.5:4711) sends report.pdf, 3.2 MB");
 }
 
 #[test]
 fn tables_line_up_and_empty_ones_say_what_to_do() {
     let rates = Rates::from([(TransferId(3), 120_000_000)]);
-    let say = |line, reply| PROMPT.reply(&asked(line), &reply, &rates).unwrap();
+    let say = |line, reply| PROMPT.reply(&asked(line), &reply, &Known::default(), &rates).unwrap();
     assert!(say("peers", Reply::Peers(Vec::new())).contains("`connect <host:port>`"));
     let info = PeerInfo {
+        node_id: Some(NodeId([7; 32])),
+        alias: Some("laptop".parse().unwrap()),
+        trusted: true,
         peer: peer(),
         dialled: None,
         level: Level::Extended,
@@ -141,8 +187,8 @@ fn tables_line_up_and_empty_ones_say_what_to_do() {
     };
     assert_eq!(
         say("peers", Reply::Peers(vec![info])),
-        "PEER            DIALLED AS  SPEAKS            CONNECTED FOR  SENT     RECEIVED\n\
-         192.0.2.5:4711  -           p2p/0.1.0\\x1b[2J  1 min 5 s      0 bytes  3.2 MB"
+        "PEER            DIALLED AS  IDENTITY          ALIAS   TRUSTED  SPEAKS            CONNECTED FOR  SENT     RECEIVED\n\
+         192.0.2.5:4711  -           0707070707070707  laptop  yes      p2p/0.1.0\\x1b[2J  1 min 5 s      0 bytes  3.2 MB"
     );
     let info = TransferInfo {
         id: TransferId(3),

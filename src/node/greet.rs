@@ -1,0 +1,294 @@
+//! From a TCP connection to a peer: the handshake, and whether it is who it should be.
+//!
+//! Owns the connections that have not proven an identity: how many there may be, from how many
+//! addresses, for how long. Nothing they say gets further than here. Under `--plain` there is
+//! nothing to prove.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Book, Change, Code, Failure, Target, identity_changed};
+use crate::net::{HandshakeError, Identity, configure, dial};
+use crate::store::{Home, HomeError};
+use crate::wire::NodeId;
+
+/// Connections by others that have not proven an identity.
+const STRANGERS: usize = 512;
+
+/// The same from one address. A whole network may be behind it.
+const STRANGERS_PER_ADDRESS: usize = 192;
+
+/// The half of a stream that is read.
+pub(super) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
+
+/// The half of a stream that is written.
+pub(super) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// A connection that may be given to the engine.
+pub(super) struct Greeted {
+    pub(super) halves: (ReadHalf, WriteHalf),
+    pub(super) addr: SocketAddr,
+    /// Who is there; `None` under `--plain`.
+    pub(super) node_id: Option<NodeId>,
+    /// Whether a dialled address was pinned to it just now.
+    pub(super) first_contact: bool,
+    /// Who is known, as other processes left it.
+    pub(super) book: Option<Book>,
+}
+
+/// How peers are greeted. Cheap to clone.
+#[derive(Clone)]
+pub(super) enum Greeter {
+    /// In plaintext, whoever they are.
+    Plain,
+    /// By TLS.
+    Secure(Arc<Secure>),
+}
+
+/// What it takes to know who is there.
+pub(super) struct Secure {
+    pub(super) identity: Identity,
+    pub(super) home: Home,
+    /// Whether addresses never connected to are refused.
+    pub(super) require_id: bool,
+}
+
+/// Why somebody who connected is not let in.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotGreeted {
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error(transparent)]
+    Home(#[from] HomeError),
+}
+
+impl Greeter {
+    /// Who this node is.
+    pub(super) fn node_id(&self) -> Option<NodeId> {
+        match self {
+            Self::Plain => None,
+            Self::Secure(secure) => Some(secure.identity.node_id()),
+        }
+    }
+
+    /// Connects to what a user typed.
+    pub(super) async fn dial(&self, target: &Target) -> Result<Greeted, Failure> {
+        let (stream, addr) = dial(&target.address).await?;
+        match self {
+            Self::Plain if target.id.is_some() => {
+                let message =
+                    "under --plain nobody has an identity that could be demanded; leave out the `#…`";
+                Err(Failure::new(Code::Usage, message))
+            }
+            Self::Plain => Ok(in_plaintext(stream, addr)),
+            Self::Secure(secure) => secure.dialled(stream, addr, target).await,
+        }
+    }
+
+    /// Notes something about others for good.
+    pub(super) async fn change_book(&self, change: Change) -> Result<Book, Failure> {
+        match self {
+            // The engine does not ask for it.
+            Self::Plain => Err(Failure::new(Code::UnknownIdentity, "under --plain nobody has an identity")),
+            Self::Secure(secure) => on_disk(&secure.home, move |home| home.change(&[change])).await,
+        }
+    }
+}
+
+impl Secure {
+    /// Greets somebody who connected. `spoke` is called when the first byte arrives.
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+        addr: SocketAddr,
+        spoke: impl FnOnce(),
+    ) -> Result<Greeted, NotGreeted> {
+        configure(&stream);
+        let (stream, node_id) = self.identity.accept(stream, spoke).await?;
+        let book = on_disk(&self.home, Home::book).await?;
+        Ok(encrypted(stream, addr, node_id, false, book))
+    }
+
+    async fn dialled(
+        &self,
+        stream: TcpStream,
+        addr: SocketAddr,
+        target: &Target,
+    ) -> Result<Greeted, Failure> {
+        configure(&stream);
+        let (stream, found) = self.identity.connect(stream).await.map_err(|error| {
+            Failure::new(Code::HandshakeFailed, format!("cannot talk to {}: {error}", target.address))
+        })?;
+        let damaged = |error: HomeError| Failure::new(Code::DiskError, error.to_string());
+        let book = on_disk(&self.home, Home::book).await.map_err(damaged)?;
+        let pinned = book.pins.get(&target.address).copied();
+        check_identity(target, found, pinned, self.require_id)?;
+        let book = match pinned {
+            Some(_) => book,
+            None => {
+                // Another process may have pinned it meanwhile, to somebody else.
+                let pin = Change::Pin(target.address.clone(), found);
+                on_disk(&self.home, move |home| home.change(&[pin])).await?
+            }
+        };
+        Ok(encrypted(stream, addr, found, pinned.is_none() && target.id.is_none(), book))
+    }
+}
+
+/// Whether who was found at an address may be there.
+fn check_identity(
+    target: &Target,
+    found: NodeId,
+    pinned: Option<NodeId>,
+    require_id: bool,
+) -> Result<(), Failure> {
+    let address = &target.address;
+    match (target.id, pinned) {
+        (Some(wanted), _) if wanted != found => {
+            let message = format!("{address} is {found}, not {wanted} as you demand");
+            Err(Failure::new(Code::WrongIdentity, message))
+        }
+        (_, Some(pinned)) if pinned != found => Err(identity_changed(address, pinned, found)),
+        (None, None) if require_id => {
+            let message = format!(
+                "{address} was never connected to, and --require-id allows no first contact; \
+                 if it should be {found}: connect {address}#{found}"
+            );
+            Err(Failure::new(Code::UnknownIdentity, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Somebody who need not prove anything.
+pub(super) fn in_plaintext(stream: TcpStream, addr: SocketAddr) -> Greeted {
+    configure(&stream);
+    let (read, write) = stream.into_split();
+    Greeted {
+        halves: (Box::new(read), Box::new(write)),
+        addr,
+        node_id: None,
+        first_contact: false,
+        book: None,
+    }
+}
+
+fn encrypted<S>(stream: S, addr: SocketAddr, node_id: NodeId, first_contact: bool, book: Book) -> Greeted
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (read, write) = tokio::io::split(stream);
+    Greeted {
+        halves: (Box::new(read), Box::new(write)),
+        addr,
+        node_id: Some(node_id),
+        first_contact,
+        book: Some(book),
+    }
+}
+
+async fn on_disk<T: Send + 'static>(home: &Home, work: impl FnOnce(&Home) -> T + Send + 'static) -> T {
+    let home = home.clone();
+    tokio::task::spawn_blocking(move || work(&home)).await.expect("reading the home does not panic")
+}
+
+/// Who connected and has not proven an identity.
+#[derive(Default)]
+pub(super) struct Strangers {
+    last: u64,
+    by_arrival: BTreeMap<u64, Stranger>,
+}
+
+struct Stranger {
+    ip: IpAddr,
+    spoke: Arc<AtomicBool>,
+    leave: CancellationToken,
+}
+
+/// A place among the strangers.
+pub(super) struct Place {
+    pub(super) number: u64,
+    /// To be set at the first byte.
+    pub(super) spoke: Arc<AtomicBool>,
+    /// Cancelled when the place is given to another.
+    pub(super) leave: CancellationToken,
+}
+
+impl Strangers {
+    /// A place for one more. Where there is none left, the oldest gives way, first of those who
+    /// said nothing; where one address has too many, one of its own.
+    pub(super) fn admit(&mut self, ip: IpAddr) -> Place {
+        if self.by_arrival.values().filter(|stranger| stranger.ip == ip).count() >= STRANGERS_PER_ADDRESS {
+            self.turn_away(|stranger| stranger.ip == ip);
+        } else if self.by_arrival.len() >= STRANGERS {
+            self.turn_away(|_| true);
+        }
+        self.last += 1;
+        let place = Place { number: self.last, spoke: Arc::default(), leave: CancellationToken::new() };
+        let stranger = Stranger { ip, spoke: place.spoke.clone(), leave: place.leave.clone() };
+        self.by_arrival.insert(self.last, stranger);
+        place
+    }
+
+    /// Its place is free again, however it ended.
+    pub(super) fn left(&mut self, number: u64) {
+        self.by_arrival.remove(&number);
+    }
+
+    fn turn_away(&mut self, which: impl Fn(&Stranger) -> bool) {
+        let of_those = || self.by_arrival.iter().filter(|(_, stranger)| which(stranger));
+        let silent = of_those().find(|(_, stranger)| !stranger.spoke.load(Ordering::Relaxed));
+        let oldest = silent.or_else(|| of_those().next()).map(|(number, _)| *number);
+        if let Some(stranger) = oldest.and_then(|number| self.by_arrival.remove(&number)) {
+            stranger.leave.cancel();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silent_strangers_keep_nobody_out() {
+        let mut strangers = Strangers::default();
+        let ip = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let talker = strangers.admit(ip(1));
+        talker.spoke.store(true, Ordering::Relaxed);
+        let silent: Vec<_> = (1..STRANGERS_PER_ADDRESS).map(|_| strangers.admit(ip(1))).collect();
+        let honest = strangers.admit(ip(1));
+        assert!(silent[0].leave.is_cancelled() && !silent[1].leave.is_cancelled());
+        assert!(!talker.leave.is_cancelled(), "who spoke goes last");
+        assert_eq!(strangers.by_arrival.len(), STRANGERS_PER_ADDRESS);
+        for n in 0..STRANGERS {
+            strangers.admit(ip(u8::try_from(2 + n % 200).unwrap()));
+        }
+        assert_eq!(strangers.by_arrival.len(), STRANGERS);
+        assert!(!talker.leave.is_cancelled() && honest.leave.is_cancelled());
+        strangers.left(talker.number);
+        strangers.left(talker.number);
+        assert_eq!(strangers.by_arrival.len(), STRANGERS - 1);
+    }
+
+    #[test]
+    fn who_answers_must_be_who_was_demanded_and_who_was_there_before() {
+        let (a, b) = (NodeId([0xa; 32]), NodeId([0xb; 32]));
+        let target = |id| Target { address: "localhost:8000".parse().unwrap(), id };
+        let code = |id, found, pinned, require| {
+            check_identity(&target(id), found, pinned, require).err().map(|f| f.code)
+        };
+        assert_eq!(code(None, a, None, false), None);
+        assert_eq!(code(None, a, Some(a), true), None);
+        assert_eq!(code(Some(a), a, None, true), None);
+        assert_eq!(code(Some(b), a, None, false), Some(Code::WrongIdentity));
+        assert_eq!(code(None, a, Some(b), false), Some(Code::IdentityChanged));
+        assert_eq!(code(Some(a), a, Some(b), false), Some(Code::IdentityChanged));
+        assert_eq!(code(None, a, None, true), Some(Code::UnknownIdentity));
+    }
+}

@@ -1,0 +1,288 @@
+//! The user's state: the key that is the identity, and who is known.
+//!
+//! Several processes may share a home. Invariants: the key is made once and never replaced; what
+//! is changed in the book is changed under a lock in what is in the file at that moment, and the
+//! file is replaced whole, so that a reader sees the old one or the new one. A damaged file is an
+//! error, never an empty one.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use rustix::io::retry_on_intr;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::engine::{Alias, Book, Change, Code, Failure, HostPort, Known};
+use crate::wire::NodeId;
+
+const KEY: &str = "identity.pem";
+const BOOK: &str = "known.toml";
+const LOCK: &str = "lock";
+
+/// No key or book of ours is larger.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// Why the home cannot be used.
+#[derive(Debug, Error)]
+pub enum HomeError {
+    /// The system said no.
+    #[error("cannot {what} `{}`: {error}; give another --home directory", .path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// Others could have read the key.
+    #[error(
+        "`{}` can be read by others, so it may be known to them; if you are sure that it is not: chmod 600 {}",
+        .0.display(), .0.display()
+    )]
+    Exposed(PathBuf),
+    /// The file is not what we wrote.
+    #[error("`{}` is damaged: {why}; mend it, or move it away to start afresh", .path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// The directory of a user's state.
+#[derive(Debug, Clone)]
+pub struct Home {
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct BookFile {
+    #[serde(default)]
+    pins: BTreeMap<String, NodeId>,
+    #[serde(default)]
+    peers: BTreeMap<String, KnownEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KnownEntry {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alias: Option<String>,
+    #[serde(default)]
+    trusted: bool,
+}
+
+impl Home {
+    /// Opens the directory, and makes it for this user alone where it is missing.
+    ///
+    /// # Errors
+    /// Where that is not possible.
+    pub fn open(path: PathBuf) -> Result<Self, HomeError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| HomeError::Io {
+            what: "make the directory",
+            path: path.clone(),
+            error,
+        })?;
+        Ok(Self { path })
+    }
+
+    /// The private key in PEM, made by `generate` where there is none yet. Of several processes
+    /// that start at the same moment one makes it, and all get the same.
+    ///
+    /// # Errors
+    /// Where it cannot be read or made, or others could read it.
+    pub fn key(&self, generate: impl FnOnce() -> String) -> Result<String, HomeError> {
+        let path = self.path.join(KEY);
+        if let Some(key) = read_key(&path)? {
+            return Ok(key);
+        }
+        let fresh = self.fresh_file(KEY, &generate())?;
+        // A link never replaces: whoever comes second takes the first one's key.
+        let linked = fs::hard_link(&fresh, &path);
+        let _ = fs::remove_file(&fresh);
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(HomeError::Io { what: "make", path, error })
+            }
+            _ => {
+                self.sync();
+                let gone = || HomeError::Damaged { path: path.clone(), why: "it vanished".to_owned() };
+                read_key(&path)?.ok_or_else(gone)
+            }
+        }
+    }
+
+    /// Who is known.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or is damaged.
+    pub fn book(&self) -> Result<Book, HomeError> {
+        let path = self.path.join(BOOK);
+        let Some(text) = read_bounded(&path)? else { return Ok(Book::default()) };
+        let damaged = |why: String| HomeError::Damaged { path: path.clone(), why };
+        let file: BookFile = toml::from_str(&text).map_err(|error| damaged(in_one_line(&text, &error)))?;
+        book_of(file).map_err(|why| damaged(why.to_string()))
+    }
+
+    /// Notes changes in the file, and answers what is in it then. All of them or none.
+    ///
+    /// # Errors
+    /// Where one contradicts what is noted, or the file cannot be written.
+    pub fn change(&self, changes: &[Change]) -> Result<Book, Failure> {
+        let failure = |error: HomeError| Failure::new(Code::DiskError, error.to_string());
+        let _lock = self.lock().map_err(failure)?;
+        let before = self.book().map_err(failure)?;
+        let mut book = before.clone();
+        for change in changes {
+            book.apply(change)?;
+        }
+        if book != before {
+            self.write_book(&book).map_err(failure)?;
+        }
+        Ok(book)
+    }
+
+    fn write_book(&self, book: &Book) -> Result<(), HomeError> {
+        let path = self.path.join(BOOK);
+        let text = format!(
+            "# Who is known to p2p. Written by the program; `trust`, `alias` and `forget` change it.\n{}",
+            toml::to_string(&file_of(book)).expect("strings, booleans and tables are all TOML")
+        );
+        let fresh = self.fresh_file(BOOK, &text)?;
+        fs::rename(&fresh, &path).map_err(|error| {
+            let _ = fs::remove_file(&fresh);
+            HomeError::Io { what: "replace", path, error }
+        })?;
+        self.sync();
+        Ok(())
+    }
+
+    /// Holds the lock until it is dropped.
+    fn lock(&self) -> Result<File, HomeError> {
+        let path = self.path.join(LOCK);
+        let io = |error| HomeError::Io { what: "lock", path: path.clone(), error };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io)?;
+        // Where the file system has no locks, replacing whole files is what is left.
+        match retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)) {
+            Ok(()) | Err(_) => Ok(file),
+        }
+    }
+
+    /// A new file of ours beside `name`, synced.
+    fn fresh_file(&self, name: &str, content: &str) -> Result<PathBuf, HomeError> {
+        let mut unique = [0; 8];
+        let path = self.path.clone();
+        getrandom::fill(&mut unique).map_err(|error| HomeError::Io {
+            what: "name a file in",
+            path,
+            error: io::Error::other(error),
+        })?;
+        let path = self.path.join(format!(".{name}.{}", hex::encode(unique)));
+        let written = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(content.as_bytes()).and_then(|()| file.sync_all()));
+        match written {
+            Ok(()) => Ok(path),
+            Err(error) => {
+                let _ = fs::remove_file(&path);
+                Err(HomeError::Io { what: "write", path, error })
+            }
+        }
+    }
+
+    /// Makes the names survive a crash, as far as the system can.
+    fn sync(&self) {
+        if let Ok(dir) = File::open(&self.path) {
+            let _ = dir.sync_all();
+        }
+    }
+}
+
+/// Where and what, without the picture that the parser draws below.
+fn in_one_line(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', ", ");
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
+}
+
+fn read_key(path: &Path) -> Result<Option<String>, HomeError> {
+    let Some(text) = read_bounded(path)? else { return Ok(None) };
+    let io = |error| HomeError::Io { what: "look at", path: path.to_owned(), error };
+    let metadata = fs::metadata(path).map_err(io)?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(HomeError::Exposed(path.to_owned()));
+    }
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user && user != 0 {
+        return Err(HomeError::Exposed(path.to_owned()));
+    }
+    Ok(Some(text))
+}
+
+/// The text of a regular file; `None` where there is none.
+fn read_bounded(path: &Path) -> Result<Option<String>, HomeError> {
+    let io = |error| HomeError::Io { what: "read", path: path.to_owned(), error };
+    let damaged = |why: &str| HomeError::Damaged { path: path.to_owned(), why: why.to_owned() };
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+        Ok(metadata) if !metadata.is_file() => return Err(damaged("it is not a regular file")),
+        Ok(_) => {}
+    }
+    let mut text = String::new();
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(io)?,
+    };
+    match file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(damaged("it is not text")),
+        Err(error) => Err(io(error)),
+        Ok(read) if read as u64 > MAX_FILE_BYTES => Err(damaged("it is too large")),
+        Ok(_) => Ok(Some(text)),
+    }
+}
+
+fn book_of(file: BookFile) -> Result<Book, Box<dyn std::error::Error>> {
+    let mut book = Book::default();
+    for (address, id) in file.pins {
+        book.pins.insert(address.parse::<HostPort>()?, id);
+    }
+    for (id, entry) in file.peers {
+        let alias = entry.alias.map(|alias| alias.parse::<Alias>()).transpose()?;
+        book.peers.insert(id.parse()?, Known { alias, trusted: entry.trusted });
+    }
+    Ok(book)
+}
+
+fn file_of(book: &Book) -> BookFile {
+    let entry = |known: &Known| KnownEntry {
+        alias: known.alias.as_ref().map(ToString::to_string),
+        trusted: known.trusted,
+    };
+    BookFile {
+        pins: book.pins.iter().map(|(address, id)| (address.to_string(), *id)).collect(),
+        peers: book.peers.iter().map(|(id, known)| (id.to_string(), entry(known))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

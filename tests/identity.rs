@@ -1,0 +1,226 @@
+//! Identities in the simulated network: who may speak, doubles, trust, and how peers are called.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[allow(dead_code, reason = "other tests need more of it")]
+mod world;
+
+use std::time::Duration;
+
+use peer_to_peer::engine::{AcceptPolicy, Code, Command, Event, PeerInfo, PeerRef, Reply};
+use peer_to_peer::wire::{BadLine, Hello, Instance, Message, NodeId as Identity, Offer, SafeName};
+use world::disk_model::manifest_of;
+use world::{NodeId, SECOND, World, addr_of};
+
+fn peers(world: &mut World, node: NodeId) -> Vec<PeerInfo> {
+    match world.run_command(node, Command::Peers) {
+        Ok(Reply::Peers(peers)) => peers,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn peer(name: &str) -> PeerRef {
+    name.parse().unwrap()
+}
+
+fn hello(instance: u128) -> Message {
+    Message::Hello(Hello {
+        version: 1,
+        agent: "script".into(),
+        // A claim, which counts for nothing.
+        node_id: Some(Identity([0xff; 32])),
+        instance: Instance(instance),
+        listen_port: 0,
+        features: vec![],
+    })
+}
+
+#[test]
+fn who_does_not_say_hello_first_or_in_time_is_dropped() {
+    let mut world = World::new(1);
+    let node = world.secure_node(1, AcceptPolicy::All);
+    let talker = world.script_as(Some(Identity([2; 32])), node);
+    world.say(talker, Message::Text("hi".into()));
+    let mumbler = world.script_as(Some(Identity([2; 32])), node);
+    world.say_bad_line(mumbler, BadLine::NotAMessage("expected value".into()));
+    let silent = world.script_as(Some(Identity([2; 32])), node);
+    let polite = world.script_as(Some(Identity([2; 32])), node);
+    world.say(polite, hello(9));
+    world.run_for(9 * SECOND);
+    let closed =
+        |world: &World| [talker, mumbler, silent, polite].map(|script| world.scripts[script.0].closed);
+    assert_eq!(closed(&world), [true, true, false, false]);
+    world.run_for(2 * SECOND);
+    assert_eq!(closed(&world), [true, true, true, false]);
+    let heard = world.events(node, |event| matches!(event, Event::Message { .. }).then_some(()));
+    assert!(heard.is_empty());
+    assert_eq!(
+        peers(&mut world, node)[0].node_id,
+        Some(Identity([2; 32])),
+        "the handshake's, not the claimed one"
+    );
+}
+
+#[test]
+fn of_many_simultaneous_cross_dials_one_connection_each_is_left() {
+    for seed in 0..200 {
+        let mut world = World::new(seed);
+        world.line.latency = Duration::from_millis(1 + world.rng.below(100));
+        // Some of them are processes of one identity.
+        let nodes: Vec<_> = (0..2 + world.rng.below(4))
+            .map(|n| world.secure_node(u8::try_from(n / 2).unwrap(), AcceptPolicy::All))
+            .collect();
+        let mut dials = Vec::new();
+        for &from in &nodes {
+            for &to in nodes.iter().filter(|to| **to != from) {
+                let target = addr_of(to).to_string().parse().unwrap();
+                dials.push((from, world.command(from, Command::Connect(target))));
+                let pause = Duration::from_micros(world.rng.below(60_000));
+                if world.rng.below(2) == 0 {
+                    world.run_for(pause);
+                }
+            }
+        }
+        world.run_for(30 * SECOND);
+        for (from, dial) in dials {
+            let reply = &world.nodes[from.0].replies[&dial];
+            assert!(matches!(reply, Ok(Reply::Connected { .. })), "seed {seed}: {reply:?} {world:?}");
+        }
+        for &node in &nodes {
+            let found = peers(&mut world, node);
+            assert_eq!(found.len(), nodes.len() - 1, "seed {seed}: {found:?} {world:?}");
+            for &to in nodes.iter().filter(|to| **to != node) {
+                let name = peer(&addr_of(to).to_string());
+                let text = format!("{} to {}", node.0, to.0);
+                let reply = world.run_command(node, Command::SendText(name, text));
+                assert!(reply.is_ok(), "seed {seed}: what was dialled stays its name: {reply:?} {world:?}");
+            }
+        }
+        world.run_for(SECOND);
+        for &node in &nodes {
+            let heard = world.events(node, |event| {
+                if let Event::Message { text, .. } = event { Some(text.clone()) } else { None }
+            });
+            assert_eq!(heard.len(), nodes.len() - 1, "seed {seed}");
+            assert!(
+                heard.iter().all(|text| text.ends_with(&format!("to {}", node.0))),
+                "seed {seed}: {heard:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn processes_of_one_identity_connect_but_none_to_itself() {
+    let mut world = World::new(2);
+    let (one, other) = (world.secure_node(1, AcceptPolicy::Ask), world.secure_node(1, AcceptPolicy::Ask));
+    world.connect(one, other);
+    let own = addr_of(one).to_string().parse().unwrap();
+    assert_eq!(world.run_command(one, Command::Connect(own)).unwrap_err().code, Code::SelfConnection);
+    world.run_for(SECOND);
+    assert_eq!(peers(&mut world, one).len(), 1);
+    // What one's own other terminal sends is taken without asking.
+    world.nodes[one.0].disk.files.insert("a".into(), b"mine".to_vec());
+    let name = peer(&addr_of(other).to_string());
+    world.run_command(one, Command::SendFile(name, "a".into())).unwrap();
+    world.run_for(SECOND);
+    assert_eq!(world.nodes[other.0].disk.downloads["a"], b"mine");
+}
+
+#[test]
+fn another_identity_with_a_stolen_instance_is_not_taken_for_a_double() {
+    let mut world = World::new(3);
+    let node = world.secure_node(1, AcceptPolicy::All);
+    let honest = world.script_as(Some(Identity([2; 32])), node);
+    world.say(honest, hello(7));
+    world.run_for(SECOND);
+    let thief = world.script_as(Some(Identity([3; 32])), node);
+    world.say(thief, hello(7));
+    // Nor is one who claims to be this very process.
+    let mirror = world.script_as(Some(Identity([4; 32])), node);
+    world.say(mirror, hello(0));
+    world.run_for(SECOND);
+    assert_eq!(peers(&mut world, node).len(), 3);
+}
+
+#[test]
+fn offers_of_trusted_peers_are_taken_and_others_asked_about() {
+    let mut world = World::new(4);
+    let node = world.secure_node(1, AcceptPolicy::Ask);
+    let friend = world.script_as(Some(Identity([2; 32])), node);
+    world.say(friend, hello(7));
+    let offer = |name: &str| {
+        let (name, manifest) = (SafeName::new(name).unwrap(), manifest_of(name.as_bytes()));
+        Message::FileOffer(Offer { name, manifest })
+    };
+    let asked = |world: &World| {
+        world.events(node, |event| {
+            if let Event::Offer { expires_in, .. } = event { Some(expires_in.is_some()) } else { None }
+        })
+    };
+    world.say(friend, offer("before"));
+    world.run_for(SECOND);
+    assert_eq!(asked(&world), [true]);
+    let id = Identity([2; 32]);
+    let prefix = id.to_string()[..8].to_owned();
+    assert_eq!(world.run_command(node, Command::Trust(peer(&prefix))), Ok(Reply::Trusted(id)));
+    world.say(friend, offer("after"));
+    world.run_for(SECOND);
+    assert_eq!(asked(&world), [true, false]);
+    let whole = peer(&id.to_string());
+    world.run_command(node, Command::Forget(whole)).unwrap();
+    world.say(friend, offer("forgotten"));
+    world.run_for(SECOND);
+    assert_eq!(asked(&world), [true, false, true]);
+}
+
+#[test]
+fn a_peer_goes_by_alias_by_the_beginning_of_its_id_and_by_address() {
+    let mut world = World::new(5);
+    let node = world.secure_node(1, AcceptPolicy::All);
+    let others = [
+        world.secure_node(0xab, AcceptPolicy::All),
+        world.secure_node(0xab, AcceptPolicy::All),
+        world.secure_node(0xac, AcceptPolicy::All),
+    ];
+    let names = others.map(|other| world.connect(node, other));
+    let send =
+        |world: &mut World, to: &str| world.run_command(node, Command::SendText(peer(to), "hi".into()));
+    let reached = |to: NodeId| Ok(Reply::TextQueued { peers: vec![addr_of(to)] });
+    assert_eq!(send(&mut world, &names[1]), reached(others[1]));
+    assert_eq!(send(&mut world, "acac"), reached(others[2]));
+    let ambiguous = send(&mut world, "abab").unwrap_err();
+    assert_eq!(ambiguous.code, Code::AmbiguousPeer);
+    assert!(ambiguous.message.contains(&names[0]) && ambiguous.message.contains(&names[1]), "{ambiguous}");
+    world.run_command(node, Command::Alias(peer(&names[2]), "bob".parse().unwrap())).unwrap();
+    assert_eq!(send(&mut world, "bob"), reached(others[2]));
+    let named = |world: &World| {
+        world.events(node, |event| match event {
+            Event::PeerNamed { peer, alias } => Some((*peer, alias.as_ref().map(ToString::to_string))),
+            _ => None,
+        })
+    };
+    assert_eq!(named(&world), [(addr_of(others[2]), Some("bob".to_owned()))]);
+    world.run_command(node, Command::Forget(peer("bob"))).unwrap();
+    assert_eq!(named(&world)[1..], [(addr_of(others[2]), None)]);
+    world.run_command(node, Command::Alias(peer(&names[2]), "bob".parse().unwrap())).unwrap();
+    for nobody in ["alice", "aca", "0000", "192.0.2.9:1"] {
+        assert_eq!(send(&mut world, nobody).unwrap_err().code, Code::UnknownPeer, "{nobody}");
+    }
+    let taken = world.run_command(node, Command::Alias(peer(&names[0]), "bob".parse().unwrap())).unwrap_err();
+    assert_eq!(taken.code, Code::Usage);
+}
+
+#[test]
+fn in_plaintext_nobody_can_be_trusted_or_named() {
+    let mut world = World::new(6);
+    let (node, other) = (world.node(AcceptPolicy::All), world.node(AcceptPolicy::All));
+    let name = world.connect(node, other);
+    for command in [
+        Command::Trust(peer(&name)),
+        Command::Alias(peer(&name), "bob".parse().unwrap()),
+        Command::Forget(peer(&name)),
+    ] {
+        let failure = world.run_command(node, command).unwrap_err();
+        assert_eq!(failure.code, Code::UnknownIdentity);
+    }
+}

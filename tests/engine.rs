@@ -908,3 +908,75 @@ fn a_chunk_mistaken_for_a_cancelled_files_is_not_lost() {
         assert!(!world.scripts[script.0].closed, "seed {seed}: nothing of it was the sender's fault");
     }
 }
+
+#[test]
+fn an_offer_whose_sender_leaves_is_withdrawn_and_one_never_told_of_is_forgotten() {
+    let mut world = World::new(30);
+    let node = world.node(AcceptPolicy::None);
+    for at_once in [false, true] {
+        let script = world.script(node);
+        world.say(script, offer(if at_once { "quick" } else { "slow" }, b"a"));
+        if !at_once {
+            world.run_for(SECOND);
+        }
+        world.end(script);
+        world.run_for(SECOND);
+    }
+    assert_eq!(
+        world.events(node, failed).iter().map(|(_, code)| *code).collect::<Vec<_>>(),
+        [Code::Withdrawn]
+    );
+    let told = world.events(node, |event| matches!(event, Event::Offer { .. }).then_some(()));
+    assert_eq!(told.len(), 1);
+}
+
+#[test]
+fn what_a_node_of_ours_gave_up_and_sends_again_arrives() {
+    let mut world = World::new(31);
+    world.line.bytes_per_sec = 10 * CHUNK as u64;
+    let (a, b) = (world.node(AcceptPolicy::All), world.node(AcceptPolicy::All));
+    let b_name = world.connect(a, b);
+    let bytes = world.rng.bytes(40 * CHUNK);
+    put(&mut world, a, "a", &bytes);
+    let given_up = send_file(&mut world, a, &b_name, "a");
+    world.run_for(SECOND);
+    world.run_command(a, Command::Cancel(given_up)).unwrap();
+    let again = send_file(&mut world, a, &b_name, "a");
+    world.run_for(20 * SECOND);
+    assert_eq!(world.events(a, sent), [(again, true)]);
+    assert_eq!(world.nodes[b.0].disk.downloads.get("a"), Some(&bytes));
+    assert_eq!(world.events(b, failed).iter().map(|(_, code)| *code).collect::<Vec<_>>(), [Code::Withdrawn]);
+}
+
+#[test]
+fn a_node_that_stops_tells_how_every_transfer_ended() {
+    let mut world = World::new(32);
+    world.line.bytes_per_sec = CHUNK as u64;
+    let (a, b) = (world.node(AcceptPolicy::All), world.node(AcceptPolicy::All));
+    let b_name = world.connect(a, b);
+    let bytes = world.rng.bytes(40 * CHUNK);
+    put(&mut world, a, "a", &bytes);
+    let id = send_file(&mut world, a, &b_name, "a");
+    world.run_for(5 * SECOND);
+    world.stop(a);
+    world.stop(b);
+    assert_eq!(world.events(a, failed), [(id, Code::ShuttingDown)]);
+    assert_eq!(world.events(b, failed).len(), 1);
+}
+
+#[test]
+fn a_silent_peer_that_we_send_something_keeps_its_place() {
+    let mut world = World::new(33);
+    let limits = Limits { silent_peers: 3, ..Limits::default() };
+    let node = world.node_with(AcceptPolicy::All, limits);
+    let receiver = world.script(node);
+    world.run_for(2 * SECOND);
+    let name = only_peer(&mut world, node);
+    put(&mut world, node, "a", b"a");
+    send_file(&mut world, node, &name, "a");
+    world.run_for(SECOND);
+    let others: Vec<_> = (0..10).map(|_| world.script(node)).collect();
+    world.run_for(3 * SECOND);
+    assert!(!world.scripts[receiver.0].closed);
+    assert!(others.iter().any(|script| world.scripts[script.0].closed));
+}

@@ -343,8 +343,25 @@ impl Engine {
                 }
                 self.store(id, index, data);
             }
-            None => self.on_bad_chunk(conn, index, NOT_ASKED_FOR),
+            None => self.on_surplus_chunk(conn, index),
         }
+    }
+
+    /// A chunk that no download waits for. Of one that was given up and is sent anew, both chunks
+    /// may come: then the second is here already, and nothing is wrong with it.
+    fn on_surplus_chunk(&mut self, conn: ConnId, index: u64) {
+        let is_here = |download: &Download| {
+            let known = download.chunks.geometry.index(index);
+            download.conn == conn && known.is_some_and(|index| download.chunks.is_stored(index))
+        };
+        if self.downloads.values().any(is_here)
+            && let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.tolerated_chunks > 0)
+        {
+            peer.tolerated_chunks -= 1;
+            self.send(conn, Message::ChunkAck { index, ok: true });
+            return;
+        }
+        self.on_bad_chunk(conn, index, NOT_ASKED_FOR);
     }
 
     /// The oldest download from this peer that misses a chunk of that index and length; else the

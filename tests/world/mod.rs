@@ -285,6 +285,11 @@ impl World {
         self.pump(link, 0);
     }
 
+    /// The node stops.
+    pub fn stop(&mut self, node: NodeId) {
+        self.input(node, Input::Stopping);
+    }
+
     /// Breaks all connections of a node, unannounced.
     pub fn cut(&mut self, node: NodeId) {
         let links: Vec<_> = self.nodes[node.0].links.values().copied().collect();

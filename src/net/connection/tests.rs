@@ -160,3 +160,32 @@ async fn a_peer_that_never_reads_holds_a_closed_connection_for_two_seconds_only(
     assert!(begun.elapsed() <= LINGER + Duration::from_millis(10));
     drop(peer);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_texts_stops_its_own_reader_until_they_are_shown() {
+    let Ends { mut inputs, mut peer, connection: _connection, .. } = connected(1 << 16);
+    let sending = tokio::spawn(async move {
+        let batch = encoded(&vec![Message::Text("x".into()); 100]);
+        for _ in 0..50 {
+            peer.write_all(&batch).await.unwrap();
+        }
+        peer
+    });
+    let mut unshown = Vec::new();
+    while let Ok(input) = tokio::time::timeout(Duration::from_millis(1), inputs.recv()).await {
+        unshown.push(input.unwrap().charge);
+    }
+    assert!(
+        (100..=CONNECTION_TEXT_BUDGET_BYTES / MIN_TEXT_CHARGE).contains(&unshown.len()),
+        "{}",
+        unshown.len()
+    );
+    let mut shown = unshown.len();
+    drop(unshown);
+    while let Ok(input) = tokio::time::timeout(Duration::from_millis(1), inputs.recv()).await {
+        drop(input);
+        shown += 1;
+    }
+    assert_eq!(shown, 5000, "none is lost");
+    sending.await.unwrap();
+}

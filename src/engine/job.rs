@@ -1,39 +1,138 @@
 //! Work on files that the engine wants done. It never does any itself.
 //!
-//! The jobs of one transfer are done one after the other, in the order in which they were given;
-//! jobs of different transfers may be done at the same time. Each is answered with one [`JobDone`].
+//! The jobs of one transfer are done in the order in which they were given, except that those
+//! which only read or verify one chunk ([`Job::is_parallel`]) may be done at the same time; jobs of
+//! different transfers too. Each is answered with one [`JobDone`].
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::Failure;
-use crate::wire::{ChunkData, ChunkHash, ChunkIndex, Manifest, SafeName};
+use crate::wire::{
+    ChunkData, ChunkHash, ChunkIndex, Entry, FileHash, Manifest, ManifestHead, NodeId, PageIndex, SafeName,
+    State,
+};
 
 /// One piece of work for one transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
-    /// Open a file to send and look at its size.
+    /// Open a file to send and look at its size, and whether its hashes are known from before.
     OpenSource(PathBuf),
-    /// Read and hash the next part of the source; the pace at which progress is told and a
-    /// cancelled transfer stops.
-    HashSource,
-    /// Read one chunk of the source and check that it still is what was hashed.
+    /// Read and hash the next part of the source, but not past so many chunks; the pace at which
+    /// progress is told and a cancelled transfer stops.
+    HashSource {
+        /// The number of chunks to be hashed in the end; that of the file to seal it as well.
+        until: u32,
+    },
+    /// Tell the hashes of all chunks of a source that is hashed.
+    ListChunks,
+    /// Read one chunk of the source. One that was hashed is checked to be what was hashed; the next
+    /// one that was not is hashed.
     ReadChunk(ChunkIndex),
+    /// Read one page of the manifest of a source that is hashed.
+    ReadPage(PageIndex),
     /// Tell how much more may be stored where received files go.
     FreeSpace,
-    /// Make the partial file of an accepted offer.
+    /// Make the partial file of an accepted baseline offer.
     CreatePartial(Manifest),
+    /// Make the partial file of an accepted offer, or find the one that an earlier attempt left.
+    OpenPartial(Arc<Incoming>),
+    /// Verify the next part of what was found, the pace at which progress is told.
+    CheckKept,
+    /// What was found is something else: make an empty partial file instead.
+    StartOver,
+    /// Check a page of the manifest, and which of its chunks the partial file has already.
+    StorePage {
+        /// Which one.
+        page: PageIndex,
+        /// Its entries, as they travelled.
+        entries: Bytes,
+    },
     /// Verify one chunk and write it to the partial file.
     StoreChunk {
         /// Which one.
         index: ChunkIndex,
         /// Its bytes.
         data: ChunkData,
+        /// What the sender says about it, where no page does.
+        entry: Option<Entry>,
     },
     /// All chunks are stored: check the file's hash, sync it, give it its final name.
-    Finish(SafeName),
-    /// The transfer is over: close the source, or remove the partial file. Also right where
-    /// nothing was opened or made.
-    Release,
+    Finish {
+        /// The name.
+        name: SafeName,
+        /// The hash, where the offer did not tell it.
+        seal: Option<Arc<ManifestHead>>,
+    },
+    /// The transfer is over: close what it has open. Also right where nothing was opened or made.
+    Release {
+        /// Whether a partial file stays, to go on with it another time.
+        keep: bool,
+    },
+    /// Remove the partial files that nobody touched for so long, and list the others.
+    ListPartials {
+        /// The age.
+        unused_for: Duration,
+    },
+    /// Remove a partial file that no transfer uses.
+    DiscardPartial(PartialKey),
+}
+
+impl Job {
+    /// Whether it may be done at the same time as others like it of the same transfer.
+    pub fn is_parallel(&self) -> bool {
+        match self {
+            // Without a page, each chunk is verified by the one before it.
+            Self::StoreChunk { entry, .. } => entry.is_none(),
+            _ => false,
+        }
+    }
+}
+
+/// A file that is to be received from a peer that speaks the extended protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// Who sends it; nobody knows under `--plain`.
+    pub from: Option<NodeId>,
+    /// What it is to be called.
+    pub name: SafeName,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What it consists of, where the sender knows that already.
+    pub head: Option<Arc<ManifestHead>>,
+}
+
+/// A partial file that an earlier attempt left: the name of its file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartialKey(pub String);
+
+/// What is known about a partial file that no transfer uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// Which one.
+    pub key: PartialKey,
+    /// Who sent it.
+    pub from: Option<NodeId>,
+    /// What the file was to be called.
+    pub name: SafeName,
+    /// The size of the whole file in bytes.
+    pub size: u64,
+    /// Its hash, if that was known.
+    pub file_hash: Option<FileHash>,
+    /// Bytes of it that are there, as far as can be told without reading them.
+    pub bytes: u64,
+}
+
+/// Verified content that the receiver has of a file whose hash is not known yet: its first chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// How many.
+    pub chunks: u32,
+    /// The file's SHA-256 state after the last whole block of them.
+    pub state: State,
 }
 
 /// The answer to a job.
@@ -43,28 +142,71 @@ pub enum JobDone {
     SourceOpened {
         /// Its size in bytes.
         size: u64,
+        /// What it consists of, if that is known from before.
+        head: Option<Arc<ManifestHead>>,
     },
-    /// A part of the source is hashed and there is more.
+    /// A part of the source is hashed and there is more, or the wanted part is hashed.
     SourceHashing {
-        /// Bytes hashed so far.
-        bytes: u64,
+        /// The chunks hashed so far, and the state after them.
+        hashed: Kept,
     },
-    /// The whole source is hashed.
-    SourceHashed(Manifest),
-    /// A chunk of the source, verified.
+    /// The whole source is hashed, and was not written to meanwhile.
+    SourceHashed(Arc<ManifestHead>),
+    /// The hashes of all its chunks.
+    ChunkList(Manifest),
+    /// A chunk of the source.
     ChunkRead {
         /// Which one.
         index: ChunkIndex,
         /// Its bytes.
         data: ChunkData,
+        /// Its place in the manifest.
+        entry: Entry,
+    },
+    /// A page of the source's manifest.
+    PageRead {
+        /// Which one.
+        page: PageIndex,
+        /// Its entries, as they travel.
+        entries: Bytes,
     },
     /// What may still be stored.
     FreeSpace {
         /// In bytes.
         bytes: u64,
     },
-    /// The partial file is there.
+    /// The partial file is there, and empty.
     PartialCreated,
+    /// The partial file is there.
+    PartialOpened {
+        /// The one of an earlier attempt, if it goes on with that.
+        resumed: Option<PartialKey>,
+        /// Whether something is to be verified by [`Job::CheckKept`] before anything is asked for:
+        /// what an earlier attempt left, or a file of that name and size that is in place.
+        to_check: bool,
+    },
+    /// A part of it is verified and there is more.
+    KeptChecking {
+        /// Bytes verified so far.
+        bytes: u64,
+    },
+    /// All of it is verified: the first chunks are there. Where the hash of the file is known, that
+    /// is told page by page instead, and this has none.
+    KeptChecked(Option<Kept>),
+    /// The very file is in place already.
+    AlreadyHere {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The page is right.
+    PageStored {
+        /// Which one.
+        page: PageIndex,
+        /// Its chunks that are stored already, in order.
+        kept: Vec<ChunkIndex>,
+    },
+    /// The page is not the one that the root commits to.
+    PageWrong(PageIndex),
     /// The chunk is verified and written.
     ChunkStored(ChunkIndex),
     /// The chunk's bytes are of no use to this transfer: they are not those of its chunk, or it has
@@ -82,9 +224,20 @@ pub enum JobDone {
     Finished {
         /// Where.
         path: PathBuf,
+        /// Its hash.
+        file_hash: FileHash,
+        /// Whether it was there before.
+        already: bool,
     },
-    /// Nothing of the transfer is open or left over.
-    Released,
+    /// Nothing of the transfer is open.
+    Released {
+        /// The partial file that stays.
+        left: Option<Leftover>,
+    },
+    /// The partial files that no transfer uses.
+    Partials(Vec<Leftover>),
+    /// The partial file is gone.
+    Discarded,
     /// The job could not be done; what it worked on is of no more use to the transfer.
     Failed(Failure),
 }

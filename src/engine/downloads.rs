@@ -1,9 +1,10 @@
 //! Files that peers offer and send to us.
 //!
 //! A download goes through [`State`] from top to bottom and leaves by [`Engine::forget_download`],
-//! which releases what the disk holds for it. A chunk is written only where its digest is the one
-//! that the offer lists; which offer a baseline chunk belongs to is guessed from its index and
-//! length, and corrected by its digest.
+//! which releases what the disk holds for it. Here is what all downloads have in common, and those
+//! that a peer sends as a whole: a chunk is written only where its digest is the one that the offer
+//! lists; which offer a baseline chunk belongs to is guessed from its index and length, and corrected
+//! by its digest. Those that are pulled are in `pulling`.
 //!
 //! Leaves to the disk: verifying, the order in which the file's own hash is computed, names.
 
@@ -13,12 +14,15 @@ use std::time::Duration;
 
 use super::Level;
 use super::bottleneck::{Stage as Wait, Took, Waits};
+use super::pulling::Pull;
 use super::{
     AcceptPolicy, CLOSED_BY_PEER, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone,
-    Stage, TransferId, TransferInfo,
+    Leftover, Stage, TransferId, TransferInfo,
 };
 use crate::size;
-use crate::wire::{ChunkData, ChunkHash, ChunkIndex, Geometry, Message, Offer};
+use crate::wire::{
+    ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry, Manifest, Message, Offer, SafeName,
+};
 
 /// How far a download is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +31,10 @@ pub(super) enum State {
     CheckingSpace,
     /// Somebody must say whether it is wanted.
     Asking,
-    /// Its partial file is being made.
+    /// Its partial file is being made, or found and verified.
     Creating,
+    /// Its sender is away.
+    Waiting,
     /// It was accepted, and chunks are coming.
     Receiving,
     /// All chunks are stored; hash, sync and name are left.
@@ -38,23 +44,58 @@ pub(super) enum State {
 /// An offer to us, and what became of it.
 #[derive(Debug)]
 pub(super) struct Download {
-    conn: ConnId,
-    peer: SocketAddr,
-    offer: Offer,
-    state: State,
+    /// `None` while its sender is away.
+    pub(super) conn: Option<ConnId>,
+    pub(super) peer: SocketAddr,
+    pub(super) name: SafeName,
+    pub(super) geometry: Geometry,
+    pub(super) form: Form,
+    pub(super) state: State,
     /// Whether it goes on without anybody being asked.
     wanted: bool,
-    chunks: ChunkMap,
-    accepted_at: Duration,
+    pub(super) chunks: ChunkMap,
+    pub(super) accepted_at: Duration,
     progress_at: Duration,
     waits: Waits,
 }
 
+/// The form in which it was offered.
+#[derive(Debug)]
+pub(super) enum Form {
+    /// With the hashes of all chunks, to be sent as a whole.
+    Listed(Manifest),
+    /// To be pulled.
+    Pulled(Pull),
+}
+
 impl Download {
     /// Notes what keeps it from going on at this moment.
-    fn note_wait(&mut self, now: Duration) {
+    pub(super) fn note_wait(&mut self, now: Duration) {
         let works = self.state != State::Receiving || !self.chunks.arrived.is_empty();
         self.waits.waits_for(if works { Wait::Jobs } else { Wait::Line }, now);
+    }
+
+    /// The list of a file that is sent as a whole.
+    fn manifest(&self) -> Option<&Manifest> {
+        match &self.form {
+            Form::Listed(manifest) => Some(manifest),
+            Form::Pulled(_) => None,
+        }
+    }
+
+    pub(super) fn file_hash(&self) -> Option<FileHash> {
+        match &self.form {
+            Form::Listed(manifest) => Some(manifest.file_hash()),
+            Form::Pulled(pull) => pull.head().map(|head| head.file_hash()),
+        }
+    }
+
+    /// Bytes of memory that its list takes.
+    fn manifest_bytes(&self) -> usize {
+        match &self.form {
+            Form::Listed(manifest) => manifest.memory(),
+            Form::Pulled(pull) => pull.memory(),
+        }
     }
 
     pub(super) fn state(&self) -> State {
@@ -69,8 +110,8 @@ impl Download {
     /// Whether its sender is needed no more.
     pub(super) fn has_everything(&self) -> bool {
         match self.state {
-            State::CheckingSpace | State::Asking | State::Creating => false,
-            State::Receiving => self.chunks.all_arrived(),
+            State::CheckingSpace | State::Asking | State::Creating | State::Waiting => false,
+            State::Receiving => self.manifest().is_some() && self.chunks.all_arrived(),
             State::Finishing => true,
         }
     }
@@ -79,8 +120,8 @@ impl Download {
     fn bytes_to_come(&self) -> u64 {
         match self.state {
             State::CheckingSpace | State::Asking => 0,
-            State::Creating | State::Receiving | State::Finishing => {
-                self.offer.manifest.size() - self.chunks.stored_bytes
+            State::Creating | State::Waiting | State::Receiving | State::Finishing => {
+                self.geometry.size() - self.chunks.stored_bytes
             }
         }
     }
@@ -88,58 +129,86 @@ impl Download {
     pub(super) fn info(&self, id: TransferId) -> TransferInfo {
         TransferInfo {
             id,
-            peer: self.peer,
+            peer: Some(self.peer),
             direction: Direction::In,
-            name: self.offer.name.clone(),
-            size: self.offer.manifest.size(),
-            sha256: Some(self.offer.manifest.file_hash()),
-            bytes: self.chunks.stored_bytes,
+            name: self.name.clone(),
+            size: self.geometry.size(),
+            sha256: self.file_hash(),
+            bytes: self.checked_bytes().unwrap_or(self.chunks.stored_bytes),
             stage: match self.state {
                 State::CheckingSpace | State::Asking => Stage::Offered,
+                State::Creating if self.checked_bytes().is_some() => Stage::Checking,
                 State::Creating | State::Receiving => Stage::Transferring,
+                State::Waiting => Stage::Waiting,
                 State::Finishing => Stage::Finishing,
             },
         }
     }
 }
 
+/// What an earlier attempt left of a file, and no transfer uses.
+pub(super) fn leftover_info(id: TransferId, left: &Leftover) -> TransferInfo {
+    TransferInfo {
+        id,
+        peer: None,
+        direction: Direction::In,
+        name: left.name.clone(),
+        size: left.size,
+        sha256: left.file_hash,
+        bytes: left.bytes,
+        stage: Stage::Partial,
+    }
+}
+
 /// Which chunks of a file are there. Each is exactly one of missing, arrived (with one job or more
 /// that verifies and stores it) and stored.
 #[derive(Debug)]
-struct ChunkMap {
+pub(super) struct ChunkMap {
     geometry: Geometry,
+    /// Empty until the file is accepted, since an offer costs nothing.
     stored: Vec<bool>,
     stored_count: u32,
-    stored_bytes: u64,
+    pub(super) stored_bytes: u64,
     /// Jobs under way for a chunk that is not stored.
-    arrived: BTreeMap<ChunkIndex, u32>,
+    pub(super) arrived: BTreeMap<ChunkIndex, u32>,
 }
 
 impl ChunkMap {
     fn new(geometry: Geometry) -> Self {
         Self {
             geometry,
-            stored: vec![false; geometry.chunks() as usize],
+            stored: Vec::new(),
             stored_count: 0,
             stored_bytes: 0,
             arrived: BTreeMap::new(),
         }
     }
 
-    fn is_missing(&self, index: ChunkIndex) -> bool {
+    /// The file is accepted.
+    pub(super) fn make_room(&mut self) {
+        self.stored = vec![false; self.geometry.chunks() as usize];
+    }
+
+    /// Nothing is stored as far as is known.
+    pub(super) fn start_over(&mut self) {
+        *self = Self::new(self.geometry);
+        self.make_room();
+    }
+
+    pub(super) fn is_missing(&self, index: ChunkIndex) -> bool {
         !self.stored[index.as_usize()] && !self.arrived.contains_key(&index)
     }
 
-    fn is_stored(&self, index: ChunkIndex) -> bool {
+    pub(super) fn is_stored(&self, index: ChunkIndex) -> bool {
         self.stored[index.as_usize()]
     }
 
-    fn job_given(&mut self, index: ChunkIndex) {
+    pub(super) fn job_given(&mut self, index: ChunkIndex) {
         *self.arrived.entry(index).or_default() += 1;
     }
 
     /// The bytes were no use to this file.
-    fn returned(&mut self, index: ChunkIndex) {
+    pub(super) fn returned(&mut self, index: ChunkIndex) {
         if let Some(jobs) = self.arrived.get_mut(&index) {
             *jobs -= 1;
             if *jobs == 0 {
@@ -148,7 +217,7 @@ impl ChunkMap {
         }
     }
 
-    fn set_stored(&mut self, index: ChunkIndex) {
+    pub(super) fn set_stored(&mut self, index: ChunkIndex) {
         self.arrived.remove(&index);
         if !std::mem::replace(&mut self.stored[index.as_usize()], true) {
             self.stored_count += 1;
@@ -156,7 +225,7 @@ impl ChunkMap {
         }
     }
 
-    fn all_stored(&self) -> bool {
+    pub(super) fn all_stored(&self) -> bool {
         self.stored_count == self.geometry.chunks()
     }
 
@@ -176,7 +245,22 @@ impl Engine {
             let name = &offer.name;
             return self.refuse(conn, &format!("the offer of \"{name}\" was refused: {why}"));
         }
-        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let Offer { name, manifest } = offer;
+        let geometry = manifest.geometry();
+        if self.consider(conn, &name, geometry, Form::Listed(manifest)).is_none() {
+            self.refuse(conn, &format!("the offer of \"{name}\" was declined: {DECLINED}"));
+        }
+    }
+
+    /// Takes an offer into consideration; `None` where it is not wanted, and nobody can be asked.
+    pub(super) fn consider(
+        &mut self,
+        conn: ConnId,
+        name: &SafeName,
+        geometry: Geometry,
+        form: Form,
+    ) -> Option<TransferId> {
+        let peer = self.peers.get_mut(conn)?;
         let (trusted, known) = match peer.node_id {
             Some(id) => {
                 let trusted = self.book.is_trusted(id) || self.config.node_id == Some(id);
@@ -192,27 +276,28 @@ impl Engine {
             AcceptPolicy::None => false,
         };
         if !wanted && !self.can_ask {
-            let name = &offer.name;
-            return self.refuse(conn, &format!("the offer of \"{name}\" was declined: {DECLINED}"));
+            return None;
         }
-        let addr = peer.addr;
         self.last_transfer += 1;
         let id = TransferId(self.last_transfer);
         peer.downloads.insert(id);
-        self.manifest_bytes += offer.manifest.memory();
         let download = Download {
-            conn,
-            peer: addr,
-            chunks: ChunkMap::new(offer.manifest.geometry()),
-            offer,
+            conn: Some(conn),
+            peer: peer.addr,
+            name: name.clone(),
+            geometry,
+            form,
             state: State::CheckingSpace,
             wanted,
+            chunks: ChunkMap::new(geometry),
             accepted_at: self.now,
             progress_at: self.now,
             waits: Waits::new(self.now),
         };
+        self.manifest_bytes += download.manifest_bytes();
         self.downloads.insert(id, download);
         self.job(id, Job::FreeSpace);
+        Some(id)
     }
 
     /// A node of ours never offers what it is still sending: where it offers it again, it has given
@@ -224,7 +309,8 @@ impl Engine {
         let hash = offer.manifest.file_hash();
         let given_up = peer.downloads.iter().copied().find(|id| {
             self.downloads.get(id).is_some_and(|download| {
-                download.offer.manifest.file_hash() == hash && download.state != State::Finishing
+                download.manifest().is_some_and(|manifest| manifest.file_hash() == hash)
+                    && download.state != State::Finishing
             })
         });
         if let Some(id) = given_up {
@@ -234,20 +320,27 @@ impl Engine {
     }
 
     fn check_offer(&self, conn: ConnId, offer: &Offer) -> Result<(), String> {
-        let limits = &self.config.limits;
         let Some(peer) = self.peers.get(conn) else { return Ok(()) };
         let hash = offer.manifest.file_hash();
         let is_same = |id: &TransferId| {
-            self.downloads.get(id).is_some_and(|download| download.offer.manifest.file_hash() == hash)
+            let manifest = self.downloads.get(id).and_then(Download::manifest);
+            manifest.is_some_and(|manifest| manifest.file_hash() == hash)
         };
         if peer.downloads.iter().any(is_same) {
             return Err("the same peer's offer of the same content is still open".to_owned());
         }
+        self.check_room(conn, offer.manifest.memory())
+    }
+
+    /// Whether another offer fits, whose list takes so many bytes.
+    pub(super) fn check_room(&self, conn: ConnId, list_bytes: usize) -> Result<(), String> {
+        let limits = &self.config.limits;
+        let Some(peer) = self.peers.get(conn) else { return Ok(()) };
         if peer.downloads.len() >= limits.offers_per_peer {
             return Err(format!("the peer has {} open offers already", peer.downloads.len()));
         }
         if self.downloads.len() + self.uploads.len() >= limits.transfers
-            || self.manifest_bytes + offer.manifest.memory() > limits.manifest_bytes
+            || self.manifest_bytes + list_bytes > limits.manifest_bytes
         {
             return Err("this node has as many open offers and transfers as it can hold".to_owned());
         }
@@ -263,37 +356,37 @@ impl Engine {
             JobDone::PartialCreated => self.on_partial_created(id),
             JobDone::ChunkStored(index) => self.on_chunk_stored(id, index),
             JobDone::ChunkReturned { index, data, actual } => {
-                self.on_chunk_returned(id, index, data, actual);
+                if self.downloads.get(&id).is_some_and(|download| download.manifest().is_none()) {
+                    self.on_pulled_chunk_wrong(id, index);
+                } else {
+                    self.on_chunk_returned(id, index, data, actual);
+                }
             }
-            JobDone::Finished { path } => self.on_finished(id, path),
+            JobDone::Finished { path, file_hash, already } => self.on_finished(id, path, file_hash, already),
             JobDone::Failed(failure) => self.fail_download(id, failure),
-            JobDone::SourceOpened { .. }
-            | JobDone::SourceHashing { .. }
-            | JobDone::SourceHashed(_)
-            | JobDone::ChunkRead { .. }
-            | JobDone::Released => {}
+            done => self.on_pull_job(id, done),
         }
     }
 
     fn on_free_space(&mut self, id: TransferId, bytes: u64) {
         let promised: u64 = self.downloads.values().map(Download::bytes_to_come).sum();
         let Some(download) = self.downloads.get_mut(&id) else { return };
-        let size = download.offer.manifest.size();
+        let size = download.geometry.size();
         let free = bytes.saturating_sub(promised);
-        if size > free {
-            let (conn, name) = (download.conn, download.offer.name.clone());
-            self.forget_download(id);
-            let (size, free) = (size::human(size), size::human(free));
-            let why = format!("it needs {size}, and {free} are free where received files go");
-            return self.refuse(conn, &format!("the offer of \"{name}\" was refused: {why}"));
+        let needed = size.saturating_sub(self.left_bytes_of(id));
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        if needed > free {
+            let (needed, free) = (size::human(needed), size::human(free));
+            let why = format!("it needs {needed}, and {free} are free where received files go");
+            return self.refuse_offer(id, Failure::new(Code::NoSpace, why));
         }
         let wanted = download.wanted;
         let asked = Event::Offer {
             id,
             peer: download.peer,
-            name: download.offer.name.clone(),
+            name: download.name.clone(),
             size,
-            sha256: download.offer.manifest.file_hash(),
+            sha256: download.file_hash(),
             expires_in: (!wanted).then_some(self.config.limits.offer_expiry),
         };
         download.state = State::Asking;
@@ -304,7 +397,19 @@ impl Engine {
             self.event(asked);
             self.timers.set(Deadline::Offer(id), self.now + self.config.limits.offer_expiry);
         } else {
-            self.forget_download(id);
+            self.refuse_offer(id, Failure::new(Code::Declined, DECLINED));
+        }
+    }
+
+    /// Refuses an offer of which nobody was told on this side, except in the log.
+    fn refuse_offer(&mut self, id: TransferId, failure: Failure) {
+        let Some(download) = self.downloads.get(&id) else { return };
+        let (conn, name) = (download.conn, download.name.clone());
+        let what = format!("the offer of \"{name}\" was refused: {failure}");
+        self.tell_refused(id, &failure);
+        self.forget_download(id);
+        if let Some(conn) = conn {
+            self.refuse(conn, &what);
         }
     }
 
@@ -319,17 +424,20 @@ impl Engine {
         download.accepted_at = self.now;
         download.waits = Waits::new(self.now);
         download.note_wait(self.now);
-        let manifest = download.offer.manifest.clone();
+        download.chunks.make_room();
+        let job = match &download.form {
+            Form::Listed(manifest) => Job::CreatePartial(manifest.clone()),
+            Form::Pulled(pull) => Job::OpenPartial(pull.incoming.clone()),
+        };
         self.timers.clear(Deadline::Offer(id));
-        self.job(id, Job::CreatePartial(manifest));
+        self.job(id, job);
     }
 
     fn on_partial_created(&mut self, id: TransferId) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         download.state = State::Receiving;
         download.note_wait(self.now);
-        let conn = download.conn;
-        let hash = download.offer.manifest.file_hash();
+        let (Some(conn), Some(hash)) = (download.conn, download.file_hash()) else { return };
         self.timers.set(Deadline::Stall(id), self.now + self.config.limits.stall);
         self.send(conn, Message::FileAccept(hash));
         self.finish_if_all_stored(id);
@@ -352,7 +460,9 @@ impl Engine {
     fn on_surplus_chunk(&mut self, conn: ConnId, index: u64) {
         let is_here = |download: &Download| {
             let known = download.chunks.geometry.index(index);
-            download.conn == conn && known.is_some_and(|index| download.chunks.is_stored(index))
+            download.conn == Some(conn)
+                && download.manifest().is_some()
+                && known.is_some_and(|index| download.chunks.is_stored(index))
         };
         if self.downloads.values().any(is_here)
             && let Some(peer) = self.peers.get_mut(conn).filter(|peer| peer.tolerated_chunks > 0)
@@ -370,8 +480,10 @@ impl Engine {
         let downloads = &self.peers.get(conn)?.downloads;
         let find = |waits_for_it: fn(&ChunkMap, ChunkIndex) -> bool| {
             downloads.iter().find_map(|id| {
-                let download =
-                    self.downloads.get(id).filter(|download| download.state == State::Receiving)?;
+                let sent = |download: &&Download| {
+                    download.state == State::Receiving && download.manifest().is_some()
+                };
+                let download = self.downloads.get(id).filter(sent)?;
                 let geometry = download.chunks.geometry;
                 let index = geometry.index(index)?;
                 let fits = geometry.len_of(index) as usize == len;
@@ -385,7 +497,7 @@ impl Engine {
         if let Some(download) = self.downloads.get_mut(&id) {
             download.chunks.job_given(index);
             download.note_wait(self.now);
-            self.job(id, Job::StoreChunk { index, data });
+            self.job(id, Job::StoreChunk { index, data, entry: None });
         }
     }
 
@@ -394,25 +506,30 @@ impl Engine {
         download.chunks.set_stored(index);
         download.note_wait(self.now);
         let conn = download.conn;
-        if let Some(peer) = self.peers.get_mut(conn) {
-            peer.bytes_received += u64::from(download.chunks.geometry.len_of(index));
+        let bytes = download.geometry.len_of(index);
+        let is_pulled = download.manifest().is_none();
+        if let Some(peer) = conn.and_then(|conn| self.peers.get_mut(conn)) {
+            peer.bytes_received += u64::from(bytes);
         }
-        if self.now >= download.progress_at + self.config.limits.progress_interval {
-            download.progress_at = self.now;
-            let progress = Event::Progress {
-                id,
-                peer: download.peer,
-                name: download.offer.name.clone(),
-                direction: Direction::In,
-                stage: Stage::Transferring,
-                bytes: download.chunks.stored_bytes,
-                size: download.offer.manifest.size(),
-            };
-            self.event(progress);
+        self.download_progress(id);
+        if is_pulled {
+            return self.on_pulled_chunk_stored(id, index);
         }
+        let Some(conn) = conn else { return };
         self.send(conn, Message::ChunkAck { index: index.get().into(), ok: true });
         self.finish_if_all_stored(id);
         self.fail_if_nothing_comes(conn, CLOSED_BY_PEER);
+    }
+
+    pub(super) fn download_progress(&mut self, id: TransferId) {
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        if self.now < download.progress_at + self.config.limits.progress_interval {
+            return;
+        }
+        download.progress_at = self.now;
+        let peer = download.peer;
+        let TransferInfo { direction, name, size, bytes, stage, .. } = download.info(id);
+        self.event(Event::Progress { id, peer, name, direction, stage, bytes, size });
     }
 
     /// The guess was wrong, or the chunk is, or it is the second of two that files share. The
@@ -421,7 +538,8 @@ impl Engine {
         let (conn, is_here) = match self.downloads.get_mut(&id) {
             Some(download) => {
                 download.chunks.returned(index);
-                (download.conn, download.chunks.is_stored(index))
+                let Some(conn) = download.conn else { return };
+                (conn, download.chunks.is_stored(index))
             }
             None => {
                 let Some(&conn) = self.ended_with_chunks.get(&id) else { return };
@@ -435,11 +553,11 @@ impl Engine {
         // Another download's job for this index may be under way with bytes that are wrong for it
         // in turn, so only a stored chunk is one that is not waited for.
         let waits_for_it = |download: &Download| {
-            download.conn == conn
+            download.conn == Some(conn)
                 && download.state == State::Receiving
-                && download.chunks.geometry.index(index.get().into()).is_some()
+                && download.geometry.index(index.get().into()).is_some()
                 && !download.chunks.is_stored(index)
-                && download.offer.manifest.chunk_hash(index) == actual
+                && download.manifest().is_some_and(|manifest| manifest.chunk_hash(index) == actual)
         };
         let right = self.downloads.iter().find(|(_, download)| waits_for_it(download)).map(|(id, _)| *id);
         match right {
@@ -456,7 +574,7 @@ impl Engine {
         if self.peers.get(conn).is_some_and(|peer| !peer.read_closed) {
             return;
         }
-        let of_conn = |download: &&Download| download.conn == conn;
+        let of_conn = |download: &&Download| download.conn == Some(conn);
         let verifying = self.ended_with_chunks.values().any(|ended| *ended == conn)
             || self.downloads.values().filter(of_conn).any(|download| !download.chunks.arrived.is_empty());
         let hopeless = |download: &Download| {
@@ -465,7 +583,7 @@ impl Engine {
         let failing: Vec<_> = self
             .downloads
             .iter()
-            .filter(|(_, download)| download.conn == conn && hopeless(download))
+            .filter(|(_, download)| download.conn == Some(conn) && hopeless(download))
             .map(|(id, _)| *id)
             .collect();
         for id in failing {
@@ -489,7 +607,7 @@ impl Engine {
         match done {
             JobDone::ChunkReturned { index, data, actual } => self.on_chunk_returned(id, index, data, actual),
             // The last of its jobs.
-            JobDone::Released => {
+            JobDone::Released { .. } => {
                 if let Some(conn) = self.ended_with_chunks.remove(&id) {
                     self.fail_if_nothing_comes(conn, CLOSED_BY_PEER);
                 }
@@ -514,40 +632,59 @@ impl Engine {
         }
     }
 
-    fn finish_if_all_stored(&mut self, id: TransferId) {
+    pub(super) fn finish_if_all_stored(&mut self, id: TransferId) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
-        if download.state == State::Receiving && download.chunks.all_stored() {
+        let sealed = match &download.form {
+            Form::Listed(_) => true,
+            Form::Pulled(pull) => pull.head().is_some() && pull.has_all_pages(),
+        };
+        if download.state == State::Receiving && download.chunks.all_stored() && sealed {
             download.state = State::Finishing;
             download.note_wait(self.now);
-            let name = download.offer.name.clone();
+            let name = download.name.clone();
+            let seal = match &download.form {
+                Form::Listed(_) => None,
+                Form::Pulled(pull) => pull.seal.clone(),
+            };
             self.timers.clear(Deadline::Stall(id));
-            self.job(id, Job::Finish(name));
+            self.job(id, Job::Finish { name, seal });
         }
     }
 
-    fn on_finished(&mut self, id: TransferId, path: std::path::PathBuf) {
+    pub(super) fn on_finished(
+        &mut self,
+        id: TransferId,
+        path: std::path::PathBuf,
+        file_hash: FileHash,
+        already: bool,
+    ) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
-        let (conn, hash) = (download.conn, download.offer.manifest.file_hash());
         let received = Event::Received {
             id,
             peer: download.peer,
-            name: download.offer.name.clone(),
+            name: download.name.clone(),
             path,
-            size: download.offer.manifest.size(),
-            sha256: hash,
+            size: download.geometry.size(),
+            sha256: file_hash,
+            already,
             elapsed: self.now.saturating_sub(download.accepted_at),
             limited_by: download.waits.bottleneck(self.now),
         };
-        self.send(conn, Message::Complete(hash));
+        match (&download.form, download.conn) {
+            (Form::Listed(_), Some(conn)) => self.send(conn, Message::Complete(file_hash)),
+            (Form::Listed(_), None) => {}
+            (Form::Pulled(_), _) => self.tell_done(id),
+        }
         self.event(received);
-        self.forget_download(id);
+        self.end_download(id, false);
     }
 
     pub(super) fn on_download_stalled(&mut self, id: TransferId) {
         let Some(download) = self.downloads.get(&id) else { return };
         // Files from one peer share its line: one that moves excuses the others.
         let stall = self.config.limits.stall;
-        let moved_at = self.peers.get(download.conn).map_or(Duration::ZERO, |peer| peer.last_chunk_at);
+        let peer = download.conn.and_then(|conn| self.peers.get(conn));
+        let moved_at = peer.map_or(Duration::ZERO, |peer| peer.last_chunk_at);
         let moved_at = moved_at.max(download.accepted_at);
         if self.now < moved_at + stall || !download.chunks.arrived.is_empty() {
             self.timers.set(Deadline::Stall(id), (moved_at + stall).max(self.now + stall / 8));
@@ -558,35 +695,54 @@ impl Engine {
         }
     }
 
-    /// Ends a download that cannot go on.
-    pub(super) fn fail_download(&mut self, id: TransferId, failure: Failure) {
-        let Some(download) = self.downloads.get(&id) else { return };
-        let Failure { code, message } = failure;
-        let (peer, name) = (download.peer, download.offer.name.clone());
-        self.event(Event::TransferFailed { id, peer, name, direction: Direction::In, code, reason: message });
-        self.forget_download(id);
+    pub(super) fn downloads_with(&self, conn: ConnId) -> Vec<TransferId> {
+        self.downloads.iter().filter(|(_, download)| download.conn == Some(conn)).map(|(id, _)| *id).collect()
     }
 
-    /// Takes a download out of the books and off the disk.
+    /// Ends a download that cannot go on, and tells its sender.
+    pub(super) fn fail_download(&mut self, id: TransferId, failure: Failure) {
+        self.tell_refused(id, &failure);
+        self.drop_download(id, failure);
+    }
+
+    /// Ends a download that cannot go on, as its sender knows.
+    pub(super) fn drop_download(&mut self, id: TransferId, failure: Failure) {
+        let Some(download) = self.downloads.get(&id) else { return };
+        let Failure { code, message } = failure;
+        let (peer, name) = (download.peer, download.name.clone());
+        // What has the wrong hash is of no use to anybody.
+        let keep = download.manifest().is_none() && code != Code::HashMismatch;
+        self.event(Event::TransferFailed { id, peer, name, direction: Direction::In, code, reason: message });
+        self.end_download(id, keep);
+    }
+
+    /// Takes a download out of the books of which nothing is to be kept.
     pub(super) fn forget_download(&mut self, id: TransferId) {
-        let Some(download) = self.downloads.remove(&id) else { return };
-        self.manifest_bytes -= download.offer.manifest.memory();
+        self.end_download(id, false);
+    }
+
+    /// Takes a download out of the books.
+    pub(super) fn end_download(&mut self, id: TransferId, keep: bool) {
+        let Some(mut download) = self.downloads.remove(&id) else { return };
+        self.manifest_bytes -= download.manifest_bytes();
         self.timers.clear(Deadline::Offer(id));
         self.timers.clear(Deadline::Stall(id));
-        self.job(id, Job::Release);
-        if !download.chunks.arrived.is_empty() {
-            self.ended_with_chunks.insert(id, download.conn);
+        self.job(id, Job::Release { keep });
+        self.stop_pulling(&mut download);
+        let Some(conn) = download.conn else { return };
+        if !download.chunks.arrived.is_empty() && download.manifest().is_some() {
+            self.ended_with_chunks.insert(id, conn);
         }
-        if let Some(peer) = self.peers.get_mut(download.conn) {
+        if let Some(peer) = self.peers.get_mut(conn) {
             peer.downloads.remove(&id);
-            if download.state == State::Receiving {
+            if download.state == State::Receiving && download.manifest().is_some() {
                 peer.tolerated_chunks += download.chunks.missing();
             }
         }
-        self.close_if_done(download.conn);
+        self.close_if_done(conn);
     }
 }
 
 const NOT_ASKED_FOR: &str = "is not one that it was asked for";
 
-const DECLINED: &str = "there is nobody to ask about it; `--accept all` takes every offer unasked";
+pub(super) const DECLINED: &str = "there is nobody to ask about it; `--accept all` takes every offer unasked";

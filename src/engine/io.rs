@@ -45,6 +45,11 @@ pub enum Input {
         /// What is wrong with it.
         error: BadLine,
     },
+    /// Bytes arrive, though no message is whole, or wait until there is room for them.
+    Alive {
+        /// On which connection.
+        conn: ConnId,
+    },
     /// Nothing will arrive any more.
     Closed {
         /// On which connection.

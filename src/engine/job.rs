@@ -12,8 +12,7 @@ use bytes::Bytes;
 
 use super::Failure;
 use crate::wire::{
-    ChunkData, ChunkHash, ChunkIndex, Entry, FileHash, Manifest, ManifestHead, NodeId, PageIndex, SafeName,
-    State,
+    ChunkData, ChunkHash, ChunkIndex, Entry, FileHash, Manifest, ManifestHead, NodeId, SafeName,
 };
 
 /// One piece of work for one transfer.
@@ -33,7 +32,7 @@ pub enum Job {
     /// one that was not is hashed.
     ReadChunk(ChunkIndex),
     /// Read one page of the manifest of a source that is hashed.
-    ReadPage(PageIndex),
+    ReadPage(u32),
     /// Tell how much more may be stored where received files go.
     FreeSpace,
     /// Make the partial file of an accepted baseline offer.
@@ -47,7 +46,7 @@ pub enum Job {
     /// Check a page of the manifest, and which of its chunks the partial file has already.
     StorePage {
         /// Which one.
-        page: PageIndex,
+        page: u32,
         /// Its entries, as they travelled.
         entries: Bytes,
     },
@@ -126,14 +125,8 @@ pub struct Leftover {
     pub bytes: u64,
 }
 
-/// Verified content that the receiver has of a file whose hash is not known yet: its first chunks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
-    /// How many.
-    pub chunks: u32,
-    /// The file's SHA-256 state after the last whole block of them.
-    pub state: State,
-}
+/// Verified content of a file whose hash is not known yet: its first chunks.
+pub use crate::wire::Prefix as Kept;
 
 /// The answer to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +159,7 @@ pub enum JobDone {
     /// A page of the source's manifest.
     PageRead {
         /// Which one.
-        page: PageIndex,
+        page: u32,
         /// Its entries, as they travel.
         entries: Bytes,
     },
@@ -201,12 +194,12 @@ pub enum JobDone {
     /// The page is right.
     PageStored {
         /// Which one.
-        page: PageIndex,
+        page: u32,
         /// Its chunks that are stored already, in order.
         kept: Vec<ChunkIndex>,
     },
     /// The page is not the one that the root commits to.
-    PageWrong(PageIndex),
+    PageWrong(u32),
     /// The chunk is verified and written.
     ChunkStored(ChunkIndex),
     /// The chunk's bytes are of no use to this transfer: they are not those of its chunk, or it has

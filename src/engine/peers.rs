@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::book::is_id_prefix;
+use super::features::Features;
+use super::liveness::Pings;
+use super::texts::Texts;
 use super::{Book, Code, CommandId, ConnId, Failure, HostPort, Level, PeerRef, TransferId};
 use crate::wire::{Instance, Message, NodeId};
 
@@ -32,6 +35,8 @@ pub(super) struct Peer {
     pub(super) first_contact: bool,
     /// `None` until it is known.
     pub(super) level: Option<Level>,
+    /// What both sides can do beyond the baseline.
+    pub(super) features: Features,
     pub(super) agent: Option<String>,
     pub(super) opened_at: Duration,
     /// Commands to be answered when the level is known.
@@ -41,7 +46,10 @@ pub(super) struct Peer {
     pub(super) read_closed: bool,
     queue: VecDeque<Queued>,
     pub(super) queued_bytes: usize,
-    pub(super) queued_texts: usize,
+    /// Texts that are not written, or not acknowledged by a peer that acknowledges them.
+    pub(super) texts: Texts,
+    /// What was last heard from it, a message or a part of one.
+    pub(super) pings: Pings,
     /// The chunks given to send, in order.
     pub(super) bulk_queue: VecDeque<(TransferId, u32)>,
     /// Chunks being read for it or in `bulk_queue`.
@@ -76,13 +84,15 @@ impl Peer {
             instance: None,
             first_contact: false,
             level: None,
+            features: Features::default(),
             agent: None,
             opened_at: now,
             connecting: Vec::new(),
             read_closed: false,
             queue: VecDeque::new(),
             queued_bytes: 0,
-            queued_texts: 0,
+            texts: Texts::default(),
+            pings: Pings::default(),
             bulk_queue: VecDeque::new(),
             chunks_ahead: 0,
             served: TransferId(0),
@@ -109,7 +119,7 @@ impl Peer {
         let weight = message.weight();
         let is_text = matches!(message, Message::Text(_));
         self.queued_bytes += weight;
-        self.queued_texts += usize::from(is_text);
+        self.texts.unwritten += usize::from(is_text);
         self.queue.push_back(Queued { weight, is_text });
     }
 
@@ -117,7 +127,7 @@ impl Peer {
     pub(super) fn dequeue(&mut self) {
         if let Some(written) = self.queue.pop_front() {
             self.queued_bytes -= written.weight;
-            self.queued_texts -= usize::from(written.is_text);
+            self.texts.unwritten -= usize::from(written.is_text);
         }
     }
 

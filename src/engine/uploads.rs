@@ -2,7 +2,8 @@
 //!
 //! An upload goes through [`State`] from top to bottom and leaves by [`Engine::remove_upload`].
 //! It serves the ranges of chunks that the receiver asked for, a few chunks ahead of what the
-//! connection takes, in turn with the other uploads to the same peer.
+//! connection takes, in turn with the other uploads to the same peer. What only receivers that pull
+//! can ask for is in `serving`.
 //!
 //! Invariant: a peer's `chunks_ahead` is the number of its chunks being read plus those given to
 //! send and not written.
@@ -11,25 +12,35 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::{Bound, Range};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::bottleneck::{Stage as Wait, Took, Waits};
+use super::reconnect::Ending;
+use super::serving::Serving;
 use super::{
-    Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone, Level, Output, Reply, Stage,
-    TransferId, TransferInfo,
+    Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone, Kept, Level, Output, Reply,
+    Stage, TransferId, TransferInfo,
 };
 use crate::size;
-use crate::wire::{BadName, ChunkData, ChunkIndex, FileHash, Manifest, Message, Offer, SafeName};
+use crate::wire::{
+    BadName, CHUNK_SIZE, ChunkData, ChunkIndex, Entry, FileHash, Geometry, MAX_MANIFEST_SIZE, Manifest,
+    ManifestHead, Message, NodeId,
+    Offer, OfferId, SafeName,
+};
+
+/// A file that is not larger is hashed before it is offered, which takes no longer than an answer.
+const HASHED_FIRST_BYTES: u64 = 1 << 20;
 
 /// Uploads to one peer that may be offered or moving at once; fewer than a receiver allows.
 const ACTIVE_UPLOADS: usize = 64;
 
 /// How far an upload is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Being opened and hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    /// Being opened, and hashed where it must be before it can be offered.
     Hashing,
-    /// Hashed; waits for its turn to be offered.
+    /// Waits for its turn to be offered.
     Queued,
     /// Offered; the receiver has not answered.
     Offered,
@@ -40,18 +51,25 @@ enum State {
 /// A file on its way to a peer.
 #[derive(Debug)]
 pub(super) struct Upload {
-    conn: ConnId,
-    peer: SocketAddr,
-    name: SafeName,
-    size: u64,
-    state: State,
+    /// `None` while the peer is away.
+    pub(super) conn: Option<ConnId>,
+    pub(super) peer: SocketAddr,
+    /// Who the peer is; nobody knows under `--plain`.
+    pub(super) node_id: Option<NodeId>,
+    pub(super) name: SafeName,
+    /// `None` until it was opened.
+    pub(super) geometry: Option<Geometry>,
+    pub(super) state: State,
     hashed_bytes: u64,
-    /// Known once hashed.
-    manifest: Option<Manifest>,
+    /// What it consists of; known once it is hashed.
+    pub(super) head: Option<Arc<ManifestHead>>,
+    pub(super) form: Form,
     /// What the receiver asked for and is not being read yet.
-    requested: VecDeque<Range<u32>>,
+    pub(super) requested: VecDeque<Range<u32>>,
     /// Chunks being read.
-    reading: usize,
+    pub(super) reading: usize,
+    /// Chunks being read that were asked for on a connection that broke.
+    stale_reads: usize,
     /// Chunks given to send and not written.
     unwritten: usize,
     written_bytes: u64,
@@ -61,25 +79,63 @@ pub(super) struct Upload {
     waits: Waits,
 }
 
+/// The form in which it is offered.
+#[derive(Debug)]
+pub(super) enum Form {
+    /// To be sent as a whole; the list of its hashes is there once it is hashed.
+    Listed(Option<Manifest>),
+    /// To be pulled.
+    Pulled(Serving),
+}
+
 impl Upload {
+    pub(super) fn size(&self) -> u64 {
+        self.geometry.map_or(0, Geometry::size)
+    }
+
+    pub(super) fn chunks(&self) -> u32 {
+        self.geometry.map_or(0, Geometry::chunks)
+    }
+
+    pub(super) fn file_hash(&self) -> Option<FileHash> {
+        self.head.as_ref().map(|head| head.file_hash())
+    }
+
     pub(super) fn info(&self, id: TransferId) -> TransferInfo {
         let (stage, bytes) = match self.state {
+            _ if self.conn.is_none() => (Stage::Waiting, self.written_bytes.min(self.size())),
             State::Hashing => (Stage::Hashing, self.hashed_bytes),
             State::Queued => (Stage::Queued, 0),
             State::Offered => (Stage::Offered, 0),
-            State::Sending if self.all_written() => (Stage::Finishing, self.size),
-            State::Sending => (Stage::Transferring, self.written_bytes.min(self.size)),
+            State::Sending if self.is_skipping() => (Stage::Hashing, self.hashed_bytes),
+            State::Sending if self.all_written() && !self.is_pulled() => (Stage::Finishing, self.size()),
+            State::Sending => {
+                let skipped = match &self.form {
+                    Form::Pulled(serving) => serving.skipped_bytes,
+                    Form::Listed(_) => 0,
+                };
+                (Stage::Transferring, (skipped + self.written_bytes).min(self.size()))
+            }
         };
         TransferInfo {
             id,
-            peer: self.peer,
+            peer: Some(self.peer),
             direction: Direction::Out,
             name: self.name.clone(),
-            size: self.size,
-            sha256: self.manifest.as_ref().map(Manifest::file_hash),
+            size: self.size(),
+            sha256: self.file_hash(),
             bytes,
             stage,
         }
+    }
+
+    pub(super) fn is_pulled(&self) -> bool {
+        matches!(self.form, Form::Pulled(_))
+    }
+
+    /// Whether it is finding out if what the receiver has is the beginning of the file.
+    fn is_skipping(&self) -> bool {
+        matches!(&self.form, Form::Pulled(serving) if serving.kept.is_some())
     }
 
     /// Whether every requested chunk was given to send. The confirmation may overtake the news
@@ -94,7 +150,7 @@ impl Upload {
 
     /// Notes what keeps it from going on at this moment. While something waits to be written, that
     /// chunks are also being read costs no time.
-    fn note_wait(&mut self, now: Duration) {
+    pub(super) fn note_wait(&mut self, now: Duration) {
         let wait = if self.unwritten > 0 {
             Wait::Line
         } else if self.reading > 0 {
@@ -108,6 +164,17 @@ impl Upload {
         self.waits.waits_for(wait, now);
     }
 
+    /// The receiver wants it.
+    pub(super) fn begin(&mut self, now: Duration) {
+        self.state = State::Sending;
+        // After a connection that broke, it began before.
+        if self.accepted_at.is_zero() {
+            self.accepted_at = now;
+            self.progress_at = now;
+            self.waits = Waits::new(now);
+        }
+    }
+
     fn next_chunk(&mut self) -> Option<ChunkIndex> {
         let range = self.requested.front_mut()?;
         let index = range.start;
@@ -115,8 +182,7 @@ impl Upload {
         if range.start == range.end {
             self.requested.pop_front();
         }
-        let geometry = self.manifest.as_ref()?.geometry();
-        Some(geometry.index(index.into()).expect("only chunks of the file are requested"))
+        Some(self.geometry?.index(index.into()).expect("only chunks of the file are requested"))
     }
 }
 
@@ -139,24 +205,30 @@ impl Engine {
             let message = "this node has as many transfers as it can hold; `wait` for some to end";
             return Err(Failure::new(Code::Busy, message));
         }
-        let peer = self.peers.get(conn).expect("the caller resolved it").addr;
+        let to = self.peers.get(conn).expect("the caller resolved it");
+        let (peer, node_id) = (to.addr, to.node_id);
+        let form =
+            if to.features.transfer { Form::Pulled(Serving::default()) } else { Form::Listed(None) };
         let id = self.next_transfer_id();
         self.uploads.insert(
             id,
             Upload {
-                conn,
+                conn: Some(conn),
                 peer,
+                node_id,
                 name: name.clone(),
-                size: 0,
+                geometry: None,
                 state: State::Hashing,
                 hashed_bytes: 0,
-                manifest: None,
+                head: None,
+                form,
                 requested: VecDeque::new(),
                 reading: 0,
+                stale_reads: 0,
                 unwritten: 0,
                 written_bytes: 0,
                 resends: 0,
-                accepted_at: self.now,
+                accepted_at: Duration::ZERO,
                 progress_at: self.now,
                 waits: Waits::new(self.now),
             },
@@ -170,44 +242,71 @@ impl Engine {
             upload.waits.job_took(took);
         }
         match done {
-            JobDone::SourceOpened { size } => self.on_source_opened(id, size),
-            JobDone::SourceHashing { bytes } => {
+            JobDone::SourceOpened { size, head } => self.on_source_opened(id, size, head),
+            JobDone::SourceHashing { hashed } => self.on_source_hashing(id, hashed),
+            JobDone::SourceHashed(head) => self.on_source_hashed(id, head),
+            JobDone::ChunkList(manifest) => {
                 let Some(upload) = self.uploads.get_mut(&id) else { return };
-                upload.hashed_bytes = bytes;
-                self.upload_progress(id);
-                self.job(id, Job::HashSource);
+                upload.form = Form::Listed(Some(manifest));
+                self.queue_upload(id);
             }
-            JobDone::SourceHashed(manifest) => self.on_source_hashed(id, manifest),
-            JobDone::ChunkRead { index, data } => self.on_chunk_read(id, index, data),
+            JobDone::ChunkRead { index, data, entry } => self.on_chunk_read(id, index, data, entry),
+            JobDone::PageRead { page, entries } => self.on_page_read(id, page, entries),
             JobDone::Failed(failure) => self.fail_upload(id, failure),
-            JobDone::FreeSpace { .. }
-            | JobDone::PartialCreated
-            | JobDone::ChunkStored(_)
-            | JobDone::ChunkReturned { .. }
-            | JobDone::Finished { .. }
-            | JobDone::Released => {}
+            // What downloads are told.
+            _ => {}
         }
     }
 
-    fn on_source_opened(&mut self, id: TransferId, size: u64) {
+    fn on_source_opened(&mut self, id: TransferId, size: u64, head: Option<Arc<ManifestHead>>) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
-        upload.size = size;
-        if !Offer::size_fits_baseline(size) {
+        let most = if upload.is_pulled() { MAX_MANIFEST_SIZE } else { Offer::largest_for_baseline() };
+        let Some(geometry) = Geometry::new(size).filter(|_| size <= most) else {
             let message = format!(
-                "{} is more than this protocol can offer (3.9 GB); `split` the file and send the parts",
-                size::human(size)
+                "{} is more than this peer can be offered ({}); `split` the file and send the parts",
+                size::human(size),
+                size::human(most)
             );
             return self.fail_upload(id, Failure::new(Code::TooLarge, message));
+        };
+        upload.geometry = Some(geometry);
+        upload.head = head;
+        match &upload.form {
+            Form::Listed(_) if upload.head.is_some() => self.job(id, Job::ListChunks),
+            // It is hashed while it travels; a small one is hashed before it could be asked for.
+            Form::Pulled(_) if upload.head.is_some() || size > HASHED_FIRST_BYTES => self.queue_upload(id),
+            _ => self.job(id, Job::HashSource { until: geometry.chunks() }),
         }
-        self.job(id, Job::HashSource);
     }
 
-    fn on_source_hashed(&mut self, id: TransferId, manifest: Manifest) {
+    fn on_source_hashing(&mut self, id: TransferId, hashed: Kept) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
-        upload.size = manifest.size();
-        upload.manifest = Some(manifest);
+        upload.hashed_bytes = u64::from(hashed.chunks) * u64::from(CHUNK_SIZE);
+        if upload.is_skipping() {
+            return self.on_skipping(id, hashed);
+        }
+        let until = upload.chunks();
+        self.upload_progress(id);
+        self.job(id, Job::HashSource { until });
+    }
+
+    fn on_source_hashed(&mut self, id: TransferId, head: Arc<ManifestHead>) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        upload.geometry = Some(head.geometry());
+        upload.head = Some(head);
+        match (&upload.form, upload.state) {
+            (Form::Listed(_), _) => self.job(id, Job::ListChunks),
+            (Form::Pulled(_), State::Hashing) => self.queue_upload(id),
+            (Form::Pulled(_), _) => self.on_sealed(id),
+        }
+    }
+
+    /// It can be offered.
+    fn queue_upload(&mut self, id: TransferId) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
         upload.state = State::Queued;
-        let conn = upload.conn;
+        // Where the peer is away, that is for when it is back.
+        let Some(conn) = upload.conn else { return };
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.waiting_uploads.push_back(id);
         }
@@ -223,10 +322,15 @@ impl Engine {
             peer.active_uploads.insert(id);
             let Some(upload) = self.uploads.get_mut(&id) else { continue };
             upload.state = State::Offered;
-            let manifest = upload.manifest.clone().expect("it was hashed");
-            let offer = Offer { name: upload.name.clone(), manifest };
             self.timers.set(Deadline::Offer(id), self.now + self.config.limits.offer_expiry);
-            self.send(conn, Message::FileOffer(offer));
+            match &upload.form {
+                Form::Listed(manifest) => {
+                    let manifest = manifest.clone().expect("it was hashed");
+                    let offer = Offer { name: upload.name.clone(), manifest };
+                    self.send(conn, Message::FileOffer(offer));
+                }
+                Form::Pulled(_) => self.offer_content(conn, id),
+            }
         }
     }
 
@@ -242,7 +346,10 @@ impl Engine {
         {
             return None;
         }
-        let hash = |id: &TransferId| Some(self.uploads.get(id)?.manifest.as_ref()?.file_hash());
+        if peer.features.transfer {
+            return (!peer.waiting_uploads.is_empty()).then_some(0);
+        }
+        let hash = |id: &TransferId| self.uploads.get(id)?.file_hash();
         // Looking further than the active ones reach cannot be needed often, and must be bounded.
         peer.waiting_uploads
             .iter()
@@ -252,8 +359,9 @@ impl Engine {
 
     fn active_upload(&self, conn: ConnId, file_hash: FileHash) -> Option<TransferId> {
         self.peers.get(conn)?.active_uploads.iter().copied().find(|id| {
-            let manifest = self.uploads.get(id).and_then(|upload| upload.manifest.as_ref());
-            manifest.is_some_and(|manifest| manifest.file_hash() == file_hash)
+            self.uploads
+                .get(id)
+                .is_some_and(|upload| !upload.is_pulled() && upload.file_hash() == Some(file_hash))
         })
     }
 
@@ -264,11 +372,8 @@ impl Engine {
         let Some(upload) = self.uploads.get_mut(&id).filter(|upload| upload.state == State::Offered) else {
             return;
         };
-        upload.state = State::Sending;
-        upload.accepted_at = self.now;
-        upload.progress_at = self.now;
-        upload.waits = Waits::new(self.now);
-        let chunks = upload.manifest.as_ref().map_or(0, |manifest| manifest.geometry().chunks());
+        upload.begin(self.now);
+        let chunks = upload.chunks();
         self.timers.clear(Deadline::Offer(id));
         if chunks > 0 {
             upload.requested.push_back(0..chunks);
@@ -284,7 +389,7 @@ impl Engine {
     }
 
     /// Has chunks read for a peer until enough of them are under way, its uploads in turn.
-    fn read_ahead(&mut self, conn: ConnId) {
+    pub(super) fn read_ahead(&mut self, conn: ConnId) {
         while let Some(peer) = self.peers.get_mut(conn) {
             let allowed = if self.chunks_ahead >= self.config.limits.chunks_ahead_in_all {
                 1
@@ -311,20 +416,34 @@ impl Engine {
         }
     }
 
-    fn on_chunk_read(&mut self, id: TransferId, index: ChunkIndex, data: ChunkData) {
+    fn on_chunk_read(&mut self, id: TransferId, index: ChunkIndex, data: ChunkData, entry: Entry) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
+        // What was asked for on a connection that broke comes back to nobody.
+        if upload.stale_reads > 0 {
+            upload.stale_reads -= 1;
+            return self.after_chunk_read(id, index);
+        }
         upload.reading -= 1;
+        let Some(conn) = upload.conn else { return };
         upload.unwritten += 1;
         upload.note_wait(self.now);
-        let conn = upload.conn;
+        let message = match &upload.form {
+            Form::Listed(_) => Message::Chunk { index: index.get().into(), data },
+            Form::Pulled(serving) => Message::Data {
+                id: OfferId(id.0),
+                index: index.get(),
+                data,
+                entry: serving.is_late.then_some(entry),
+            },
+        };
         let Some(peer) = self.peers.get_mut(conn) else { return };
         if peer.nothing_queued() {
             self.timers.set(Deadline::Write(conn), self.now + self.config.limits.stall);
         }
-        let len = u32::try_from(data.0.len()).expect("a chunk has at most 256 KiB");
+        let len = self.uploads[&id].geometry.map_or(0, |geometry| geometry.len_of(index));
         peer.bulk_queue.push_back((id, len));
-        self.outputs
-            .push_back(Output::Send { conn, message: Message::Chunk { index: index.get().into(), data } });
+        self.outputs.push_back(Output::Send { conn, message });
+        self.after_chunk_read(id, index);
     }
 
     pub(super) fn on_chunk_written(&mut self, conn: ConnId) {
@@ -333,28 +452,32 @@ impl Engine {
         peer.chunks_ahead -= 1;
         peer.bytes_sent += u64::from(len);
         self.chunks_ahead -= 1;
-        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        // It may be offered anew on another connection by now.
+        let Some(upload) = self.uploads.get_mut(&id).filter(|upload| upload.conn == Some(conn)) else {
+            return;
+        };
         upload.unwritten -= 1;
         upload.written_bytes += u64::from(len);
         upload.note_wait(self.now);
-        if upload.all_written() {
+        let all_written = upload.all_written();
+        self.upload_progress(id);
+        if all_written {
             self.await_confirmation(id);
-        } else {
-            self.upload_progress(id);
         }
     }
 
-    fn upload_progress(&mut self, id: TransferId) {
+    pub(super) fn upload_progress(&mut self, id: TransferId) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         if self.now < upload.progress_at + self.config.limits.progress_interval {
             return;
         }
         upload.progress_at = self.now;
-        let TransferInfo { peer, direction, name, size, bytes, stage, .. } = upload.info(id);
+        let peer = upload.peer;
+        let TransferInfo { direction, name, size, bytes, stage, .. } = upload.info(id);
         self.event(Event::Progress { id, peer, name, direction, stage, bytes, size });
     }
 
-    fn await_confirmation(&mut self, id: TransferId) {
+    pub(super) fn await_confirmation(&mut self, id: TransferId) {
         self.timers.set(Deadline::Stall(id), self.now + self.config.limits.confirmation_wait);
     }
 
@@ -366,7 +489,11 @@ impl Engine {
             .active_uploads
             .iter()
             .copied()
-            .filter(|id| self.uploads.get(id).is_some_and(|upload| upload.state == State::Sending))
+            .filter(|id| {
+                self.uploads
+                    .get(id)
+                    .is_some_and(|upload| upload.state == State::Sending && !upload.is_pulled())
+            })
             .collect();
         for &id in &sending {
             if self.uploads.get(&id).is_some_and(Upload::all_written) {
@@ -380,15 +507,14 @@ impl Engine {
 
     fn resend(&mut self, id: TransferId, index: u64) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
-        let known = upload.manifest.as_ref().and_then(|manifest| manifest.geometry().index(index));
-        let Some(index) = known else { return };
+        let Some(index) = upload.geometry.and_then(|geometry| geometry.index(index)) else { return };
         upload.resends += 1;
         if upload.resends > self.config.limits.resends {
             let message = "the receiver rejected its chunks again and again; it may have given the file up";
             return self.fail_upload(id, Failure::new(Code::Declined, message));
         }
         upload.requested.push_back(index.get()..index.get() + 1);
-        let conn = upload.conn;
+        let Some(conn) = upload.conn else { return };
         self.timers.clear(Deadline::Stall(id));
         self.read_ahead(conn);
     }
@@ -404,22 +530,29 @@ impl Engine {
         }
     }
 
-    fn upload_sent(&mut self, id: TransferId, confirmed: bool) {
+    pub(super) fn upload_sent(&mut self, id: TransferId, confirmed: bool) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         let sent = Event::Sent {
             id,
             peer: upload.peer,
             name: upload.name.clone(),
-            size: upload.size,
-            sha256: upload.manifest.as_ref().expect("it was offered").file_hash(),
+            size: upload.size(),
+            sha256: upload.file_hash().expect("only what is hashed counts as sent"),
             confirmed,
-            elapsed: self.now.saturating_sub(upload.accepted_at),
+            already: confirmed && upload.written_bytes == 0 && upload.size() > 0 && upload.is_pulled(),
+            elapsed: match upload.accepted_at {
+                // It was there already.
+                Duration::ZERO => Duration::ZERO,
+                accepted_at => self.now.saturating_sub(accepted_at),
+            },
             limited_by: upload.waits.bottleneck(self.now),
         };
         let conn = upload.conn;
         self.event(sent);
         self.remove_upload(id);
-        self.serve(conn);
+        if let Some(conn) = conn {
+            self.serve(conn);
+        }
     }
 
     pub(super) fn on_offer_expired(&mut self, id: TransferId) {
@@ -444,11 +577,71 @@ impl Engine {
     }
 
     pub(super) fn uploads_with(&self, conn: ConnId) -> Vec<TransferId> {
-        self.uploads.iter().filter(|(_, upload)| upload.conn == conn).map(|(id, _)| *id).collect()
+        self.uploads.iter().filter(|(_, upload)| upload.conn == Some(conn)).map(|(id, _)| *id).collect()
     }
 
-    /// Ends an upload that cannot go on.
+    /// The peer is away: the upload is offered to it again when it is back.
+    pub(super) fn suspend_upload(&mut self, id: TransferId) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let Some(conn) = upload.conn.take() else { return };
+        let reading = std::mem::take(&mut upload.reading);
+        upload.stale_reads += reading;
+        upload.unwritten = 0;
+        upload.requested.clear();
+        if upload.state != State::Hashing {
+            upload.state = State::Queued;
+        }
+        if let Form::Pulled(serving) = &mut upload.form {
+            serving.interrupt();
+        }
+        self.timers.clear(Deadline::Offer(id));
+        self.timers.clear(Deadline::Stall(id));
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.chunks_ahead -= reading;
+            self.chunks_ahead -= reading;
+            peer.active_uploads.remove(&id);
+            peer.waiting_uploads.retain(|waiting| *waiting != id);
+        }
+    }
+
+    /// The peer is back.
+    pub(super) fn offer_again(&mut self, conn: ConnId, node_id: NodeId) {
+        let Some(addr) = self.peers.get(conn).map(|peer| peer.addr) else { return };
+        let waiting = |upload: &Upload| upload.conn.is_none() && upload.node_id == Some(node_id);
+        let ids: Vec<_> =
+            self.uploads.iter().filter(|(_, upload)| waiting(upload)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(upload) = self.uploads.get_mut(&id) else { continue };
+            upload.conn = Some(conn);
+            upload.peer = addr;
+            if upload.state == State::Queued {
+                self.queue_upload(id);
+            }
+        }
+    }
+
+    pub(super) fn fail_waiting_uploads(&mut self, node_id: NodeId, why: &str) {
+        let waiting = |upload: &Upload| upload.conn.is_none() && upload.node_id == Some(node_id);
+        let ids: Vec<_> =
+            self.uploads.iter().filter(|(_, upload)| waiting(upload)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.fail_upload(id, Failure::new(Code::Disconnected, why));
+        }
+    }
+
+    /// Ends an upload that cannot go on, and tells the receiver.
     pub(super) fn fail_upload(&mut self, id: TransferId, failure: Failure) {
+        let pulled = self.uploads.get(&id).filter(|upload| upload.is_pulled());
+        if let Some((conn, State::Offered | State::Sending)) =
+            pulled.and_then(|upload| Some((upload.conn?, upload.state)))
+        {
+            self.send(conn, Message::Withdraw { id: OfferId(id.0), reason: failure.to_reason() });
+        }
+        self.end_upload(id, failure);
+    }
+
+    /// Ends an upload that cannot go on, as the receiver knows or need not know.
+    pub(super) fn end_upload(&mut self, id: TransferId, failure: Failure) {
         let Some(upload) = self.uploads.get(&id) else { return };
         let Failure { code, message } = failure;
         let (conn, peer, name) = (upload.conn, upload.peer, upload.name.clone());
@@ -462,10 +655,12 @@ impl Engine {
             reason: message,
         });
         self.remove_upload(id);
+        let Some(conn) = conn else { return };
         // A baseline peer has no word for a file that will not come, and would take the next
         // file's chunks for this one's.
         if was_moving && self.peers.get(conn).is_some_and(|peer| peer.level == Some(Level::Baseline)) {
-            self.close_peer(conn, "a baseline peer cannot be told in another way that a file will not come");
+            let why = "a baseline peer cannot be told in another way that a file will not come";
+            self.close_peer(conn, why, Ending::Closed);
         } else {
             self.serve(conn);
         }
@@ -476,8 +671,8 @@ impl Engine {
         let Some(upload) = self.uploads.remove(&id) else { return };
         self.timers.clear(Deadline::Offer(id));
         self.timers.clear(Deadline::Stall(id));
-        self.job(id, Job::Release);
-        if let Some(peer) = self.peers.get_mut(upload.conn) {
+        self.job(id, Job::Release { keep: false });
+        if let Some(peer) = upload.conn.and_then(|conn| self.peers.get_mut(conn)) {
             // What is being read comes back to nobody; what is written is still counted there.
             peer.chunks_ahead -= upload.reading;
             self.chunks_ahead -= upload.reading;

@@ -15,17 +15,19 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::{Closing, ConnId, Input};
-use crate::wire::{ChunkData, FrameDecoder, Message};
+use crate::wire::{CHUNK_SIZE, ChunkData, FrameDecoder, Message};
 
 /// Bytes received and not dealt with: for the node.
 const NODE_BUDGET_BYTES: usize = 64 << 20;
 
-/// The same for one connection: four chunks under way in each of four stages.
-const CONNECTION_BUDGET_BYTES: usize = 4 << 20;
+/// The same for one connection: more than a transfer may have asked for and not written, so that
+/// a slow disk does not keep what comes behind the chunks from being read.
+const CONNECTION_BUDGET_BYTES: usize = 20 << 20;
 
 /// Texts received and not shown: for the node.
 const NODE_TEXT_BUDGET_BYTES: usize = 32 << 20;
@@ -46,6 +48,16 @@ const LINGER: Duration = Duration::from_secs(2);
 /// The first read of a quiet connection, and the largest of a busy one.
 const SMALL_READ: usize = 4 << 10;
 const LARGE_READ: usize = 256 << 10;
+
+/// How often it is told that bytes come, where no message does.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a piece of a chunk may take to be written: what a message that comes meanwhile waits.
+const FRAME_TIME: Duration = Duration::from_millis(20);
+
+/// Bytes in a piece of a chunk: on the slowest line, and on a fast one.
+const SMALL_FRAME: usize = 16 << 10;
+const LARGE_FRAME: usize = CHUNK_SIZE as usize;
 
 /// Messages are written together until they have this many bytes.
 const WRITE_BATCH: usize = 64 << 10;
@@ -98,6 +110,10 @@ impl AsRef<[u8]> for ChargedBytes {
     }
 }
 
+fn charged(data: ChunkData, charge: Charge) -> ChunkData {
+    ChunkData(Bytes::from_owner(ChargedBytes { bytes: data.0, _charge: charge }))
+}
+
 impl ReceiveBudget {
     /// The budget of a node, of which nothing is used.
     pub(crate) fn new() -> Self {
@@ -115,7 +131,9 @@ impl ReceiveBudget {
     /// Waits until a message may be held. Cancel-safe.
     async fn charge(&self, message: &Message) -> Charge {
         match message {
-            Message::Text(_) => self.texts.charge(message.weight().max(MIN_TEXT_CHARGE)).await,
+            message if message.is_text() => {
+                self.texts.charge(message.weight().max(MIN_TEXT_CHARGE)).await
+            }
             _ => self.bytes.charge(message.weight()).await,
         }
     }
@@ -177,6 +195,7 @@ impl Connection {
             decoder,
             inputs: inputs.clone(),
             budget: budget.for_connection(),
+            told_at: Instant::now(),
             closing: closing.clone(),
         };
         let writer = Writer {
@@ -185,6 +204,7 @@ impl Connection {
             control: control_queue,
             bulk: bulk_queue,
             inputs: inputs.clone(),
+            frame_bytes: SMALL_FRAME * 4,
             closing: closing.clone(),
         };
         tasks.spawn(reader.run());
@@ -222,6 +242,8 @@ struct Reader<R> {
     decoder: FrameDecoder,
     inputs: mpsc::Sender<FromPeer>,
     budget: ReceiveBudget,
+    /// When it was last told that bytes come.
+    told_at: Instant,
     closing: CancellationToken,
 }
 
@@ -252,17 +274,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut buffer = BytesMut::new();
         let mut read_size = SMALL_READ;
         loop {
-            buffer.reserve(read_size);
+            // A body that is under way is read into one piece of memory, so that it need not be moved.
+            buffer.reserve(read_size.max(self.decoder.wants(&buffer)));
             let room = buffer.capacity() - buffer.len();
-            let read = match self.stream.read_buf(&mut buffer).await {
+            let read = match self.read_some(&mut buffer).await {
                 Ok(0) => return Closing::Eof,
                 Ok(read) => read,
                 Err(error) => return Closing::Error(error.to_string()),
             };
             loop {
                 match self.decoder.decode(&mut buffer) {
-                    Ok(Some(frame)) => {
-                        let handed_on = match frame.message {
+                    Ok(Some(decoded)) => {
+                        let handed_on = match decoded {
                             Ok(message) => self.hand_on(message).await,
                             Err(error) => self.give(Input::BadLine { conn: self.conn, error }.into()).await,
                         };
@@ -286,19 +309,48 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
+    /// Reads, and tells from time to time that bytes come where no message does.
+    async fn read_some(&mut self, buffer: &mut BytesMut) -> std::io::Result<usize> {
+        let read = self.stream.read_buf(buffer).await?;
+        if self.told_at.elapsed() >= ALIVE_INTERVAL {
+            self.told_at = Instant::now();
+            // Where nobody listens the node has ended, and the next message finds out.
+            let _ = self.inputs.send(Input::Alive { conn: self.conn }.into()).await;
+        }
+        Ok(read)
+    }
+
     /// `false` where the node has ended.
     async fn hand_on(&mut self, message: Message) -> bool {
         let conn = self.conn;
-        let charge = self.budget.charge(&message).await;
+        let charge = self.charge(&message).await;
         let from_peer = match message {
             Message::Chunk { index, data } => {
-                let bytes = Bytes::from_owner(ChargedBytes { bytes: data.0, _charge: charge });
-                let message = Message::Chunk { index, data: ChunkData(bytes) };
+                let message = Message::Chunk { index, data: charged(data, charge) };
+                Input::Received { conn, message }.into()
+            }
+            Message::Data { id, index, data, entry } => {
+                let message = Message::Data { id, index, data: charged(data, charge), entry };
                 Input::Received { conn, message }.into()
             }
             message => FromPeer { input: Input::Received { conn, message }, charge: Some(charge) },
         };
         self.give(from_peer).await
+    }
+
+    /// Waits until the message may be held. That is this side's doing, and no sign that the peer is
+    /// gone.
+    async fn charge(&mut self, message: &Message) -> Charge {
+        let charging = self.budget.charge(message);
+        tokio::pin!(charging);
+        loop {
+            match timeout(ALIVE_INTERVAL, &mut charging).await {
+                Ok(charge) => return charge,
+                Err(_) => {
+                    let _ = self.inputs.send(Input::Alive { conn: self.conn }.into()).await;
+                }
+            }
+        }
     }
 
     async fn give(&mut self, from_peer: FromPeer) -> bool {
@@ -317,6 +369,8 @@ struct Writer<W> {
     control: mpsc::Receiver<Message>,
     bulk: mpsc::Receiver<Message>,
     inputs: mpsc::Sender<FromPeer>,
+    /// Bytes in the next piece of a chunk.
+    frame_bytes: usize,
     closing: CancellationToken,
 }
 
@@ -330,46 +384,112 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     async fn write_messages(&mut self) {
-        let mut batch = BytesMut::new();
-        loop {
-            let first = tokio::select! {
-                biased;
-                message = self.control.recv() => message,
-                () = self.closing.cancelled() => None,
-                message = self.bulk.recv() => message,
+        let mut batch = Batch::default();
+        while let Some(message) = self.next_message().await {
+            let written = if message.is_pulled_chunk() {
+                self.write_in_pieces(&message, &mut batch).await
+            } else {
+                batch.add(&message);
+                self.fill(&mut batch);
+                self.write(&mut batch).await
             };
-            let Some(first) = first else { break };
-            let mut bulk = usize::from(first.is_bulk());
-            let mut control = usize::from(!first.is_bulk());
-            first.encode(&mut batch);
-            while batch.len() < WRITE_BATCH {
-                let next = match self.control.try_recv() {
-                    Ok(message) => message,
-                    Err(_) if self.closing.is_cancelled() => break,
-                    Err(_) => match self.bulk.try_recv() {
-                        Ok(message) => message,
-                        Err(_) => break,
-                    },
-                };
-                bulk += usize::from(next.is_bulk());
-                control += usize::from(!next.is_bulk());
-                next.encode(&mut batch);
-            }
-            let input = match self.stream.write_all(&batch).await {
-                Ok(()) => Input::Written { conn: self.conn, control, bulk },
-                Err(error) => Input::Closed { conn: self.conn, closing: Closing::Error(error.to_string()) },
-            };
-            let broken = matches!(input, Input::Closed { .. });
-            if self.inputs.send(input.into()).await.is_err() || broken {
+            if !written {
                 return;
             }
-            batch.clear();
-            if batch.capacity() > LARGE_READ && self.bulk.is_empty() {
-                batch = BytesMut::new();
-            }
+            batch.shrink(self.bulk.is_empty());
         }
         // The peer hears that this was all; where it is gone there is nobody to tell.
         let _ = self.stream.shutdown().await;
+    }
+
+    /// `None` when there is nothing more to say.
+    async fn next_message(&mut self) -> Option<Message> {
+        tokio::select! {
+            biased;
+            message = self.control.recv() => message,
+            () = self.closing.cancelled() => None,
+            message = self.bulk.recv() => message,
+        }
+    }
+
+    /// Adds what is waiting without file content while there is room.
+    fn fill(&mut self, batch: &mut Batch) {
+        while batch.bytes.len() < WRITE_BATCH {
+            match self.control.try_recv() {
+                Ok(message) => batch.add(&message),
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Writes a chunk piece by piece, each with whatever message came meanwhile in front of it.
+    async fn write_in_pieces(&mut self, chunk: &Message, batch: &mut Batch) -> bool {
+        let mut offset = 0;
+        loop {
+            self.fill(batch);
+            let Some(piece) = chunk.encode_frame(offset, self.frame_bytes, &mut batch.bytes) else { break };
+            offset += piece.len();
+            let begun = Instant::now();
+            if !self.write(batch).await || !self.write_bytes(&piece).await {
+                return false;
+            }
+            self.frame_bytes = next_frame_bytes(piece.len(), begun.elapsed());
+        }
+        batch.bulk += 1;
+        self.write(batch).await
+    }
+
+    /// Writes a batch and tells that it is written; `false` where the connection is of no more use.
+    async fn write(&mut self, batch: &mut Batch) -> bool {
+        if !self.write_bytes(&batch.bytes).await {
+            return false;
+        }
+        batch.bytes.clear();
+        let (control, bulk) = (std::mem::take(&mut batch.control), std::mem::take(&mut batch.bulk));
+        control + bulk == 0 || self.inputs.send(Input::Written { conn: self.conn, control, bulk }.into()).await.is_ok()
+    }
+
+    async fn write_bytes(&mut self, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        match self.stream.write_all(bytes).await {
+            Ok(()) => true,
+            Err(error) => {
+                let closing = Closing::Error(error.to_string());
+                let _ = self.inputs.send(Input::Closed { conn: self.conn, closing }.into()).await;
+                false
+            }
+        }
+    }
+}
+
+/// As many bytes as are written in [`FRAME_TIME`], where so many took so long.
+fn next_frame_bytes(bytes: usize, took: Duration) -> usize {
+    let in_time = bytes as f64 * FRAME_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6);
+    (in_time as usize).clamp(SMALL_FRAME, LARGE_FRAME)
+}
+
+/// Messages to be written together.
+#[derive(Default)]
+struct Batch {
+    bytes: BytesMut,
+    control: usize,
+    bulk: usize,
+}
+
+impl Batch {
+    fn add(&mut self, message: &Message) {
+        message.encode(&mut self.bytes);
+        self.bulk += usize::from(message.is_bulk());
+        self.control += usize::from(!message.is_bulk());
+    }
+
+    /// Gives the memory of a large batch back where no more of its kind is to come.
+    fn shrink(&mut self, idle: bool) {
+        if idle && self.bytes.capacity() > LARGE_READ {
+            self.bytes = BytesMut::new();
+        }
     }
 }
 

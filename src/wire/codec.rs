@@ -3,10 +3,12 @@
 //! [`FrameDecoder`] owns no buffer and no socket: it is shown what has arrived and takes what is
 //! whole. It never looks at a byte twice and never keeps more than one line and one body.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use thiserror::Error;
 
-use super::message::Line;
+use super::assemble::Assembler;
+use super::extended::Decoded;
+use super::message::{Announced, Line};
 use super::{BadLine, Message};
 
 /// A line may have fewer bytes than this, newline included: where the original program stops
@@ -39,16 +41,7 @@ pub enum FrameError {
     BodyTooLarge(u64),
 }
 
-/// One line, and the raw bytes that followed it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// What the line says.
-    pub message: Result<Message, BadLine>,
-    /// The body; empty for nearly all messages.
-    pub body: Bytes,
-}
-
-/// Cuts a byte stream into frames.
+/// Cuts a byte stream into messages, and puts chunks together that travel in pieces.
 ///
 /// A `size` in the envelope counts only from a peer that has said `HELLO`: to anybody else it is
 /// an unknown field.
@@ -56,11 +49,14 @@ pub struct Frame {
 pub struct FrameDecoder {
     /// Bytes at the front of the buffer known to hold no newline.
     scanned: usize,
+    /// Whether a line was read.
+    past_first_line: bool,
     extended: bool,
     /// Whether a byte was seen.
     begun: bool,
     max_line_bytes: usize,
-    awaiting_body: Option<(Result<Message, BadLine>, usize)>,
+    awaiting_body: Option<Announced>,
+    assembler: Assembler,
 }
 
 impl FrameDecoder {
@@ -68,10 +64,12 @@ impl FrameDecoder {
     pub fn plaintext() -> Self {
         Self {
             scanned: 0,
+            past_first_line: false,
             extended: false,
             begun: false,
             max_line_bytes: MAX_LINE_BYTES,
             awaiting_body: None,
+            assembler: Assembler::default(),
         }
     }
 
@@ -80,32 +78,67 @@ impl FrameDecoder {
         Self { max_line_bytes: MAX_HELLO_BYTES, ..Self::plaintext() }
     }
 
-    /// Takes the next frame off the front of `buffer`; `None` where it is not whole yet.
+    /// Takes the next message off the front of `buffer`, with the raw bytes that belong to it;
+    /// `None` where it is not whole yet.
     ///
     /// # Errors
     /// [`FrameError`], after which the stream is of no more use.
-    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
-        if self.awaiting_body.is_none() {
-            let Some(Line { message, body_size }) = self.decode_line(buffer)? else {
-                return Ok(None);
-            };
-            let body_size = if self.extended { body_size } else { 0 };
-            if body_size > MAX_BODY_BYTES {
-                return Err(FrameError::BodyTooLarge(body_size));
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Result<Message, BadLine>>, FrameError> {
+        loop {
+            match self.decode_frame(buffer)? {
+                None => return Ok(None),
+                Some(Ok(Decoded::Message(message))) => return Ok(Some(Ok(message))),
+                Some(Err(error)) => return Ok(Some(Err(error))),
+                Some(Ok(Decoded::Frame(frame))) => match self.assembler.add(frame) {
+                    Ok(None) => {}
+                    Ok(Some(chunk)) => return Ok(Some(Ok(chunk))),
+                    Err(error) => return Ok(Some(Err(error))),
+                },
             }
-            if matches!(message, Ok(Message::Hello(_))) {
-                self.extended = true;
-                self.max_line_bytes = MAX_LINE_BYTES;
-            }
-            self.awaiting_body = Some((message, usize::try_from(body_size).expect("at most 1 MiB")));
         }
-        match self.awaiting_body.take_if(|(_, size)| buffer.len() >= *size) {
-            Some((message, size)) => Ok(Some(Frame { message, body: buffer.split_to(size).freeze() })),
+    }
+
+    /// How many more bytes at least make the next message whole, as far as that is known.
+    pub fn wants(&self, buffer: &BytesMut) -> usize {
+        let body = self.awaiting_body.as_ref().map_or(0, |announced| announced.body_size);
+        usize::try_from(body).expect("at most 1 MiB").saturating_sub(buffer.len())
+    }
+
+    fn decode_frame(
+        &mut self,
+        buffer: &mut BytesMut,
+    ) -> Result<Option<Result<Decoded, BadLine>>, FrameError> {
+        if self.awaiting_body.is_none() {
+            match self.read_line(buffer)? {
+                None => return Ok(None),
+                Some(Line::Whole(whole)) => {
+                    self.on_line(&whole);
+                    return Ok(Some(whole));
+                }
+                Some(Line::Announces(announced)) if announced.body_size > MAX_BODY_BYTES => {
+                    return Err(FrameError::BodyTooLarge(announced.body_size));
+                }
+                Some(Line::Announces(announced)) => self.awaiting_body = Some(announced),
+            }
+        }
+        match self.awaiting_body.take_if(|announced| buffer.len() as u64 >= announced.body_size) {
+            Some(announced) => {
+                let size = usize::try_from(announced.body_size).expect("at most 1 MiB");
+                Ok(Some(announced.with_body(&buffer.split_to(size).freeze())))
+            }
             None => Ok(None),
         }
     }
 
-    fn decode_line(&mut self, buffer: &mut BytesMut) -> Result<Option<Line>, FrameError> {
+    /// Only a first line makes a peer one that may send bodies.
+    fn on_line(&mut self, line: &Result<Decoded, BadLine>) {
+        if !std::mem::replace(&mut self.past_first_line, true) {
+            self.extended = matches!(line, Ok(Decoded::Message(Message::Hello(_))));
+            self.max_line_bytes = MAX_LINE_BYTES;
+        }
+    }
+
+    fn read_line(&mut self, buffer: &mut BytesMut) -> Result<Option<Line>, FrameError> {
         if !self.begun && buffer.first() == Some(&TLS_FIRST_BYTE) {
             return Err(FrameError::Tls);
         }
@@ -120,7 +153,7 @@ impl FrameDecoder {
             return Ok(None);
         }
         self.scanned = 0;
-        let line = Message::decode_line(&buffer[..length]);
+        let line = Line::read(&buffer[..length], self.extended);
         buffer.advance(length + 1);
         Ok(Some(line))
     }
@@ -133,11 +166,11 @@ mod tests {
 
     const HELLO: &str = r#"{"type":"HELLO","payload":{"version":1,"agent":"t","instance":"000102030405060708090a0b0c0d0e0f","listen_port":0}}"#;
 
-    fn decode_all(bytes: &[u8], cut: usize) -> Result<Vec<Frame>, FrameError> {
+    fn decode_all(bytes: &[u8], cut: usize) -> Result<Vec<Result<Message, BadLine>>, FrameError> {
         decode_with(FrameDecoder::plaintext(), bytes, cut)
     }
 
-    fn decode_with(mut decoder: FrameDecoder, bytes: &[u8], cut: usize) -> Result<Vec<Frame>, FrameError> {
+    fn decode_with(mut decoder: FrameDecoder, bytes: &[u8], cut: usize) -> Result<Vec<Result<Message, BadLine>>, FrameError> {
         let mut buffer = BytesMut::new();
         let mut frames = Vec::new();
         for part in bytes.chunks(cut.max(1)) {
@@ -149,8 +182,8 @@ mod tests {
         Ok(frames)
     }
 
-    fn text(text: &str) -> Frame {
-        Frame { message: Ok(Message::Text(text.to_owned())), body: Bytes::new() }
+    fn text(text: &str) -> Result<Message, BadLine> {
+        Ok(Message::Text(text.to_owned()))
     }
 
     #[test]
@@ -203,11 +236,9 @@ mod tests {
         for cut in [1, 2, 3, usize::MAX] {
             let frames = decode_all(stream.as_bytes(), cut).unwrap();
             assert_eq!(frames.len(), 4);
-            assert_eq!(frames[1].message, Ok(Message::Unknown("NEW".to_owned())));
-            assert_eq!(&frames[1].body[..], b"\n\n\n");
-            assert_eq!(frames[2].message, Ok(Message::Text("b".to_owned())));
-            assert_eq!(&frames[2].body[..], b"xy");
-            assert_eq!(frames[3].message, frames[0].message);
+            assert_eq!(frames[1], Ok(Message::Unknown("NEW".to_owned())));
+            assert_eq!(frames[2], text("b"));
+            assert_eq!(frames[3], frames[0]);
         }
     }
 

@@ -18,8 +18,10 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::extended::{self, ContentOffer, Decoded, OfferId, Prefix, Reason};
 use super::{
-    BadName, CHUNK_SIZE, ChunkHash, FileHash, Geometry, MAX_LINE_TO_BASELINE_BYTES, NodeId, SafeName,
+    BadManifest, BadName, CHUNK_SIZE, ChunkHash, Entry, FileHash, Geometry, MAX_LINE_TO_BASELINE_BYTES,
+    ManifestHead, NodeId, SafeName,
 };
 
 /// One message, as both sides understand it.
@@ -49,6 +51,96 @@ pub enum Message {
     },
     /// The receiver has the whole file and its hash is right.
     Complete(FileHash),
+    /// A chat message that is to be acknowledged.
+    NumberedText {
+        /// Greater than those of all texts that the sender said before on any connection.
+        id: u64,
+        /// The text.
+        text: String,
+    },
+    /// A text was shown.
+    TextAck(u64),
+    /// To be answered at once.
+    Ping(u64),
+    /// The answer, with the same number.
+    Pong(u64),
+    /// The sender ends the connection on purpose.
+    Bye,
+    /// The sender has a file for the receiver, who may pull it.
+    Offer(ContentOffer),
+    /// The offer is wanted.
+    Accept {
+        /// Which one.
+        id: OfferId,
+        /// What the receiver has of a file that the offer did not list.
+        kept: Option<Prefix>,
+    },
+    /// The offer is not wanted, or not any more.
+    Refuse {
+        /// Which one.
+        id: OfferId,
+        /// Why.
+        reason: Reason,
+    },
+    /// The file will not come, or not all of it.
+    Withdraw {
+        /// The offer.
+        id: OfferId,
+        /// Why.
+        reason: Reason,
+    },
+    /// The receiver asks for chunks.
+    Pull {
+        /// The offer.
+        id: OfferId,
+        /// The first of them.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// The receiver asks for a page of the manifest.
+    PullPage {
+        /// The offer.
+        id: OfferId,
+        /// Which one.
+        page: u32,
+    },
+    /// A page of the manifest.
+    Page {
+        /// The offer.
+        id: OfferId,
+        /// Which one.
+        page: u32,
+        /// Its entries, one after the other; not yet verified.
+        entries: Bytes,
+    },
+    /// A chunk that was pulled.
+    Data {
+        /// The offer.
+        id: OfferId,
+        /// Its number, not yet known to exist.
+        index: u32,
+        /// Its bytes, not yet verified.
+        data: ChunkData,
+        /// What the sender says about it, where the offer did not list it.
+        entry: Option<Entry>,
+    },
+    /// Whether what the receiver has is the beginning of the file.
+    Resumed {
+        /// The offer.
+        id: OfferId,
+        /// The chunk to go on with: the one after what the receiver has, or 0.
+        chunk: u32,
+    },
+    /// All of a file was read that the offer did not list: this is what it is.
+    Seal {
+        /// The offer.
+        id: OfferId,
+        /// What the file consists of.
+        head: Arc<ManifestHead>,
+    },
+    /// The file is in place at the receiver.
+    Done(OfferId),
     /// A type that we do not know, which is ignored.
     Unknown(String),
 }
@@ -234,6 +326,9 @@ pub enum OfferError {
     /// The file's hash cannot follow from the chunks' hashes.
     #[error("its file hash contradicts its chunk hashes")]
     HashesDisagree,
+    /// The list of what the file consists of.
+    #[error("{0}")]
+    Manifest(#[from] BadManifest),
     /// A field is missing or has the wrong type.
     #[error("{0}")]
     Malformed(String),
@@ -256,6 +351,15 @@ pub enum BadLine {
     /// An offer that contradicts itself.
     #[error("offer refused: {0}")]
     Offer(#[source] OfferError),
+    /// The same, of a kind that can be refused by its number.
+    #[error("offer refused: {error}")]
+    ContentOffer {
+        /// The number.
+        id: OfferId,
+        /// What is wrong.
+        #[source]
+        error: OfferError,
+    },
     /// A chunk whose base64 is broken.
     #[error("chunk {index} is not valid base64")]
     Chunk {
@@ -299,35 +403,74 @@ struct AckPayload {
     ok: bool,
 }
 
-/// A decoded line: the message, and how many raw bytes the envelope says follow the newline.
-pub(super) struct Line {
-    pub(super) message: Result<Message, BadLine>,
+/// What one line turned out to be.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// All there is.
+    Whole(Result<Decoded, BadLine>),
+    /// The beginning of something of which raw bytes are still to come.
+    Announces(Announced),
+}
+
+/// A line whose raw bytes have not arrived yet.
+#[derive(Debug)]
+pub(super) struct Announced {
+    kind: String,
+    payload: String,
+    /// How many bytes follow the newline.
     pub(super) body_size: u64,
 }
 
+impl Line {
+    /// Reads one line, without its newline. Bytes may follow it only from a peer that said `HELLO`.
+    pub(super) fn read(line: &[u8], extended: bool) -> Self {
+        let envelope: Envelope<'_> = match serde_json::from_slice(line) {
+            Ok(envelope) => envelope,
+            Err(error) => return Self::Whole(Err(BadLine::NotAMessage(brief(&error)))),
+        };
+        let payload = envelope.payload.map_or("null", RawValue::get);
+        let size = envelope.size.filter(|_| extended).and_then(|size| size.get().parse().ok());
+        match size.unwrap_or(0) {
+            0 => Self::Whole(Message::from_parts(&envelope.kind, payload, &Bytes::new())),
+            body_size => Self::Announces(Announced {
+                kind: envelope.kind.into_owned(),
+                payload: payload.to_owned(),
+                body_size,
+            }),
+        }
+    }
+}
+
+impl Announced {
+    /// The message, now that its bytes are here.
+    pub(super) fn with_body(self, body: &Bytes) -> Result<Decoded, BadLine> {
+        Message::from_parts(&self.kind, &self.payload, body)
+    }
+}
+
 impl Message {
-    /// Reads one line, without its newline.
+    /// Reads one line, without its newline, that no raw bytes follow.
     ///
     /// # Errors
     /// [`BadLine`], which says how much of it was understood.
     pub fn decode(line: &[u8]) -> Result<Self, BadLine> {
-        Self::decode_line(line).message
-    }
-
-    pub(super) fn decode_line(line: &[u8]) -> Line {
-        match serde_json::from_slice::<Envelope<'_>>(line) {
-            Ok(envelope) => Line {
-                body_size: envelope.size.and_then(|size| size.get().parse().ok()).unwrap_or(0),
-                message: Self::from_envelope(&envelope),
-            },
-            Err(error) => Line { message: Err(BadLine::NotAMessage(brief(&error))), body_size: 0 },
+        match Line::read(line, false) {
+            Line::Whole(Ok(Decoded::Message(message))) => Ok(message),
+            Line::Whole(Err(error)) => Err(error),
+            // A piece of a chunk without any bytes.
+            Line::Whole(Ok(Decoded::Frame(_))) | Line::Announces(_) => {
+                Err(BadLine::Payload { kind: "DATA", why: "it has no bytes".to_owned() })
+            }
         }
     }
 
-    fn from_envelope(envelope: &Envelope<'_>) -> Result<Self, BadLine> {
-        let payload = envelope.payload.map_or("null", RawValue::get);
-        match &*envelope.kind {
+    fn from_parts(kind: &str, payload: &str, body: &Bytes) -> Result<Decoded, BadLine> {
+        if let Some(decoded) = extended::decode(kind, payload, body) {
+            return decoded;
+        }
+        let message = match kind {
             "HELLO" => parse("HELLO", payload).map(Self::Hello),
+            "TEXT" if payload.starts_with('{') => extended::decode_text(payload),
             "TEXT" => parse("TEXT", payload).map(Self::Text),
             "FILE_OFFER" => decode_offer(payload).map(Self::FileOffer).map_err(BadLine::Offer),
             "FILE_ACCEPT" => parse("FILE_ACCEPT", payload).map(Self::FileAccept),
@@ -337,7 +480,8 @@ impl Message {
             }
             "COMPLETE" => parse("COMPLETE", payload).map(Self::Complete),
             other => Ok(Self::Unknown(other.chars().take(64).collect())),
-        }
+        };
+        message.map(Decoded::Message)
     }
 
     /// Appends the message as one line, newline included.
@@ -363,36 +507,62 @@ impl Message {
             }
             Self::Complete(hash) => put_line(out, "COMPLETE", hash),
             Self::Unknown(kind) => put_line(out, kind, &()),
+            extended => extended::encode(extended, out),
         }
     }
 
     /// Whether it carries file content, and so waits behind messages that do not.
     pub fn is_bulk(&self) -> bool {
-        matches!(self, Self::Chunk { .. })
+        matches!(self, Self::Chunk { .. } | Self::Data { .. })
+    }
+
+    /// Whether it may travel in pieces; see [`Message::encode_frame`].
+    pub fn is_pulled_chunk(&self) -> bool {
+        matches!(self, Self::Data { .. })
+    }
+
+    /// Whether it is something a person said.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::NumberedText { .. })
     }
 
     /// Bytes it takes while it waits to be written, about.
     pub fn weight(&self) -> usize {
         const SMALL: usize = 128;
         match self {
-            Self::Text(text) => SMALL + text.len(),
+            Self::Text(text) | Self::NumberedText { text, .. } => SMALL + text.len(),
             Self::FileOffer(offer) => SMALL + offer.manifest.memory(),
-            Self::Chunk { data, .. } => SMALL + data.0.len(),
+            Self::Chunk { data, .. } | Self::Data { data, .. } => SMALL + data.0.len(),
+            Self::Offer(offer) => {
+                SMALL + offer.page.len() + offer.head.as_ref().map_or(0, |head| 32 * head.pages() as usize)
+            }
+            Self::Seal { head, .. } => SMALL + 32 * head.pages() as usize,
+            Self::Page { entries, .. } => SMALL + entries.len(),
+            Self::Refuse { reason, .. } | Self::Withdraw { reason, .. } => SMALL + reason.message.len(),
             Self::Hello(_)
             | Self::FileAccept(_)
             | Self::ChunkAck { .. }
             | Self::Complete(_)
+            | Self::TextAck(_)
+            | Self::Ping(_)
+            | Self::Pong(_)
+            | Self::Bye
+            | Self::Accept { .. }
+            | Self::Pull { .. }
+            | Self::PullPage { .. }
+            | Self::Resumed { .. }
+            | Self::Done(_)
             | Self::Unknown(_) => SMALL,
         }
     }
 }
 
 /// What serde says, without the peer's whole value in it.
-fn brief(error: &serde_json::Error) -> String {
+pub(super) fn brief(error: &serde_json::Error) -> String {
     error.to_string().chars().take(120).collect()
 }
 
-fn parse<'a, T: Deserialize<'a>>(kind: &'static str, payload: &'a str) -> Result<T, BadLine> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(kind: &'static str, payload: &'a str) -> Result<T, BadLine> {
     serde_json::from_str(payload).map_err(|error| BadLine::Payload { kind, why: brief(&error) })
 }
 
@@ -423,16 +593,46 @@ fn decode_chunk(payload: &str) -> Result<Message, BadLine> {
     }
 }
 
-fn put_line<T: Serialize + ?Sized>(out: &mut BytesMut, kind: &str, payload: &T) {
+pub(super) fn put_line<T: Serialize + ?Sized>(out: &mut BytesMut, kind: &str, payload: &T) {
+    put_line_announcing(out, kind, payload, 0);
+}
+
+/// Appends a line and the raw bytes behind it.
+pub(super) fn put_line_with_body<T: Serialize + ?Sized>(
+    out: &mut BytesMut,
+    kind: &str,
+    payload: &T,
+    body: &[&[u8]],
+) {
+    put_line_announcing(out, kind, payload, body.iter().map(|part| part.len()).sum());
+    for part in body {
+        out.put_slice(part);
+    }
+}
+
+/// Appends a line which says that so many raw bytes follow it.
+pub(super) fn put_line_announcing<T: Serialize + ?Sized>(
+    out: &mut BytesMut,
+    kind: &str,
+    payload: &T,
+    size: usize,
+) {
     #[derive(Serialize)]
     struct Outgoing<'a, T: ?Sized> {
         #[serde(rename = "type")]
         kind: &'a str,
         payload: &'a T,
+        #[serde(skip_serializing_if = "is_zero")]
+        size: usize,
     }
-    serde_json::to_writer(&mut out.writer(), &Outgoing { kind, payload })
+    serde_json::to_writer(&mut out.writer(), &Outgoing { kind, payload, size })
         .expect("our messages have no map with keys that are not strings, and a buffer takes all");
     out.put_u8(b'\n');
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_zero(size: &usize) -> bool {
+    *size == 0
 }
 
 /// The same form as [`put_line`] gives, without passing the base64 through a JSON escaper.

@@ -1,0 +1,29 @@
+//! What two nodes can do beyond the baseline: what both named in `HELLO`.
+
+/// Offers by number, pulled in any order, with refusals that say why.
+const TRANSFER: &str = "transfer";
+/// Texts that are acknowledged once they were shown.
+const TEXT_ACK: &str = "text-ack";
+/// `PING` is answered.
+const PING: &str = "ping";
+
+/// The features that both sides of a connection have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Features {
+    pub(super) transfer: bool,
+    pub(super) text_ack: bool,
+    pub(super) ping: bool,
+}
+
+impl Features {
+    /// What this node names.
+    pub(super) fn ours() -> Vec<String> {
+        [TRANSFER, TEXT_ACK, PING].map(str::to_owned).to_vec()
+    }
+
+    /// What we share with a peer that named these.
+    pub(super) fn shared(theirs: &[String]) -> Self {
+        let named = |feature| theirs.iter().any(|their| their == feature);
+        Self { transfer: named(TRANSFER), text_ack: named(TEXT_ACK), ping: named(PING) }
+    }
+}

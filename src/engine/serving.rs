@@ -1,0 +1,250 @@
+//! Uploads to peers that pull: what they may ask for, and in which order it can be had.
+//!
+//! A file whose hashes are known is served in any order. One that is hashed while it travels can
+//! be read no further than it was hashed, so a receiver must ask in order for what is new. Either way
+//! a chunk that was asked for twice is sent twice.
+
+use bytes::Bytes;
+
+use super::uploads::{Form, State, Upload};
+use super::{Code, ConnId, Deadline, Engine, Failure, Job, Kept, TransferId};
+use crate::wire::{CHUNK_SIZE, ChunkIndex, ContentOffer, Entry, Message, OfferId, Prefix, Reason};
+
+/// Chunks of one file that may be asked for and not read: more than the window of any receiver.
+const CHUNKS_ASKED: u64 = 256;
+
+/// Pages of one file that may be asked for and not read.
+const PAGES_ASKED: usize = 4;
+
+/// What a receiver that pulls needs to be remembered.
+#[derive(Debug, Default)]
+pub(super) struct Serving {
+    /// It was offered without a list.
+    pub(super) is_late: bool,
+    /// What the receiver says it has, while that is being compared.
+    pub(super) kept: Option<Kept>,
+    /// Bytes at the beginning that the receiver had.
+    pub(super) skipped_bytes: u64,
+    /// The first chunk that nobody asked for and that was not hashed.
+    frontier: u32,
+    /// Whether the list is being closed, or was.
+    sealing: bool,
+    pages_asked: usize,
+    /// The only page, while it is read for the offer.
+    offering: bool,
+}
+
+impl Serving {
+    /// The connection broke.
+    pub(super) fn interrupt(&mut self) {
+        self.kept = None;
+        self.sealing = false;
+        self.pages_asked = 0;
+        self.offering = false;
+    }
+}
+
+impl Engine {
+    /// Offers a file to a peer that pulls.
+    pub(super) fn offer_content(&mut self, conn: ConnId, id: TransferId) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let Form::Pulled(serving) = &mut upload.form else { return };
+        serving.is_late = upload.head.is_none();
+        let pages = upload.head.as_ref().map_or(0, |head| head.pages());
+        if pages == 1 {
+            // A small list travels with the offer.
+            serving.offering = true;
+            return self.job(id, Job::ReadPage(0));
+        }
+        self.send_offer(conn, id, Bytes::new());
+    }
+
+    fn send_offer(&mut self, conn: ConnId, id: TransferId, page: Bytes) {
+        let Some(upload) = self.uploads.get(&id) else { return };
+        let offer = ContentOffer {
+            id: OfferId(id.0),
+            name: upload.name.clone(),
+            size: upload.size(),
+            head: upload.head.clone(),
+            page,
+        };
+        self.send(conn, Message::Offer(offer));
+    }
+
+    /// The upload that a peer calls by its number.
+    fn pulled_upload(&mut self, conn: ConnId, id: OfferId) -> Option<(TransferId, &mut Upload)> {
+        let id = TransferId(id.0);
+        let upload = self.uploads.get_mut(&id)?;
+        (upload.conn == Some(conn) && upload.is_pulled() && upload.state >= State::Offered)
+            .then_some((id, upload))
+    }
+
+    pub(super) fn on_pull_accept(&mut self, conn: ConnId, id: OfferId, kept: Option<Prefix>) {
+        let now = self.now;
+        let Some((id, upload)) = self.pulled_upload(conn, id) else { return };
+        if upload.state != State::Offered {
+            return;
+        }
+        upload.begin(now);
+        let chunks = upload.chunks();
+        let Form::Pulled(serving) = &mut upload.form else { return };
+        let kept = kept.filter(|kept| serving.is_late && kept.chunks > 0);
+        self.timers.clear(Deadline::Offer(id));
+        self.await_confirmation(id);
+        match kept {
+            Some(kept) if kept.chunks > chunks => {
+                self.fail_upload(id, Failure::new(Code::Declined, "the receiver has more chunks than there are"));
+            }
+            Some(kept) => {
+                let Some(Form::Pulled(serving)) = self.uploads.get_mut(&id).map(|upload| &mut upload.form)
+                else {
+                    return;
+                };
+                serving.kept = Some(kept);
+                self.job(id, Job::HashSource { until: kept.chunks });
+            }
+            None => {}
+        }
+    }
+
+    /// A part of what the receiver has is hashed, or all of it.
+    pub(super) fn on_skipping(&mut self, id: TransferId, hashed: Kept) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let Form::Pulled(serving) = &mut upload.form else { return };
+        let Some(kept) = serving.kept else { return };
+        self.upload_progress(id);
+        if hashed.chunks < kept.chunks {
+            return self.job(id, Job::HashSource { until: kept.chunks });
+        }
+        self.await_confirmation(id);
+        self.tell_resumed(id, hashed.chunks == kept.chunks && hashed.state == kept.state);
+    }
+
+    fn tell_resumed(&mut self, id: TransferId, is_beginning: bool) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let (conn, size) = (upload.conn, upload.size());
+        let Form::Pulled(serving) = &mut upload.form else { return };
+        let Some(kept) = serving.kept.take() else { return };
+        serving.frontier = serving.frontier.max(kept.chunks);
+        let chunk = if is_beginning { kept.chunks } else { 0 };
+        serving.skipped_bytes = (u64::from(chunk) * u64::from(CHUNK_SIZE)).min(size);
+        let Some(conn) = conn else { return };
+        self.send(conn, Message::Resumed { id: OfferId(id.0), chunk });
+        self.seal_if_hashed(id);
+    }
+
+    pub(super) fn on_pull(&mut self, conn: ConnId, id: OfferId, first: u32, count: u32) {
+        let Some((id, upload)) = self.pulled_upload(conn, id) else { return };
+        if upload.state != State::Sending {
+            return self.refuse(conn, "it asked for chunks of a file that it had not accepted");
+        }
+        let chunks = upload.chunks();
+        let known = upload.head.is_some();
+        let asked: u64 = upload.requested.iter().map(|range| u64::from(range.end - range.start)).sum();
+        let Form::Pulled(serving) = &mut upload.form else { return };
+        let end = first.checked_add(count).filter(|end| *end <= chunks && count > 0);
+        let Some(end) = end.filter(|_| asked + u64::from(count) <= CHUNKS_ASKED && serving.kept.is_none()) else {
+            return self.refuse(conn, "it asked for chunks that the file does not have, or for too many");
+        };
+        if !known && first > serving.frontier {
+            return self.refuse(conn, "it asked for chunks out of order of a file that is still hashed");
+        }
+        serving.frontier = serving.frontier.max(end);
+        upload.requested.push_back(first..end);
+        self.await_confirmation(id);
+        self.read_ahead(conn);
+    }
+
+    /// The last chunk was read, with which all are hashed.
+    pub(super) fn after_chunk_read(&mut self, id: TransferId, index: ChunkIndex) {
+        let Some(upload) = self.uploads.get(&id) else { return };
+        if upload.is_pulled() && index.get() + 1 == upload.chunks() {
+            self.seal_if_hashed(id);
+        }
+    }
+
+    fn seal_if_hashed(&mut self, id: TransferId) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let chunks = upload.chunks();
+        let known = upload.head.is_some();
+        let sending = upload.state == State::Sending && upload.conn.is_some();
+        let Form::Pulled(serving) = &mut upload.form else { return };
+        if !serving.is_late || serving.sealing || serving.frontier < chunks || !sending {
+            return;
+        }
+        serving.sealing = true;
+        if known {
+            self.send_seal(id);
+        } else {
+            self.job(id, Job::HashSource { until: chunks });
+        }
+    }
+
+    /// All of the file is hashed.
+    pub(super) fn on_sealed(&mut self, id: TransferId) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let Form::Pulled(serving) = &mut upload.form else { return };
+        if serving.kept.is_some()
+            && let Some(head) = &upload.head
+        {
+            // The receiver has all of it: the last state of the list tells whether it is the same.
+            return self.job(id, Job::ReadPage(head.pages().saturating_sub(1)));
+        }
+        if serving.sealing {
+            self.send_seal(id);
+        }
+    }
+
+    fn send_seal(&mut self, id: TransferId) {
+        let Some(upload) = self.uploads.get(&id) else { return };
+        if let (Some(conn), Some(head)) = (upload.conn, upload.head.clone()) {
+            self.send(conn, Message::Seal { id: OfferId(id.0), head });
+        }
+    }
+
+    pub(super) fn on_pull_page(&mut self, conn: ConnId, id: OfferId, page: u32) {
+        let Some((id, upload)) = self.pulled_upload(conn, id) else { return };
+        let sending = upload.state == State::Sending;
+        let pages = upload.head.as_ref().map_or(0, |head| head.pages());
+        let Form::Pulled(serving) = &mut upload.form else { return };
+        if !sending || page >= pages || serving.pages_asked >= PAGES_ASKED {
+            return self.refuse(conn, "it asked for pages that the list does not have, or for too many");
+        }
+        serving.pages_asked += 1;
+        self.await_confirmation(id);
+        self.job(id, Job::ReadPage(page));
+    }
+
+    pub(super) fn on_page_read(&mut self, id: TransferId, page: u32, entries: Bytes) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let conn = upload.conn;
+        let Form::Pulled(serving) = &mut upload.form else { return };
+        if let Some(kept) = serving.kept {
+            let last = entries.last_chunk().map(Entry::from_bytes);
+            return self.tell_resumed(id, last.is_some_and(|entry| entry.state == kept.state));
+        }
+        let Some(conn) = conn else { return };
+        if std::mem::take(&mut serving.offering) {
+            self.send_offer(conn, id, entries);
+        } else if serving.pages_asked > 0 {
+            serving.pages_asked -= 1;
+            self.send(conn, Message::Page { id: OfferId(id.0), page, entries });
+        }
+    }
+
+    pub(super) fn on_done(&mut self, conn: ConnId, id: OfferId) {
+        let Some((id, upload)) = self.pulled_upload(conn, id) else { return };
+        let Form::Pulled(serving) = &upload.form else { return };
+        let told = upload.head.is_some() && (!serving.is_late || serving.sealing);
+        if told {
+            self.upload_sent(id, true);
+        } else {
+            self.refuse(conn, "it confirmed a file before it could know what the file is; that was ignored");
+        }
+    }
+
+    pub(super) fn on_refused(&mut self, conn: ConnId, id: OfferId, reason: &Reason) {
+        let Some((id, _)) = self.pulled_upload(conn, id) else { return };
+        self.end_upload(id, Failure::from_peer("receiver", reason, Code::Declined));
+    }
+}

@@ -1,0 +1,124 @@
+//! How much of a file is asked for ahead of what has been stored.
+//!
+//! The window is twice what the path holds: the best rate at which chunks were stored lately, times
+//! the shortest time lately from asking for a chunk until it was stored. Both are measured as in
+//! BBR (Cardwell et al. 2016): the rate over the time that one chunk was under way, so that a window
+//! which is too small to fill the path doubles with each round trip, and one that fills it stays.
+
+use std::time::Duration;
+
+use crate::wire::CHUNK_SIZE;
+
+/// Chunks that are asked for before anything is known of the path: enough to keep network, hash and
+/// disk of a fast one busy.
+const MIN_CHUNKS: usize = 8;
+
+/// 16 MiB: what is lost at most when a connection breaks, and the bound on memory.
+const MAX_CHUNKS: usize = 64;
+
+/// How long a measurement counts, at least; twice that at most.
+const MEMORY: Duration = Duration::from_secs(5);
+
+/// The window of one transfer.
+#[derive(Debug)]
+pub(super) struct Window {
+    delivered_bytes: u64,
+    older: Best,
+    newer: Best,
+    newer_since: Duration,
+}
+
+/// The best that was measured in some time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Best {
+    /// Bytes a second.
+    rate: f64,
+    latency: Option<Duration>,
+}
+
+/// A chunk that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    at: Duration,
+    delivered_bytes: u64,
+}
+
+impl Window {
+    pub(super) fn new(now: Duration) -> Self {
+        Self { delivered_bytes: 0, older: Best::default(), newer: Best::default(), newer_since: now }
+    }
+
+    /// A chunk is asked for now.
+    pub(super) fn ask(&self, now: Duration) -> Asked {
+        Asked { at: now, delivered_bytes: self.delivered_bytes }
+    }
+
+    /// It is stored.
+    pub(super) fn stored(&mut self, asked: Asked, bytes: u32, now: Duration) {
+        self.delivered_bytes += u64::from(bytes);
+        if now >= self.newer_since + MEMORY {
+            self.older = std::mem::take(&mut self.newer);
+            self.newer_since = now;
+        }
+        let latency = now.saturating_sub(asked.at).max(Duration::from_micros(1));
+        let rate = (self.delivered_bytes - asked.delivered_bytes) as f64 / latency.as_secs_f64();
+        self.newer.rate = self.newer.rate.max(rate);
+        self.newer.latency = Some(self.newer.latency.map_or(latency, |best| best.min(latency)));
+    }
+
+    /// Chunks that may be asked for and not stored.
+    pub(super) fn chunks(&self) -> usize {
+        let latencies = [self.older.latency, self.newer.latency];
+        let Some(latency) = latencies.into_iter().flatten().min() else { return MIN_CHUNKS };
+        let rate = self.older.rate.max(self.newer.rate);
+        let holds = 2.0 * rate * latency.as_secs_f64() / f64::from(CHUNK_SIZE);
+        (holds.ceil() as usize).clamp(MIN_CHUNKS, MAX_CHUNKS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Pulls over a path for some time, and answers the window then and the rate over the last half.
+    fn pull(round_trip: Duration, bytes_per_sec: f64, time: Duration) -> (usize, f64) {
+        let chunk_time = Duration::from_secs_f64(f64::from(CHUNK_SIZE) / bytes_per_sec);
+        let (mut window, mut now, mut line_free) = (Window::new(Duration::ZERO), Duration::ZERO, Duration::ZERO);
+        let mut under_way: VecDeque<(Duration, Asked)> = VecDeque::new();
+        let mut late_bytes = 0.0;
+        while now < time {
+            while under_way.len() < window.chunks() {
+                let begins = line_free.max(now + round_trip / 2);
+                line_free = begins + chunk_time;
+                under_way.push_back((line_free + round_trip / 2, window.ask(now)));
+            }
+            let (arrives, asked) = under_way.pop_front().unwrap();
+            now = arrives;
+            window.stored(asked, CHUNK_SIZE, now);
+            if now > time / 2 {
+                late_bytes += f64::from(CHUNK_SIZE);
+            }
+        }
+        (window.chunks(), late_bytes / (time / 2).as_secs_f64())
+    }
+
+    #[test]
+    fn a_long_path_is_filled_as_well_as_a_short_one() {
+        for millis in [0, 1, 10, 50, 100] {
+            for rate in [1e6, 10e6, 60e6] {
+                let (window, found) = pull(Duration::from_millis(millis), rate, Duration::from_secs(30));
+                assert!(found > 0.95 * rate, "{millis} ms, {rate} B/s: {found} B/s, window {window}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_path_is_not_asked_for_more_than_it_needs() {
+        let (window, _) = pull(Duration::from_millis(20), 1e6, Duration::from_secs(60));
+        assert_eq!(window, MIN_CHUNKS);
+        let (window, _) = pull(Duration::from_secs(10), 1e9, Duration::from_secs(60));
+        assert_eq!(window, MAX_CHUNKS);
+    }
+}

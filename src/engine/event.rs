@@ -63,8 +63,8 @@ pub enum Event {
         name: SafeName,
         /// Its size in bytes.
         size: u64,
-        /// Its hash.
-        sha256: FileHash,
+        /// Its hash; `None` where its sender hashes it while it travels.
+        sha256: Option<FileHash>,
         /// How long the offer stands; `None` where it was accepted without asking.
         expires_in: Option<Duration>,
     },
@@ -99,6 +99,8 @@ pub enum Event {
         size: u64,
         /// Its hash.
         sha256: FileHash,
+        /// Whether it was there before, so that nothing had to be sent.
+        already: bool,
         /// From acceptance to the final name.
         elapsed: Duration,
         /// What it waited for longest.
@@ -118,6 +120,8 @@ pub enum Event {
         sha256: FileHash,
         /// Whether the peer said that it has the file. A baseline peer never does for an empty one.
         confirmed: bool,
+        /// Whether the peer had it before, so that nothing was sent.
+        already: bool,
         /// From acceptance to the end.
         elapsed: Duration,
         /// What it waited for longest.

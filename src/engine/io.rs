@@ -50,6 +50,13 @@ pub enum Input {
         /// On which connection.
         conn: ConnId,
     },
+    /// What [`Output::Show`] told is before whoever watches.
+    Shown {
+        /// On which connection it came.
+        conn: ConnId,
+        /// The text's number.
+        id: u64,
+    },
     /// Nothing will arrive any more.
     Closed {
         /// On which connection.
@@ -151,6 +158,17 @@ pub enum Output {
     },
     /// Tell who watches.
     Event(Event),
+    /// Tell who watches of a text, and answer with [`Input::Shown`] when that was taken.
+    Show {
+        /// On which connection it came.
+        conn: ConnId,
+        /// From whom.
+        peer: SocketAddr,
+        /// Its number.
+        id: u64,
+        /// The text.
+        text: String,
+    },
     /// Answer a command.
     Reply {
         /// Which one.

@@ -43,6 +43,14 @@ pub struct Limits {
     pub stall: Duration,
     /// How long we wait for the confirmation of a file after its last sign of life.
     pub confirmation_wait: Duration,
+    /// How long a quiet peer is left alone.
+    pub ping_after: Duration,
+    /// How long a peer has to answer a ping, of which it gets three.
+    pub ping_answer: Duration,
+    /// How long a peer whose connection broke is waited for; zero for not at all.
+    pub reconnect: Duration,
+    /// Chunks that all downloads together may have asked for; past it each has one at a time.
+    pub chunks_pulled_in_all: usize,
     /// The shortest time between two progress events of one transfer.
     pub progress_interval: Duration,
 }
@@ -69,6 +77,10 @@ impl Default for Limits {
             offer_expiry: Duration::from_secs(600),
             stall: Duration::from_secs(120),
             confirmation_wait: Duration::from_secs(300),
+            ping_after: Duration::from_secs(10),
+            ping_answer: Duration::from_secs(5),
+            reconnect: Duration::from_secs(120),
+            chunks_pulled_in_all: 256,
             progress_interval: Duration::from_millis(250),
         }
     }

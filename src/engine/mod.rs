@@ -14,12 +14,19 @@ mod command;
 mod commands;
 mod downloads;
 mod event;
+mod features;
 mod io;
 mod job;
 mod limits;
+mod liveness;
 mod peers;
+mod pulling;
+mod reconnect;
+mod serving;
+mod texts;
 mod timers;
 mod uploads;
+mod window;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -36,12 +43,16 @@ pub use command::{
 };
 pub use event::Event;
 pub use io::{Closing, Input, Output};
-pub use job::{Job, JobDone};
+pub use job::{Incoming, Job, JobDone, Kept, Leftover, PartialKey};
 pub use limits::Limits;
 
 use crate::wire::{BadLine, Hello, Instance, Message, NodeId};
 use downloads::Download;
+use features::Features;
 use peers::{Peer, Peers};
+use pulling::Finished;
+use reconnect::{Absent, Ending};
+use texts::Heard;
 use timers::Timers;
 use uploads::Upload;
 
@@ -128,6 +139,9 @@ pub struct EngineConfig {
     pub limits: Limits,
 }
 
+/// A connection older than this is not one of two that were dialled at the same time.
+const BROKEN_AFTER: Duration = Duration::from_secs(30);
+
 const CLOSED_BY_PEER: &str = "the peer closed the connection";
 
 /// What a deadline is about.
@@ -141,6 +155,12 @@ enum Deadline {
     Offer(TransferId),
     /// A transfer that does not move.
     Stall(TransferId),
+    /// A quiet peer may be gone.
+    Liveness(ConnId),
+    /// A peer whose connection broke is not waited for any longer.
+    Away(NodeId),
+    /// It is time to dial a peer whose connection broke.
+    Redial(NodeId),
 }
 
 /// The state of a node.
@@ -155,6 +175,12 @@ pub struct Engine {
     peers: Peers,
     uploads: BTreeMap<TransferId, Upload>,
     downloads: BTreeMap<TransferId, Download>,
+    /// What earlier attempts left, which nothing uses.
+    leftovers: BTreeMap<TransferId, Leftover>,
+    finished: Finished,
+    absent: Absent,
+    heard: Heard,
+    last_text: u64,
     /// Downloads that ended while some of their chunks were being verified, until these are.
     ended_with_chunks: BTreeMap<TransferId, ConnId>,
     last_transfer: u64,
@@ -168,6 +194,8 @@ pub struct Engine {
     can_ask: bool,
     /// The sum of all peers' `chunks_ahead`.
     chunks_ahead: usize,
+    /// Chunks that all downloads together asked for and that have not arrived.
+    pulling: usize,
     /// Bytes of the manifests of all downloads.
     manifest_bytes: usize,
     timers: Timers<Deadline>,
@@ -183,6 +211,11 @@ impl Engine {
             peers: Peers::default(),
             uploads: BTreeMap::new(),
             downloads: BTreeMap::new(),
+            leftovers: BTreeMap::new(),
+            finished: Finished::default(),
+            absent: Absent::default(),
+            heard: Heard::default(),
+            last_text: 0,
             ended_with_chunks: BTreeMap::new(),
             last_transfer: 0,
             dials: BTreeMap::new(),
@@ -190,6 +223,7 @@ impl Engine {
             waiting: Vec::new(),
             can_ask: true,
             chunks_ahead: 0,
+            pulling: 0,
             manifest_bytes: 0,
             timers: Timers::new(),
             outputs: VecDeque::new(),
@@ -201,6 +235,9 @@ impl Engine {
         self.now = self.now.max(now);
         match input {
             Input::Opened { conn, addr, dialled, node_id, first_contact } => {
+                if let Some(target) = &dialled {
+                    self.on_redialled(target);
+                }
                 let connecting =
                     dialled.as_ref().and_then(|target| self.dials.remove(target)).unwrap_or_default();
                 let mut peer = Peer::new(addr, dialled.map(|target| target.address), self.now);
@@ -215,21 +252,22 @@ impl Engine {
                 self.reply(command, result.map(|()| reply));
             }
             Input::DialFailed { target, failure } => {
+                self.on_redial_failed(&target, &failure);
                 for command in self.dials.remove(&target).unwrap_or_default() {
                     self.reply(command, Err(failure.clone()));
                 }
             }
             Input::Received { conn, message } => self.on_message(conn, message),
             Input::BadLine { conn, error } => self.on_bad_line(conn, &error),
+            Input::Alive { conn } => self.heard_from(conn),
+            Input::Shown { conn, id } => self.on_shown(conn, id),
             Input::Closed { conn, closing } => self.on_closed(conn, closing),
             Input::Written { conn, control, bulk } => self.on_written(conn, control, bulk),
             Input::JobDone { transfer, done, took } => {
-                if self.uploads.contains_key(&transfer) {
-                    self.on_upload_job(transfer, done, took);
-                } else if self.downloads.contains_key(&transfer) {
-                    self.on_download_job(transfer, done, took);
-                } else {
-                    self.on_ended_download_job(transfer, done);
+                match done {
+                    JobDone::Partials(found) => return self.on_partials(found),
+                    JobDone::Released { left: Some(left) } => self.on_left(transfer, left),
+                    done => self.on_job_done(transfer, done, took),
                 }
             }
             Input::Command { id, command } => self.on_command(id, command),
@@ -249,6 +287,21 @@ impl Engine {
         self.timers.next()
     }
 
+    fn on_job_done(&mut self, transfer: TransferId, done: JobDone, took: Took) {
+        if self.uploads.contains_key(&transfer) {
+            self.on_upload_job(transfer, done, took);
+        } else if self.downloads.contains_key(&transfer) {
+            self.on_download_job(transfer, done, took);
+        } else {
+            self.on_ended_download_job(transfer, done);
+        }
+    }
+
+    /// Looks for what earlier attempts left, once, before anything else.
+    pub fn find_leftovers(&mut self, unused_for: Duration) {
+        self.job(TransferId(0), Job::ListPartials { unused_for });
+    }
+
     /// What does not end any more has failed, and whoever watches hears it.
     fn on_stopping(&mut self) {
         let failure = Failure::new(Code::ShuttingDown, "this side ended before it was done");
@@ -258,8 +311,18 @@ impl Engine {
         for id in self.downloads.keys().copied().collect::<Vec<_>>() {
             self.fail_download(id, failure.clone());
         }
+        self.give_up_all("this side ended");
         // Partial files stay; nobody does jobs any more.
         self.outputs.retain(|output| matches!(output, Output::Event(_)));
+        let leaving: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.level == Some(Level::Extended))
+            .map(|(conn, _)| conn)
+            .collect();
+        for conn in leaving {
+            self.outputs.push_back(Output::Send { conn, message: Message::Bye });
+        }
     }
 
     fn on_tick(&mut self) {
@@ -281,6 +344,9 @@ impl Engine {
                 }
                 Deadline::Offer(id) => self.on_offer_expired(id),
                 Deadline::Stall(id) => self.on_stalled(id),
+                Deadline::Liveness(conn) => self.on_liveness(conn),
+                Deadline::Away(node_id) => self.on_away_too_long(node_id),
+                Deadline::Redial(node_id) => self.on_redial(node_id),
             }
         }
     }
@@ -330,7 +396,7 @@ impl Engine {
                 node_id: self.config.node_id,
                 instance: self.config.instance,
                 listen_port: self.config.listening.port(),
-                features: Vec::new(),
+                features: Features::ours(),
             }),
         );
         self.make_room_for_talkers();
@@ -343,7 +409,7 @@ impl Engine {
         let silent_since = self.now.saturating_sub(self.config.limits.hello_wait);
         let may_go = |peer: &Peer| {
             peer.opened_at <= silent_since
-                && peer.queued_texts == 0
+                && peer.texts.pending() == 0
                 && peer.active_uploads.is_empty()
                 && peer.waiting_uploads.is_empty()
         };
@@ -391,18 +457,49 @@ impl Engine {
 
     fn on_settled_message(&mut self, conn: ConnId, message: Message) {
         match message {
-            Message::Text(text) => {
-                if let Some(peer) = self.peers.get(conn) {
-                    let peer = peer.addr;
-                    self.event(Event::Message { peer, text });
-                }
-            }
+            Message::Text(text) => self.on_text(conn, text),
             Message::FileOffer(offer) => self.on_offer(conn, offer),
             Message::FileAccept(hash) => self.on_accept(conn, hash),
             Message::Chunk { index, data } => self.on_chunk(conn, index, data),
             Message::ChunkAck { index, ok } => self.on_ack(conn, index, ok),
             Message::Complete(hash) => self.on_complete(conn, hash),
-            Message::Hello(_) | Message::Unknown(_) => {}
+            Message::Hello(_) | Message::Unknown(_) | Message::Pong(_) => {}
+            extended => self.on_extended_message(conn, extended),
+        }
+    }
+
+    /// What belongs to a feature counts only where both sides have named it.
+    fn on_extended_message(&mut self, conn: ConnId, message: Message) {
+        let Some(Peer { features, level, .. }) = self.peers.get(conn) else { return };
+        let is_extended = *level == Some(Level::Extended);
+        match message {
+            Message::Bye if is_extended => {
+                if let Some(peer) = self.peers.get_mut(conn) {
+                    peer.said_bye = true;
+                }
+            }
+            Message::Ping(id) if features.ping => self.send(conn, Message::Pong(id)),
+            Message::NumberedText { id, text } if features.text_ack => self.on_numbered_text(conn, id, text),
+            Message::TextAck(id) if features.text_ack => self.on_text_ack(conn, id),
+            message if features.transfer => self.on_transfer_message(conn, message),
+            _ => {}
+        }
+    }
+
+    fn on_transfer_message(&mut self, conn: ConnId, message: Message) {
+        match message {
+            Message::Offer(offer) => self.on_content_offer(conn, offer),
+            Message::Accept { id, kept } => self.on_pull_accept(conn, id, kept),
+            Message::Refuse { id, reason } => self.on_refused(conn, id, &reason),
+            Message::Withdraw { id, reason } => self.on_withdrawn(conn, id, &reason),
+            Message::Pull { id, first, count } => self.on_pull(conn, id, first, count),
+            Message::PullPage { id, page } => self.on_pull_page(conn, id, page),
+            Message::Page { id, page, entries } => self.on_page(conn, id, page, entries),
+            Message::Data { id, index, data, entry } => self.on_data(conn, id, index, data, entry),
+            Message::Resumed { id, chunk } => self.on_resumed(conn, id, chunk),
+            Message::Seal { id, head } => self.on_seal(conn, id, head),
+            Message::Done(id) => self.on_done(conn, id),
+            _ => {}
         }
     }
 
@@ -415,15 +512,21 @@ impl Engine {
             for command in std::mem::take(&mut peer.connecting) {
                 self.reply(command, Err(Failure::new(Code::SelfConnection, message.clone())));
             }
-            self.close_peer(conn, "it is this node itself");
+            self.close_peer(conn, "it is this node itself", Ending::Closed);
             return;
         }
         peer.agent = Some(hello.agent.chars().take(64).collect());
         peer.instance = Some(hello.instance);
+        peer.features = Features::shared(&hello.features);
+        self.recall_texts(conn);
         if let Some(double) = self.peers.double_of(conn) {
             self.resolve_double(conn, double);
         }
         self.settle(conn, Level::Extended);
+        if self.peers.get(conn).is_some_and(|peer| peer.features.ping) {
+            self.watch(conn);
+        }
+        self.come_back(conn);
     }
 
     /// Of two connections between the same two processes one goes: both sides find the same one.
@@ -435,6 +538,10 @@ impl Engine {
             (self.config.node_id, Some(self.config.instance)) < (new_peer.node_id, new_peer.instance);
         let (kept, closed) = match (new_peer.dialled_by_us, old_peer.dialled_by_us) {
             (true, true) => (new, old),
+            // An old connection that its dialler makes anew is one that broke, as we do not know yet.
+            (false, false) if old_peer.opened_at + BROKEN_AFTER <= self.now => {
+                return self.close_peer(old, "its peer connected anew", Ending::Broken);
+            }
             (false, false) => return,
             (new_is_ours, _) if new_is_ours == we_are_lower => (new, old),
             _ => (old, new),
@@ -448,7 +555,8 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(closed) else { return };
         let dialled = peer.dialled.clone();
         let connecting = std::mem::take(&mut peer.connecting);
-        self.close_peer(closed, "another connection to the same peer is kept");
+        // Its transfers go on by the one that is kept.
+        self.close_peer(closed, "another connection to the same peer is kept", Ending::Broken);
         let Some(peer) = self.peers.get_mut(kept) else { return };
         peer.dialled = peer.dialled.take().or(dialled);
         if peer.level.is_none() {
@@ -479,6 +587,7 @@ impl Engine {
         }
         match error {
             BadLine::Offer(error) => self.refuse(conn, &format!("an offer was refused: {error}")),
+            BadLine::ContentOffer { id, error } => self.on_bad_content_offer(conn, *id, error),
             BadLine::Chunk { index } => self.on_bad_chunk(conn, *index, "is not valid base64"),
             BadLine::Payload { .. } => self.refuse(conn, &format!("sent {error}, which was skipped")),
             BadLine::NotAMessage(_) => {
@@ -497,13 +606,16 @@ impl Engine {
     /// Notes a sign of life; `false` where the connection is not one of ours (any more).
     fn hears(&mut self, conn: ConnId) -> bool {
         self.peers.heard(conn);
+        self.heard_from(conn);
         self.peers.get(conn).is_some_and(|peer| !peer.read_closed)
     }
 
     fn on_closed(&mut self, conn: ConnId, closing: Closing) {
         match closing {
             Closing::Eof => self.on_eof(conn),
-            Closing::Error(error) => self.close_peer(conn, &format!("the connection broke: {error}")),
+            Closing::Error(error) => {
+                self.close_peer(conn, &format!("the connection broke: {error}"), Ending::Broken);
+            }
             Closing::Fault(fault) => self.drop_peer(conn, &fault.to_string()),
         }
     }
@@ -512,6 +624,10 @@ impl Engine {
     /// first: it may still listen, and wants to hear that they arrived.
     fn on_eof(&mut self, conn: ConnId) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
+        // A program that ends says so; one that is killed does not.
+        if peer.level == Some(Level::Extended) && peer.features.transfer && !peer.said_bye {
+            return self.close_peer(conn, CLOSED_BY_PEER, Ending::Broken);
+        }
         peer.read_closed = true;
         for id in self.uploads_with(conn) {
             self.fail_upload(id, Failure::new(Code::Disconnected, CLOSED_BY_PEER));
@@ -522,7 +638,7 @@ impl Engine {
     /// Closes a connection on which nothing more will arrive, once nothing depends on it.
     fn close_if_done(&mut self, conn: ConnId) {
         if self.peers.get(conn).is_some_and(|peer| peer.read_closed && peer.downloads.is_empty()) {
-            self.close_peer(conn, CLOSED_BY_PEER);
+            self.close_peer(conn, CLOSED_BY_PEER, Ending::Closed);
         }
     }
 
@@ -530,17 +646,25 @@ impl Engine {
     fn drop_peer(&mut self, conn: ConnId, fault: &str) {
         if let Some(peer) = self.peers.get(conn) {
             self.warn(peer.addr, format!("closed: {fault}"));
-            self.close_peer(conn, fault);
+            self.close_peer(conn, fault, Ending::Closed);
         }
     }
 
     /// Forgets a connection and everything that cannot go on without it.
-    fn close_peer(&mut self, conn: ConnId, reason: &str) {
-        let Some(peer) = self.peers.remove(conn) else { return };
+    fn close_peer(&mut self, conn: ConnId, reason: &str, ending: Ending) {
+        let Some(mut peer) = self.peers.remove(conn) else { return };
+        self.timers.clear(Deadline::Liveness(conn));
         self.chunks_ahead -= peer.chunks_ahead;
         self.timers.clear(Deadline::Hello(conn));
         self.timers.clear(Deadline::Write(conn));
+        if ending == Ending::Closed && peer.level == Some(Level::Extended) {
+            self.outputs.push_back(Output::Send { conn, message: Message::Bye });
+        }
         self.outputs.push_back(Output::Close { conn });
+        if ending == Ending::Broken {
+            self.wait_for(conn, &mut peer);
+        }
+        let is_waited_for = ending == Ending::Broken && self.is_away(peer.node_id);
         let failure = Failure::new(Code::Disconnected, reason);
         for id in self.uploads_with(conn) {
             self.fail_upload(id, failure.clone());
@@ -561,11 +685,16 @@ impl Engine {
             };
             self.reply(command, Err(failure));
         }
-        if peer.queued_texts > 0 {
-            self.event(Event::Undelivered { peer: peer.addr, texts: peer.queued_texts });
+        if peer.texts.pending() > 0 {
+            self.event(Event::Undelivered { peer: peer.addr, texts: peer.texts.pending() });
         }
         if peer.level.is_some() {
-            self.event(Event::PeerDisconnected { peer: peer.addr, reason: reason.to_owned() });
+            let reason = match (is_waited_for, peer.dialled_by_us) {
+                (true, true) => format!("{reason}; it is dialled again"),
+                (true, false) => format!("{reason}; it is waited for"),
+                _ => reason.to_owned(),
+            };
+            self.event(Event::PeerDisconnected { peer: peer.addr, reason });
         }
     }
 

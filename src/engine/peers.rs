@@ -12,7 +12,7 @@ use super::features::Features;
 use super::liveness::Pings;
 use super::texts::Texts;
 use super::{Book, Code, CommandId, ConnId, Failure, HostPort, Level, PeerRef, TransferId};
-use crate::wire::{Instance, Message, NodeId};
+use crate::wire::{Instance, Message, NodeId, OfferId};
 
 /// A message that waits to be written and carries no file content.
 #[derive(Debug)]
@@ -67,6 +67,10 @@ pub(super) struct Peer {
     /// Chunks that may still come of downloads that were given up: a baseline sender cannot be
     /// told to stop, so they are not held against it.
     pub(super) tolerated_chunks: u64,
+    /// The greatest number of an offer of its.
+    pub(super) last_offer: Option<OfferId>,
+    /// It ends the connection on purpose.
+    pub(super) said_bye: bool,
     pub(super) bad_chunks: u32,
     pub(super) bad_lines: u32,
     pub(super) refusals: u32,
@@ -101,6 +105,8 @@ impl Peer {
             downloads: BTreeSet::new(),
             last_chunk_at: now,
             tolerated_chunks: 0,
+            last_offer: None,
+            said_bye: false,
             bad_chunks: 0,
             bad_lines: 0,
             refusals: 0,

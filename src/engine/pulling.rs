@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::downloads::{Download, Form, State};
 use super::window::{Asked, Window};
 use super::{
-    Code, ConnId, Deadline, Engine, Event, Failure, Incoming, Job, JobDone, Kept, Leftover, TransferId,
+    Code, ConnId, Deadline, Engine, Failure, Incoming, Job, JobDone, Kept, Leftover, TransferId,
 };
 use crate::wire::{
     ChunkData, ChunkIndex, ContentOffer, ENTRIES_PER_PAGE, Entry, Instance, ManifestHead, Message, NodeId,
@@ -113,12 +113,12 @@ impl Finished {
 
 impl Engine {
     pub(super) fn on_content_offer(&mut self, conn: ConnId, offer: ContentOffer) {
-        let Some(peer) = self.peers.get_mut(conn) else { return };
-        let sender = peer.node_id.zip(peer.instance);
         let number = offer.id;
-        if peer.last_offer >= Some(number) && self.download_called(conn, number).is_some() {
+        if self.download_called(conn, number).is_some() {
             return self.refuse(conn, "it used the number of an offer that is still open");
         }
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let sender = peer.node_id.zip(peer.instance);
         peer.last_offer = peer.last_offer.max(Some(number));
         if let Some((node_id, instance)) = sender {
             if self.finished.0.contains(&(node_id, instance, number)) {
@@ -505,6 +505,7 @@ impl Engine {
             }
             return;
         };
+        let now = self.now;
         let Some((download, conn)) = self.pulled(id) else { return };
         let geometry = download.geometry;
         let Some(known) = geometry.index(index.into()) else {
@@ -516,7 +517,7 @@ impl Engine {
         if fits {
             pull.arrived.insert(known, asked);
             download.chunks.job_given(known);
-            download.note_wait(self.now);
+            download.note_wait(now);
             self.pulling -= 1;
             self.moved(conn);
             self.job(id, Job::StoreChunk { index: known, data, entry });
@@ -555,7 +556,8 @@ impl Engine {
         pull.arrived.remove(&index);
         pull.cursor = pull.cursor.min(index.get());
         // Of a file that comes in order, what follows a wrong chunk cannot be right.
-        let follows = pull.is_late() && std::mem::replace(&mut pull.rewinding, pull.is_late());
+        let is_late = pull.is_late();
+        let follows = is_late && std::mem::replace(&mut pull.rewinding, is_late);
         if let Some(conn) = conn.filter(|_| !follows) {
             let name = download.name.clone();
             self.count_bad_chunk(conn, &format!("chunk {} of \"{name}\" is not what was announced", index.get()));

@@ -58,14 +58,18 @@ impl Absent {
 }
 
 impl Engine {
-    /// Whether a peer is waited for whose connection broke, and from now on it is: its transfers and
-    /// texts stay.
-    pub(super) fn wait_for(&mut self, conn: ConnId, peer: &mut Peer) -> bool {
+    /// Whether somebody is waited for.
+    pub(super) fn is_away(&self, node_id: Option<NodeId>) -> bool {
+        node_id.is_some_and(|node_id| self.absent.by_id.contains_key(&node_id))
+    }
+
+    /// Waits for a peer whose connection broke, if it may come back: its transfers and texts stay.
+    pub(super) fn wait_for(&mut self, conn: ConnId, peer: &mut Peer) {
         let wait = self.config.limits.reconnect;
-        let (Some(node_id), Some(instance)) = (peer.node_id, peer.instance) else { return false };
+        let (Some(node_id), Some(instance)) = (peer.node_id, peer.instance) else { return };
         let wanted = peer.dialled.is_some() || !peer.texts.unheard.is_empty() || self.has_transfers(conn);
         if !peer.features.transfer || wait.is_zero() || !wanted || self.absent.by_id.len() >= AWAY {
-            return false;
+            return;
         }
         let address = peer.dialled.clone().filter(|_| peer.dialled_by_us);
         let unheard = std::mem::take(&mut peer.texts.unheard);
@@ -85,7 +89,6 @@ impl Engine {
         if let Some((conn, _)) = back {
             self.come_back(conn);
         }
-        true
     }
 
     fn has_transfers(&self, conn: ConnId) -> bool {
@@ -93,7 +96,7 @@ impl Engine {
             || self.downloads.values().any(|download| download.conn == Some(conn))
     }
 
-    /// Whether anybody is being dialled, or soon will be, by whom nobody asked.
+    /// It is time to dial.
     pub(super) fn on_redial(&mut self, node_id: NodeId) {
         let Some(away) = self.absent.by_id.get_mut(&node_id) else { return };
         let Some(address) = away.address.clone() else { return };
@@ -105,16 +108,15 @@ impl Engine {
         }
     }
 
-    /// Takes note of a dial that led nowhere; `false` where somebody had asked for it.
-    pub(super) fn on_redial_failed(&mut self, target: &Target, failure: &Failure) -> bool {
-        let Some(node_id) = self.absent.redials.remove(target) else { return false };
-        let Some(away) = self.absent.by_id.get(&node_id) else { return true };
+    /// Takes note of a dial that led nowhere.
+    pub(super) fn on_redial_failed(&mut self, target: &Target, failure: &Failure) {
+        let Some(node_id) = self.absent.redials.remove(target) else { return };
+        let Some(away) = self.absent.by_id.get(&node_id) else { return };
         if matches!(failure.code, Code::IdentityChanged | Code::WrongIdentity) {
             self.give_up(node_id, "somebody else answers at its address");
         } else {
             self.timers.set(Deadline::Redial(node_id), self.now + away.pause);
         }
-        true
     }
 
     /// Takes note of a dial that led to a connection.

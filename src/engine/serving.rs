@@ -188,7 +188,8 @@ impl Engine {
             && let Some(head) = &upload.head
         {
             // The receiver has all of it: the last state of the list tells whether it is the same.
-            return self.job(id, Job::ReadPage(head.pages().saturating_sub(1)));
+            let last = head.pages().saturating_sub(1);
+            return self.job(id, Job::ReadPage(last));
         }
         if serving.sealing {
             self.send_seal(id);

@@ -17,6 +17,10 @@ use socket2::{SockRef, TcpKeepalive};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
+/// Bytes that the kernel takes ahead of what it can send.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 256 << 10;
+
 /// Sets what every connection has: no waiting for more to write, and probes that find out within
 /// two minutes that the other side's machine is gone.
 pub(crate) fn configure(stream: &TcpStream) {
@@ -25,5 +29,8 @@ pub(crate) fn configure(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     // A socket that died meanwhile says so at its first read.
     let _ = socket.set_tcp_nodelay(true);
+    // What the kernel has not sent yet cannot be overtaken by a message.
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
     let _ = socket.set_tcp_keepalive(&keepalive);
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::greet::{Greeted, Greeter, NotGreeted, Place, Strangers, in_plaintext};
-use super::handle::{EventSender, Request, Ticket, Told};
+use super::handle::{EventSender, Receipt, Request, Ticket, Told};
 use super::jobs::{FromDisk, Jobs};
 use crate::engine::{Change, CommandId, ConnId, Engine, Event, Failure, Input, Output, Reply, Target};
 use crate::net::{Charge, Connection, FromPeer, HandshakeError, ReceiveBudget};
@@ -39,12 +39,15 @@ pub(super) struct Inbox {
     pub(super) greeted: mpsc::Receiver<FromGreeter>,
     pub(super) from_peers: mpsc::Receiver<FromPeer>,
     pub(super) from_disk: mpsc::Receiver<FromDisk>,
+    /// Texts that were taken. There are no more of them than are charged to their budget.
+    pub(super) shown: mpsc::UnboundedReceiver<(ConnId, u64)>,
 }
 
 /// The senders of which connections and dials get clones.
 pub(super) struct Outlets {
     pub(super) greeted: mpsc::Sender<FromGreeter>,
     pub(super) from_peers: mpsc::Sender<FromPeer>,
+    pub(super) shown: mpsc::UnboundedSender<(ConnId, u64)>,
 }
 
 pub(super) struct Actor {
@@ -83,6 +86,7 @@ impl Actor {
                     self.charge = None;
                 }
                 Some(from_disk) = inbox.from_disk.recv() => self.on_disk(from_disk),
+                Some((conn, id)) = inbox.shown.recv() => self.handle(Input::Shown { conn, id }),
                 () = sleep_until(deadline) => self.handle(Input::Tick),
             }
         }
@@ -193,13 +197,13 @@ impl Actor {
         }
     }
 
-    fn tell(&mut self, told: Told) {
+    fn tell(&mut self, told: Told, receipt: Option<Receipt>) {
         // A text is charged until somebody has taken it, so that who floods us is not read.
         let charge = match &told {
             Told::Event(Event::Message { .. }) => self.charge.take(),
             _ => None,
         };
-        if !self.events.send(told, charge) {
+        if !self.events.send(told, charge, receipt) {
             // Whoever watched must not believe it saw everything; it stops the node.
             self.stop.cancel();
         }
@@ -221,11 +225,15 @@ impl Actor {
             Output::ChangeBook { command, change, reply } => self.change_book(command, change, reply),
             Output::Job { transfer, job } => self.jobs.submit(transfer, job),
             Output::Event(event) => {
-                self.tell(Told::Event(event));
+                self.tell(Told::Event(event), None);
+            }
+            Output::Show { conn, peer, id, text } => {
+                let receipt = Receipt { conn, id, shown: self.outlets.shown.clone() };
+                self.tell(Told::Event(Event::Message { peer, text }), Some(receipt));
             }
             Output::Reply { command, result } => {
                 if let Some(ticket) = self.tickets.remove(&command) {
-                    self.tell(Told::Answer(ticket, result));
+                    self.tell(Told::Answer(ticket, result), None);
                 }
             }
         }

@@ -34,7 +34,7 @@ impl FakeNode {
 
     /// Answers a command; `false` where the answer no longer fits.
     pub(crate) fn answer(&mut self, ticket: Ticket, answer: Result<Reply, Failure>) -> bool {
-        self.events.send(Told::Answer(ticket, answer), None)
+        self.events.send(Told::Answer(ticket, answer), None, None)
     }
 
     /// A command if one has been given already.
@@ -44,7 +44,7 @@ impl FakeNode {
 
     /// Something happens; `false` where it no longer fits.
     pub(crate) fn emit(&mut self, event: Event) -> bool {
-        self.events.send(Told::Event(event), None)
+        self.events.send(Told::Event(event), None, None)
     }
 
     /// Returns when the node is told to stop; then it may end with [`FakeNode::end`].

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::{Command, Event, Failure, Reply};
+use crate::engine::{Command, ConnId, Event, Failure, Reply};
 use crate::net::Charge;
 
 /// How many events may wait for whoever watches the node.
@@ -71,8 +71,23 @@ impl NodeHandle {
     }
 }
 
-/// Something told, and what it is charged to until it is taken.
-type Queued = (Told, Option<Charge>);
+/// Something told, what it is charged to until it is taken, and who wants to know when it was.
+type Queued = (Told, Option<Charge>, Option<Receipt>);
+
+/// Tells when it is dropped that a text is before whoever watches.
+#[derive(Debug)]
+pub(super) struct Receipt {
+    pub(super) conn: ConnId,
+    pub(super) id: u64,
+    pub(super) shown: mpsc::UnboundedSender<(ConnId, u64)>,
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        // Where the node has ended nobody needs to know.
+        let _ = self.shown.send((self.conn, self.id));
+    }
+}
 
 /// The node's end of the queue of events.
 #[derive(Debug)]
@@ -103,13 +118,13 @@ pub(super) fn event_queue() -> (EventSender, Events) {
 impl EventSender {
     /// `false` where something was lost: the queue is full of what nobody took. Progress and lines
     /// for the log are not missed.
-    pub(super) fn send(&mut self, told: Told, charge: Option<Charge>) -> bool {
+    pub(super) fn send(&mut self, told: Told, charge: Option<Charge>, receipt: Option<Receipt>) -> bool {
         let Some(queue) = &self.queue else { return false };
         let may_be_lost = matches!(told, Told::Event(Event::Progress { .. } | Event::Warning { .. }));
         if may_be_lost && queue.capacity() < EVENTS_QUEUED / 2 {
             return true;
         }
-        match queue.try_send((told, charge)) {
+        match queue.try_send((told, charge, receipt)) {
             // Where nobody wants to know, that is no loss: a node may be driven by commands alone.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
@@ -125,7 +140,7 @@ impl Events {
     /// The next thing told; `None` when the node has ended or nobody took its events for so long
     /// that they no longer fit (see [`Events::overflowed`]). Cancel-safe.
     pub async fn next(&mut self) -> Option<Told> {
-        self.queue.recv().await.map(|(told, _charge)| told)
+        self.queue.recv().await.map(|(told, ..)| told)
     }
 
     /// Whether events were lost because they were not taken. Nothing comes after that: a watcher
@@ -147,11 +162,11 @@ mod tests {
     async fn events_that_nobody_takes_overflow_and_none_is_skipped() {
         let (mut sender, mut events) = event_queue();
         let mut sent = 0;
-        while sender.send(message(), None) {
+        while sender.send(message(), None, None) {
             sent += 1;
         }
         assert_eq!(sent, EVENTS_QUEUED);
-        assert!(!sender.send(message(), None), "nothing follows a gap");
+        assert!(!sender.send(message(), None, None), "nothing follows a gap");
         assert!(events.overflowed());
         let mut taken = 0;
         while events.next().await.is_some() {
@@ -164,9 +179,9 @@ mod tests {
     async fn lines_for_the_log_never_fill_the_queue() {
         let (mut sender, mut events) = event_queue();
         for _ in 0..2 * EVENTS_QUEUED {
-            assert!(sender.send(Told::Event(Event::Warning { peer: None, text: String::new() }), None));
+            assert!(sender.send(Told::Event(Event::Warning { peer: None, text: String::new() }), None, None));
         }
-        assert!(sender.send(message(), None));
+        assert!(sender.send(message(), None, None));
         let mut taken = 0;
         while events.next().await != Some(message()) {
             taken += 1;

@@ -157,9 +157,10 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let (greeted, greeted_queue) = mpsc::channel(SMALL_QUEUE);
     let (from_peers, from_peers_queue) = mpsc::channel(PEER_QUEUE);
     let (from_disk, from_disk_queue) = mpsc::channel(DISK_QUEUE);
-    events.send(Told::Event(Event::Listening { addr: listening }), None);
+    let (shown, shown_queue) = mpsc::unbounded_channel();
+    events.send(Told::Event(Event::Listening { addr: listening }), None, None);
     if let Some(text) = exposure(config.plain, listening.ip()) {
-        events.send(Told::Event(Event::Warning { peer: None, text: text.to_owned() }), None);
+        events.send(Told::Event(Event::Warning { peer: None, text: text.to_owned() }), None, None);
     }
     let actor = Actor {
         engine,
@@ -174,7 +175,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         budget: ReceiveBudget::new(),
         greeter,
         strangers: Strangers::default(),
-        outlets: Outlets { greeted, from_peers },
+        outlets: Outlets { greeted, from_peers, shown },
         tasks: tasks.clone(),
         stop: stop.clone(),
     };
@@ -184,6 +185,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         greeted: greeted_queue,
         from_peers: from_peers_queue,
         from_disk: from_disk_queue,
+        shown: shown_queue,
     };
     tasks.spawn(stop.clone().run_until_cancelled_owned(accept_loop(listener, accepted)));
     tasks.spawn(actor.run(inbox));

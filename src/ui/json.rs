@@ -58,7 +58,8 @@ enum Line<'a> {
         peer: SocketAddr,
         name: &'a str,
         size: u64,
-        sha256: FileHash,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sha256: Option<FileHash>,
         /// Whether it was taken without asking.
         accepted: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,6 +81,7 @@ enum Line<'a> {
         path: &'a str,
         size: u64,
         sha256: FileHash,
+        already: bool,
         elapsed_ms: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         limited_by: Option<&'a str>,
@@ -90,6 +92,7 @@ enum Line<'a> {
         name: &'a str,
         size: u64,
         sha256: FileHash,
+        already: bool,
         confirmed: bool,
         elapsed_ms: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,7 +198,8 @@ struct PeerRow<'a> {
 #[derive(Serialize)]
 struct TransferRow<'a> {
     id: u64,
-    peer: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<SocketAddr>,
     direction: &'a str,
     name: &'a str,
     size: u64,
@@ -252,7 +256,7 @@ impl Render for Json {
                 direction: word(*direction),
                 stage: stage.as_str(),
             },
-            Event::Received { id, peer, name, path: place, size, sha256, elapsed, limited_by } => {
+            Event::Received { id, peer, name, path: place, size, sha256, already, elapsed, limited_by } => {
                 path = place.to_string_lossy();
                 Line::Received {
                     id: id.0,
@@ -261,16 +265,18 @@ impl Render for Json {
                     path: &path,
                     size: *size,
                     sha256: *sha256,
+                    already: *already,
                     elapsed_ms: millis(*elapsed),
                     limited_by: limited_by.map(Bottleneck::as_str),
                 }
             }
-            Event::Sent { id, peer, name, size, sha256, confirmed, elapsed, limited_by } => Line::Sent {
+            Event::Sent { id, peer, name, size, sha256, confirmed, already, elapsed, limited_by } => Line::Sent {
                 id: id.0,
                 peer: *peer,
                 name: name.as_str(),
                 size: *size,
                 sha256: *sha256,
+                already: *already,
                 confirmed: *confirmed,
                 elapsed_ms: millis(*elapsed),
                 limited_by: limited_by.map(Bottleneck::as_str),

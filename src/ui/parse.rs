@@ -157,12 +157,12 @@ pub(super) static COMMANDS: &[Spec] = &[
     },
     Spec {
         name: "cancel",
-        arguments: "<id>",
+        arguments: "<id> [--discard]",
         takes: &[Takes::Transfer],
         about: "stop a transfer",
-        more: "",
-        examples: &["cancel 2"],
-        parse: |spec, rest| Ok(Parsed::Run(spec, Command::Cancel(one(spec, rest)?))),
+        more: "What has arrived stays, and sending the file again goes on with it; --discard removes it.",
+        examples: &["cancel 2", "cancel 2 --discard"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, cancel(spec, rest)?)),
     },
     Spec {
         name: "wait",
@@ -320,6 +320,13 @@ fn one<T: FromStr<Err = Failure>>(spec: &Spec, rest: &str) -> Result<T, Failure>
             Err(Failure::new(Code::Usage, message))
         }
     }
+}
+
+fn cancel(spec: &Spec, rest: &str) -> Result<Command, Failure> {
+    let is_discard = |word: &&str| *word == "--discard";
+    let discard = rest.split_whitespace().any(|word| is_discard(&word));
+    let others: Vec<_> = rest.split_whitespace().filter(|word| !is_discard(word)).collect();
+    Ok(Command::Cancel { id: one(spec, &others.join(" "))?, discard })
 }
 
 fn selection(spec: &Spec, rest: &str) -> Result<Selection, Failure> {

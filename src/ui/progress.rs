@@ -104,7 +104,7 @@ impl Progress {
     pub(super) fn status(&self, now: Instant) -> Option<Status> {
         // What is still being hashed is not under way, and its bytes are others.
         let (hashing, moving): (Vec<_>, Vec<_>) =
-            self.running.iter().partition(|(_, running)| running.stage == Stage::Hashing);
+            self.running.iter().partition(|(_, running)| is_hashed(running.stage));
         let told = if moving.is_empty() { &hashing } else { &moving };
         let (id, first) = told.first()?;
         let what = match (moving.len(), hashing.len()) {
@@ -122,10 +122,15 @@ impl Progress {
     }
 }
 
+/// Whether what it reads lies on this side's disk, and nothing moves.
+fn is_hashed(stage: Stage) -> bool {
+    matches!(stage, Stage::Hashing | Stage::Checking)
+}
+
 fn is_running(stage: Stage) -> bool {
     match stage {
-        Stage::Hashing | Stage::Transferring | Stage::Finishing => true,
-        Stage::Queued | Stage::Offered => false,
+        Stage::Hashing | Stage::Checking | Stage::Transferring | Stage::Finishing => true,
+        Stage::Queued | Stage::Offered | Stage::Waiting | Stage::Partial => false,
     }
 }
 

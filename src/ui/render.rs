@@ -93,6 +93,11 @@ impl Render for Human {
                     None => format!("[{id}] {peer} sends {file}"),
                 }
             }
+            Event::Received { id, name, path, already: true, .. } => format!(
+                "[{id}] {} was here already: {}",
+                escape(name.as_str()),
+                escape(&path.to_string_lossy())
+            ),
             Event::Received { id, name, path, size, elapsed, limited_by, .. } => format!(
                 "[{id}] {} {}, {}: {}",
                 self.style.paint(Paint::Good, "received"),
@@ -100,6 +105,9 @@ impl Render for Human {
                 how_it_went(*size, *elapsed, *limited_by),
                 escape(&path.to_string_lossy())
             ),
+            Event::Sent { id, peer, name, already: true, .. } => {
+                format!("[{id}] {} has {} already", name_of(peer), escape(name.as_str()))
+            }
             Event::Sent { id, peer, name, size, confirmed, elapsed, limited_by, .. } => {
                 let doubt = match (confirmed, size) {
                     (true, _) => "",
@@ -273,7 +281,7 @@ fn transfers_table(transfers: &[TransferInfo], known: &Known, rates: &Rates) -> 
             [
                 format!("[{}]", transfer.id),
                 escape(transfer.name.as_str()).into_owned(),
-                format!("{way} {}", known.name_of(transfer.peer)),
+                transfer.peer.map_or_else(String::new, |peer| format!("{way} {}", known.name_of(peer))),
                 transfer.stage.as_str().to_owned(),
                 done(transfer.bytes, transfer.size),
                 rates.get(&transfer.id).map_or_else(String::new, |rate| format!("{}/s", size::human(*rate))),

@@ -283,6 +283,12 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// Bytes in the largest file that can be offered to a baseline peer.
+    pub fn largest_for_baseline() -> u64 {
+        let chunks = (MAX_LINE_TO_BASELINE_BYTES as u64 - 512 - 6 * 255 - 1) / 67;
+        chunks * u64::from(CHUNK_SIZE)
+    }
+
     /// Whether the offer's line is short enough for a baseline peer to read on.
     ///
     /// 67 bytes a chunk (64 digits, quotes, comma); the rest of the line is at most 512 bytes and

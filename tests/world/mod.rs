@@ -130,6 +130,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub scripts: Vec<Script>,
     pub line: Line,
+    /// Whether nodes made from now on ask quiet peers whether they are there.
+    pub pings: bool,
     links: Vec<Link>,
     agenda: BinaryHeap<Reverse<(Duration, u64)>>,
     happenings: BTreeMap<u64, Happening>,
@@ -146,6 +148,7 @@ impl World {
             nodes: Vec::new(),
             scripts: Vec::new(),
             line: Line { latency: Duration::from_millis(5), bytes_per_sec: 100_000_000 },
+            pings: false,
             links: Vec::new(),
             agenda: BinaryHeap::new(),
             happenings: BTreeMap::new(),
@@ -166,7 +169,11 @@ impl World {
         self.node_of(Some(Identity([identity; 32])), accept, Limits::default())
     }
 
-    fn node_of(&mut self, identity: Option<Identity>, accept: AcceptPolicy, limits: Limits) -> NodeId {
+    fn node_of(&mut self, identity: Option<Identity>, accept: AcceptPolicy, mut limits: Limits) -> NodeId {
+        // Quiet nodes would ask after each other for ever, and no run would come to an end.
+        if !self.pings {
+            limits.ping_after = Duration::MAX;
+        }
         let id = NodeId(self.nodes.len());
         let engine = Engine::new(EngineConfig {
             instance: Instance(id.0 as u128),
@@ -420,6 +427,11 @@ impl World {
             Output::Event(event) => {
                 let now = self.now;
                 self.nodes[node.0].events.push((now, event));
+            }
+            Output::Show { conn, peer, id, text } => {
+                let now = self.now;
+                self.nodes[node.0].events.push((now, Event::Message { peer, text }));
+                self.input(node, Input::Shown { conn, id });
             }
             Output::Reply { command, result } => {
                 assert!(self.nodes[node.0].replies.insert(command, result).is_none(), "answered twice");

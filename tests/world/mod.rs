@@ -258,6 +258,11 @@ impl World {
         }
     }
 
+    /// How many connections were ever made.
+    pub fn connections(&self) -> usize {
+        self.links.len()
+    }
+
     fn new_conn(&mut self, node: NodeId, link: usize) -> ConnId {
         let node = &mut self.nodes[node.0];
         node.last_conn += 1;
@@ -389,9 +394,9 @@ impl World {
                 }
             }
             Output::Dial { target } => {
-                let to = (0..self.nodes.len())
-                    .map(NodeId)
-                    .find(|to| addr_of(*to).to_string() == target.address.to_string());
+                let to = (0..self.nodes.len()).map(NodeId).find(|to| {
+                    [addr_of(*to).to_string(), name_of(*to)].contains(&target.address.to_string())
+                });
                 match to {
                     Some(to) => {
                         let link = self.links.len();
@@ -432,6 +437,12 @@ impl World {
         book.apply(change)?;
         self.nodes[node.0].book = book.clone();
         Ok(book)
+    }
+
+    /// Another process of the node's home notes something, and the node reads it.
+    pub fn note(&mut self, node: NodeId, change: &Change) {
+        let book = self.change_book(node, change).unwrap();
+        self.input(node, Input::BookRead(book));
     }
 
     fn start_job(&mut self, node: NodeId, transfer: TransferId) {
@@ -538,6 +549,11 @@ impl std::fmt::Debug for World {
         }
         Ok(())
     }
+}
+
+/// Another name of where a node listens.
+pub fn name_of(node: NodeId) -> String {
+    format!("node{}:8000", node.0)
 }
 
 /// Where a node listens.

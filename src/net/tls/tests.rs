@@ -195,13 +195,24 @@ impl ResolvesClientCert for NoCertificate {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_protocol_over_tls_is_refused() {
-    let mut web = identity();
-    let mut client = (*web.client).clone();
-    client.alpn_protocols = vec![b"h2".to_vec()];
-    web.client = Arc::new(client);
-    let (at_client, at_server) = shake_hands(&web, &identity(), 4096).await;
-    assert!(at_client.is_err() && matches!(at_server, Err(HandshakeError::Failed(_))));
+async fn another_protocol_over_tls_and_none_are_refused_on_either_side() {
+    for protocols in [vec![b"h2".to_vec()], vec![]] {
+        let mut web = identity();
+        let mut client = (*web.client).clone();
+        client.alpn_protocols.clone_from(&protocols);
+        web.client = Arc::new(client);
+        let (at_client, at_server) = shake_hands(&web, &identity(), 4096).await;
+        assert!(at_client.is_err(), "{protocols:?}");
+        assert!(matches!(at_server, Err(HandshakeError::Failed(_))), "{protocols:?}: {at_server:?}");
+
+        let mut web = identity();
+        let mut server = (*web.server).clone();
+        server.alpn_protocols.clone_from(&protocols);
+        web.server = Arc::new(server);
+        let (at_client, at_server) = shake_hands(&identity(), &web, 4096).await;
+        assert!(at_client.is_err(), "{protocols:?}");
+        assert!(at_server.is_err(), "{protocols:?}");
+    }
 }
 
 /// What a node that accepts makes of these bytes.

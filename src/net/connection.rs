@@ -355,7 +355,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 control += usize::from(!next.is_bulk());
                 next.encode(&mut batch);
             }
-            let input = match self.stream.write_all(&batch).await {
+            let input = match self.write_out(&batch).await {
                 Ok(()) => Input::Written { conn: self.conn, control, bulk },
                 Err(error) => Input::Closed { conn: self.conn, closing: Closing::Error(error.to_string()) },
             };
@@ -370,6 +370,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
         // The peer hears that this was all; where it is gone there is nobody to tell.
         let _ = self.stream.shutdown().await;
+    }
+
+    /// Hands all of it to the system: TLS takes more than a full socket does, and passes the rest on
+    /// only when it is written to or flushed.
+    async fn write_out(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 }
 

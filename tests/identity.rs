@@ -114,10 +114,12 @@ fn processes_of_one_identity_connect_but_none_to_itself() {
     let mut world = World::new(2);
     let (one, other) = (world.secure_node(1, AcceptPolicy::Ask), world.secure_node(1, AcceptPolicy::Ask));
     world.connect(one, other);
+    assert_eq!(world.nodes[one.0].book.pins[&addr_of(other).to_string().parse().unwrap()], Identity([1; 32]));
     let own = addr_of(one).to_string().parse().unwrap();
     assert_eq!(world.run_command(one, Command::Connect(own)).unwrap_err().code, Code::SelfConnection);
     world.run_for(SECOND);
     assert_eq!(peers(&mut world, one).len(), 1);
+    assert_eq!(world.nodes[one.0].book.pins.len(), 1, "one's own address is pinned to nobody");
     // What one's own other terminal sends is taken without asking.
     world.nodes[one.0].disk.files.insert("a".into(), b"mine".to_vec());
     let name = peer(&addr_of(other).to_string());
@@ -302,4 +304,67 @@ fn an_address_of_somebody_else_is_dialled_though_a_peer_reached_by_another_name_
     assert_eq!(connect(&mut world, &address), 1, "it is there already");
     world.note(node, &Change::Pin(address.parse().unwrap(), Identity([3; 32])));
     assert_eq!(connect(&mut world, &address), 2, "whoever is there is not whom the address belongs to");
+}
+
+#[test]
+fn what_was_read_before_a_change_does_not_undo_it() {
+    let mut world = World::new(10);
+    let node = world.secure_node(1, AcceptPolicy::Ask);
+    let friend = Identity([2; 32]);
+    world.note(node, &Change::Trust(friend));
+    let before = world.reading(node);
+    let script = world.script_as(Some(friend), node);
+    world.say(script, hello(7));
+    world.run_for(SECOND);
+    world.run_command(node, Command::Forget(peer(&friend.to_string()))).unwrap();
+    // Somebody who connected just before had it read, and that took longer.
+    world.give_reading(node, before);
+    assert!(!peers(&mut world, node)[0].trusted);
+}
+
+#[test]
+fn a_first_contact_is_told_also_where_the_peer_was_there_already() {
+    for kept_by in [[1, 2], [2, 1]] {
+        let mut world = World::new(11);
+        let [node, other] = kept_by.map(|id| world.secure_node(id, AcceptPolicy::Ask));
+        world.connect(other, node);
+        world.first_contact = true;
+        let address = world.connect(node, other);
+        let told = world.events(node, |event| match event {
+            Event::FirstContact { dialled, node_id, .. }
+            | Event::PeerConnected {
+                dialled: Some(dialled),
+                node_id: Some(node_id),
+                first_contact: true,
+                ..
+            } => Some((dialled.to_string(), *node_id)),
+            _ => None,
+        });
+        assert_eq!(told, [(address, Identity([kept_by[1]; 32]))], "{kept_by:?}");
+    }
+}
+
+#[test]
+fn what_one_origin_causes_in_the_log_is_bounded_and_summed_up() {
+    let mut world = World::new(12);
+    let node = world.secure_node(1, AcceptPolicy::All);
+    let lines = |world: &World| {
+        world.events(
+            node,
+            |event| if let Event::Warning { text, .. } = event { Some(text.clone()) } else { None },
+        )
+    };
+    for _ in 0..50 {
+        let stranger = world.script_as(Some(Identity([2; 32])), node);
+        world.say(stranger, Message::Text("hi".into()));
+    }
+    world.run_for(SECOND);
+    assert_eq!(lines(&world).len(), 30);
+    world.run_for(60 * SECOND);
+    assert_eq!(lines(&world).len(), 31);
+    assert!(lines(&world)[30].contains("192.0.2.1: 20 more"), "{:?}", lines(&world));
+    let again = world.script_as(Some(Identity([2; 32])), node);
+    world.say(again, Message::Text("hi".into()));
+    world.run_for(61 * SECOND);
+    assert_eq!(lines(&world).len(), 32, "a line of its own again, and nothing to sum up");
 }

@@ -66,6 +66,16 @@ pub struct Book {
     pub peers: BTreeMap<NodeId, Known>,
 }
 
+/// A book as it was at some moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// What was in it.
+    pub book: Book,
+    /// Greater than that of everything noted or read before the reading began: of two readings
+    /// whoever has the greater one can do without the other.
+    pub as_of: u64,
+}
+
 /// Something to note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {

@@ -12,11 +12,13 @@ mod bottleneck;
 mod code;
 mod command;
 mod commands;
+mod complaints;
 mod downloads;
 mod event;
 mod io;
 mod job;
 mod limits;
+mod origin;
 mod peers;
 mod timers;
 mod uploads;
@@ -28,7 +30,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use book::{Alias, Book, Change, Known, identity_changed};
+pub use book::{Alias, Book, Change, Known, Reading, identity_changed};
 pub use bottleneck::{Bottleneck, Took};
 pub use code::{Code, Failure};
 pub use command::{
@@ -38,8 +40,10 @@ pub use event::Event;
 pub use io::{Closing, Input, Output};
 pub use job::{Job, JobDone};
 pub use limits::Limits;
+pub use origin::Origin;
 
 use crate::wire::{BadLine, Hello, Instance, Message, NodeId};
+use complaints::{About, Complaints, Verdict};
 use downloads::Download;
 use peers::{Peer, Peers};
 use timers::Timers;
@@ -141,6 +145,8 @@ enum Deadline {
     Offer(TransferId),
     /// A transfer that does not move.
     Stall(TransferId),
+    /// What was left out of the log is summed up.
+    Complaints(About),
 }
 
 /// The state of a node.
@@ -162,6 +168,8 @@ pub struct Engine {
     dials: BTreeMap<Target, Vec<CommandId>>,
     /// Who is known, as it was last read.
     book: Book,
+    /// When that was: tasks that read and write it may end in another order than they began.
+    book_as_of: u64,
     /// Commands that wait until nothing runs.
     waiting: Vec<CommandId>,
     /// Whether somebody can be asked about an offer.
@@ -170,6 +178,7 @@ pub struct Engine {
     chunks_ahead: usize,
     /// Bytes of the manifests of all downloads.
     manifest_bytes: usize,
+    complaints: Complaints,
     timers: Timers<Deadline>,
     outputs: VecDeque<Output>,
 }
@@ -187,10 +196,12 @@ impl Engine {
             last_transfer: 0,
             dials: BTreeMap::new(),
             book: Book::default(),
+            book_as_of: 0,
             waiting: Vec::new(),
             can_ask: true,
             chunks_ahead: 0,
             manifest_bytes: 0,
+            complaints: Complaints::default(),
             timers: Timers::new(),
             outputs: VecDeque::new(),
         }
@@ -209,11 +220,14 @@ impl Engine {
                 peer.connecting = connecting;
                 self.on_opened(conn, peer);
             }
-            Input::BookRead(book) => self.take_book(book),
+            Input::BookRead(reading) => self.take_book(reading),
             Input::BookChanged { command, result, reply } => {
-                let result = result.map(|book| self.take_book(book));
+                let result = result.map(|reading| self.take_book(reading));
                 self.reply(command, result.map(|()| reply));
             }
+            Input::Pinned { result: Ok(reading), .. } => self.take_book(reading),
+            Input::Pinned { conn, result: Err(failure) } => self.drop_peer(conn, &failure.message),
+            Input::TurnedAway { addr, why } => self.warn(addr, format!("closed: {why}")),
             Input::DialFailed { target, failure } => {
                 for command in self.dials.remove(&target).unwrap_or_default() {
                     self.reply(command, Err(failure.clone()));
@@ -258,6 +272,9 @@ impl Engine {
         for id in self.downloads.keys().copied().collect::<Vec<_>>() {
             self.fail_download(id, failure.clone());
         }
+        for text in self.complaints.end_all() {
+            self.event(Event::Warning { peer: None, text });
+        }
         // Partial files stay; nobody does jobs any more.
         self.outputs.retain(|output| matches!(output, Output::Event(_)));
     }
@@ -281,12 +298,21 @@ impl Engine {
                 }
                 Deadline::Offer(id) => self.on_offer_expired(id),
                 Deadline::Stall(id) => self.on_stalled(id),
+                Deadline::Complaints(about) => {
+                    if let Some(text) = self.complaints.end(about) {
+                        self.event(Event::Warning { peer: None, text });
+                    }
+                }
             }
         }
     }
 
     /// Takes in who is known, and tells of the peers that go by another name now.
-    fn take_book(&mut self, book: Book) {
+    fn take_book(&mut self, Reading { book, as_of }: Reading) {
+        if as_of < self.book_as_of {
+            return;
+        }
+        self.book_as_of = as_of;
         let before = std::mem::replace(&mut self.book, book);
         for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.level.is_some()) {
             let alias = |book: &Book| peer.node_id.and_then(|id| book.alias_of(id)).cloned();
@@ -420,6 +446,12 @@ impl Engine {
         }
         peer.agent = Some(hello.agent.chars().take(64).collect());
         peer.instance = Some(hello.instance);
+        if let (Some(address), Some(id)) = (&peer.dialled, peer.node_id)
+            && self.config.node_id == Some(id)
+            && !self.book.pins.contains_key(address)
+        {
+            self.outputs.push_back(Output::Pin { conn, address: address.clone(), id });
+        }
         if let Some(double) = self.peers.double_of(conn) {
             self.resolve_double(conn, double);
         }
@@ -448,8 +480,14 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(closed) else { return };
         let dialled = peer.dialled.clone();
         let connecting = std::mem::take(&mut peer.connecting);
+        // Where it was settled, that was told with it.
+        let untold = peer.first_contact && peer.level.is_none();
         self.close_peer(closed, "another connection to the same peer is kept");
         let Some(peer) = self.peers.get_mut(kept) else { return };
+        if let (true, Some(dialled), Some(node_id)) = (untold, &dialled, peer.node_id) {
+            let told = Event::FirstContact { peer: peer.addr, dialled: dialled.clone(), node_id };
+            self.outputs.push_back(Output::Event(told));
+        }
         peer.dialled = peer.dialled.take().or(dialled);
         if peer.level.is_none() {
             peer.connecting.extend(connecting);
@@ -626,7 +664,16 @@ impl Engine {
         self.outputs.push_back(Output::Event(event));
     }
 
+    /// A line for the log, unless there were too many of that origin lately.
     fn warn(&mut self, peer: SocketAddr, text: String) {
+        let limits = &self.config.limits;
+        match self.complaints.one_more(Origin::of(peer.ip()), limits.warnings) {
+            Verdict::Count => return,
+            Verdict::Begin(about) => {
+                self.timers.set(Deadline::Complaints(about), self.now + limits.warning_span);
+            }
+            Verdict::Say => {}
+        }
         self.event(Event::Warning { peer: Some(peer), text });
     }
 

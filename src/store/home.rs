@@ -10,13 +10,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FlockOperation;
 use rustix::io::retry_on_intr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::engine::{Alias, Book, Change, Code, Failure, HostPort, Known};
+use crate::engine::{Alias, Book, Change, Code, Failure, HostPort, Known, Reading};
 use crate::wire::NodeId;
 
 const KEY: &str = "identity.pem";
@@ -60,6 +62,8 @@ pub enum HomeError {
 #[derive(Debug, Clone)]
 pub struct Home {
     path: PathBuf,
+    /// Counts what this process reads and notes.
+    clock: Arc<AtomicU64>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -91,7 +95,7 @@ impl Home {
             path: path.clone(),
             error,
         })?;
-        Ok(Self { path })
+        Ok(Self { path, clock: Arc::default() })
     }
 
     /// The private key in PEM, made by `generate` where there is none yet. Of several processes
@@ -124,7 +128,18 @@ impl Home {
     ///
     /// # Errors
     /// Where the file cannot be read or is damaged.
-    pub fn book(&self) -> Result<Book, HomeError> {
+    pub fn book(&self) -> Result<Reading, HomeError> {
+        // Before it is read: whatever is noted meanwhile may be missing in it.
+        let as_of = self.now();
+        Ok(Reading { book: self.read_book()?, as_of })
+    }
+
+    /// A later moment than any before.
+    fn now(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn read_book(&self) -> Result<Book, HomeError> {
         let path = self.path.join(BOOK);
         let Some(text) = read_bounded(&path)? else { return Ok(Book::default()) };
         let damaged = |why: String| HomeError::Damaged { path: path.clone(), why };
@@ -136,10 +151,10 @@ impl Home {
     ///
     /// # Errors
     /// Where one contradicts what is noted, or the file cannot be written.
-    pub fn change(&self, changes: &[Change]) -> Result<Book, Failure> {
+    pub fn change(&self, changes: &[Change]) -> Result<Reading, Failure> {
         let failure = |error: HomeError| Failure::new(Code::DiskError, error.to_string());
         let _lock = self.lock().map_err(failure)?;
-        let before = self.book().map_err(failure)?;
+        let before = self.read_book().map_err(failure)?;
         let mut book = before.clone();
         for change in changes {
             book.apply(change)?;
@@ -147,7 +162,8 @@ impl Home {
         if book != before {
             self.write_book(&book).map_err(failure)?;
         }
-        Ok(book)
+        // After it was written: every reading that begins later has it.
+        Ok(Reading { book, as_of: self.now() })
     }
 
     fn write_book(&self, book: &Book) -> Result<(), HomeError> {

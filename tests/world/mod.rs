@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use peer_to_peer::engine::{
     AcceptPolicy, Book, Change, Closing, Command, CommandId, ConnId, Engine, EngineConfig, Event, Failure,
-    Input, Job, Limits, Output, Reply, Target, Took, TransferId,
+    Input, Job, Limits, Output, Reading, Reply, Target, Took, TransferId,
 };
 use peer_to_peer::wire::{BadLine, Instance, Message, NodeId as Identity};
 
@@ -70,6 +70,7 @@ pub struct Node {
     pub replies: BTreeMap<CommandId, Result<Reply, Failure>>,
     pub identity: Option<Identity>,
     pub book: Book,
+    book_changes: u64,
     strands: BTreeMap<TransferId, VecDeque<(Job, Took)>>,
     /// How much longer each of its jobs takes.
     pub slowness: Took,
@@ -130,6 +131,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub scripts: Vec<Script>,
     pub line: Line,
+    /// Whether who is dialled was never met there before.
+    pub first_contact: bool,
     links: Vec<Link>,
     agenda: BinaryHeap<Reverse<(Duration, u64)>>,
     happenings: BTreeMap<u64, Happening>,
@@ -146,6 +149,7 @@ impl World {
             nodes: Vec::new(),
             scripts: Vec::new(),
             line: Line { latency: Duration::from_millis(5), bytes_per_sec: 100_000_000 },
+            first_contact: false,
             links: Vec::new(),
             agenda: BinaryHeap::new(),
             happenings: BTreeMap::new(),
@@ -184,6 +188,7 @@ impl World {
             replies: BTreeMap::new(),
             identity,
             book: Book::default(),
+            book_changes: 0,
             strands: BTreeMap::new(),
             slowness: Took::default(),
             links: BTreeMap::new(),
@@ -250,11 +255,8 @@ impl World {
             Input::Opened { conn: to_conn, addr: from_addr, dialled: None, node_id, first_contact: false };
         self.input(to, opened);
         if let End::Node(node, conn) = from {
-            let node_id = self.nodes[to.0].identity;
-            self.input(
-                node,
-                Input::Opened { conn, addr: addr_of(to), dialled, node_id, first_contact: false },
-            );
+            let (node_id, first_contact) = (self.nodes[to.0].identity, self.first_contact);
+            self.input(node, Input::Opened { conn, addr: addr_of(to), dialled, node_id, first_contact });
         }
     }
 
@@ -413,6 +415,10 @@ impl World {
                 let result = self.change_book(node, &change);
                 self.input(node, Input::BookChanged { command, result, reply });
             }
+            Output::Pin { conn, address, id } => {
+                let result = self.change_book(node, &Change::Pin(address, id));
+                self.input(node, Input::Pinned { conn, result });
+            }
             Output::Job { transfer, job } => {
                 let mut took = self.nodes[node.0].slowness;
                 took.disk += Duration::from_micros(50 + self.rng.below(2000));
@@ -432,17 +438,27 @@ impl World {
         }
     }
 
-    fn change_book(&mut self, node: NodeId, change: &Change) -> Result<Book, Failure> {
-        let mut book = self.nodes[node.0].book.clone();
-        book.apply(change)?;
-        self.nodes[node.0].book = book.clone();
-        Ok(book)
+    fn change_book(&mut self, node: NodeId, change: &Change) -> Result<Reading, Failure> {
+        self.nodes[node.0].book.apply(change)?;
+        self.nodes[node.0].book_changes += 1;
+        Ok(self.reading(node))
+    }
+
+    /// The node's book as it is now.
+    pub fn reading(&self, node: NodeId) -> Reading {
+        let node = &self.nodes[node.0];
+        Reading { book: node.book.clone(), as_of: node.book_changes }
+    }
+
+    /// The node takes a book that it read at some time, not necessarily now.
+    pub fn give_reading(&mut self, node: NodeId, reading: Reading) {
+        self.input(node, Input::BookRead(reading));
     }
 
     /// Another process of the node's home notes something, and the node reads it.
     pub fn note(&mut self, node: NodeId, change: &Change) {
-        let book = self.change_book(node, change).unwrap();
-        self.input(node, Input::BookRead(book));
+        let reading = self.change_book(node, change).unwrap();
+        self.give_reading(node, reading);
     }
 
     fn start_job(&mut self, node: NodeId, transfer: TransferId) {

@@ -25,14 +25,8 @@ where
 {
     let (inputs, queue) = mpsc::channel(4);
     let tasks = TaskTracker::new();
-    let connection = Connection::spawn(
-        CONN,
-        halves,
-        FrameDecoder::plaintext(),
-        &inputs,
-        &ReceiveBudget::new(),
-        &tasks,
-    );
+    let connection =
+        Connection::spawn(CONN, halves, FrameDecoder::plaintext(), &inputs, &ReceiveBudget::new(), &tasks);
     tasks.close();
     Ends { connection, inputs: queue, tasks, peer }
 }

@@ -70,7 +70,7 @@ fn changes_of_several_processes_are_all_kept() {
             });
         }
     });
-    let book = home.book().unwrap();
+    let book = home.book().unwrap().book;
     assert_eq!((book.pins.len(), book.peers.len()), (64, 64));
 }
 
@@ -79,7 +79,7 @@ fn what_is_written_is_read_and_a_person_can_read_it() {
     let (_dir, home) = home();
     let laptop = Change::Alias(NodeId([7; 32]), "laptop".parse().unwrap());
     let written = home.change(&[pin(7), laptop, Change::Trust(NodeId([7; 32]))]).unwrap();
-    assert_eq!(home.book().unwrap(), written);
+    assert_eq!(home.book().unwrap().book, written.book);
     let text = fs::read_to_string(home.path.join(BOOK)).unwrap();
     assert!(text.contains(&format!("\"host7:1\" = \"{}\"", "07".repeat(32))), "{text}");
     assert!(text.contains("alias = \"laptop\"") && text.contains("trusted = true"), "{text}");
@@ -92,7 +92,7 @@ fn a_change_that_contradicts_changes_nothing() {
     let other = Change::Pin("host1:1".parse().unwrap(), NodeId([9; 32]));
     let failure = home.change(&[pin(2), other]).unwrap_err();
     assert_eq!(failure.code, Code::IdentityChanged);
-    assert_eq!(home.book().unwrap().pins.len(), 1);
+    assert_eq!(home.book().unwrap().book.pins.len(), 1);
 }
 
 #[test]
@@ -121,4 +121,13 @@ fn a_home_that_cannot_be_made_is_an_error_that_says_what_to_do() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = Home::open(file.path().join("home")).unwrap_err();
     assert!(error.to_string().contains("--home"), "{error}");
+}
+
+#[test]
+fn what_was_noted_is_newer_than_every_reading_that_may_lack_it() {
+    let (_dir, home) = home();
+    let early = home.book().unwrap();
+    let noted = home.change(&[pin(1)]).unwrap();
+    let late = home.clone().book().unwrap();
+    assert!(early.as_of < noted.as_of && noted.as_of < late.as_of);
 }

@@ -239,6 +239,7 @@ fn a_home_that_is_damaged_or_open_to_others_ends_with_3_and_one_clear_line() {
         ("known.toml", "[pins]\nthis is not toml", 0o600, "known.toml"),
         ("known.toml", "[pins]\n\"localhost:8000\" = \"12\"\n", 0o600, "known.toml"),
         ("known.toml", "[prins]\n", 0o600, "known.toml"),
+        ("known.toml", "", 0o666, "chmod go-w"),
     ] {
         let setup = NodeSetup::new();
         let path = setup.home().join(file);

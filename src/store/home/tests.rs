@@ -131,3 +131,50 @@ fn what_was_noted_is_newer_than_every_reading_that_may_lack_it() {
     let late = home.clone().book().unwrap();
     assert!(early.as_of < noted.as_of && noted.as_of < late.as_of);
 }
+
+#[test]
+fn what_others_can_change_is_refused_with_how_to_mend_it() {
+    let (_dir, home) = home();
+    home.change(&[pin(1)]).unwrap();
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for mode in [0o660, 0o602] {
+        set_mode(&home.path.join(BOOK), mode);
+        let error = home.book().unwrap_err();
+        assert!(error.to_string().contains("chmod go-w"), "{error}");
+        assert!(home.change(&[pin(2)]).is_err());
+    }
+    set_mode(&home.path.join(BOOK), 0o644);
+    assert!(home.book().is_ok(), "that others can read it is no reason not to start");
+    for mode in [0o770, 0o707, 0o1777] {
+        set_mode(&home.path, mode);
+        let error = Home::open(home.path.clone()).unwrap_err();
+        assert!(error.to_string().contains("chmod go-w"), "{error}");
+    }
+    set_mode(&home.path, 0o755);
+    assert!(Home::open(home.path.clone()).is_ok());
+}
+
+#[test]
+fn a_file_that_says_two_things_is_damaged() {
+    let (_dir, home) = home();
+    let (one, two) = ("0a".repeat(32), "0b".repeat(32));
+    let upper = one.to_uppercase();
+    for text in [
+        format!("[pins]\n\"host:1\" = \"{one}\"\n\"HOST:1\" = \"{two}\"\n"),
+        format!("[peers.{one}]\nalias = \"bob\"\n[peers.{two}]\nalias = \"bob\"\n"),
+        format!("[peers.{one}]\ntrusted = true\n[peers.{upper}]\ntrusted = false\n"),
+    ] {
+        fs::write(home.path.join(BOOK), &text).unwrap();
+        assert!(matches!(home.book(), Err(HomeError::Damaged { .. })), "{text}");
+    }
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_holds_up_nobody() {
+    let (_dir, home) = home();
+    let path = home.path.join(BOOK);
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(matches!(home.book(), Err(HomeError::Damaged { .. })));
+}

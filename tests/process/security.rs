@@ -271,6 +271,13 @@ fn a_key_that_cannot_be_read_ends_with_3() {
 }
 
 #[test]
+fn a_home_of_another_user_ends_with_3() {
+    let finished = NodeSetup::new().home_at("/").unprivileged().run(&AS_A_SCRIPT, "");
+    assert_eq!(finished.code, Some(3), "{finished:?}");
+    assert!(finished.stderr.contains("another user"), "{finished:?}");
+}
+
+#[test]
 fn trust_is_remembered_and_strangers_are_asked_about() {
     let shared = tempfile::tempdir().unwrap();
     let home = shared.path().join("home");

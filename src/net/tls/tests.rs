@@ -271,3 +271,56 @@ async fn garbage_is_refused() {
         assert!(matches!(error, HandshakeError::Failed(_) | HandshakeError::TooSlow), "{error:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_shows_a_chain_of_certificates_is_refused_on_either_side() {
+    let chained = || {
+        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        let certificate = || CertificateParams::default().self_signed(&key).unwrap().der().clone();
+        let chain = vec![certificate(), certificate()];
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let key = ring::default_provider().key_provider.load_private_key(key).unwrap();
+        Arc::new(Stolen(Arc::new(CertifiedKey::new(chain, key))))
+    };
+    let mut liar = identity();
+    let mut client = (*liar.client).clone();
+    client.client_auth_cert_resolver = chained();
+    liar.client = Arc::new(client);
+    let (_, at_server) = shake_hands(&liar, &identity(), 4096).await;
+    assert!(matches!(at_server, Err(HandshakeError::Failed(_))), "{at_server:?}");
+
+    let mut server = (*liar.server).clone();
+    server.cert_resolver = chained();
+    liar.server = Arc::new(server);
+    let (at_client, _) = shake_hands(&identity(), &liar, 4096).await;
+    assert!(matches!(at_client, Err(HandshakeError::Failed(_))), "{at_client:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_handshake_is_a_full_one() {
+    let (client, server) = (identity(), identity());
+    for _ in 0..2 {
+        let (near, far) = duplex(65536);
+        let (near, far) = tokio::join!(client.connect(near), server.accept(far, || ()));
+        let ((mut near, _), (mut far, _)) = (near.unwrap(), far.unwrap());
+        // A ticket would come with the first bytes after the handshake.
+        far.write_all(b"x").await.unwrap();
+        far.flush().await.unwrap();
+        near.read_exact(&mut [0]).await.unwrap();
+        assert_eq!(near.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+        let TlsStream::Client(connection) = &near else { panic!() };
+        assert_eq!(connection.get_ref().1.tls13_tickets_received(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_hello_names_no_server() {
+    let (near, mut far) = duplex(65536);
+    let dialling = tokio::spawn(async move { identity().connect(near).await.map(|_| ()) });
+    let mut hello = vec![0; 65536];
+    let read = far.read(&mut hello).await.unwrap();
+    assert!(memchr::memmem::find(&hello[..read], ALPN).is_some(), "this is the whole ClientHello");
+    assert!(memchr::memmem::find(&hello[..read], b"p2p.invalid").is_none());
+    drop(far);
+    assert!(dialling.await.unwrap().is_err());
+}

@@ -241,9 +241,15 @@ async fn tls_1_2_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn plaintext_is_recognized_at_its_first_byte_on_either_side() {
-    let (error, _open) = accept_bytes(b"{").await;
-    assert!(matches!(error, HandshakeError::Plaintext), "{error:?}");
-    assert!(error.to_string().contains("--plain"));
+    // Also what rustls would wait for the rest of: other types of records.
+    for first in [b"{", b" ", b"\0", &[TLS_FIRST_BYTE - 1], &[TLS_FIRST_BYTE + 1]] {
+        let (error, mut open) = accept_bytes(first).await;
+        assert!(matches!(error, HandshakeError::Plaintext), "{first:?}: {error:?}");
+        assert!(error.to_string().contains("--plain"));
+        let mut heard = Vec::new();
+        open.read_to_end(&mut heard).await.unwrap();
+        assert!(heard.is_empty(), "{first:?}: not a byte is answered: {heard:?}");
+    }
 
     let (near, mut far) = duplex(65536);
     far.write_all(b"{\"type\":\"HELLO\"}\n").await.unwrap();

@@ -142,6 +142,15 @@ fn another_identity_with_a_stolen_instance_is_not_taken_for_a_double() {
     world.say(mirror, hello(0));
     world.run_for(SECOND);
     assert_eq!(peers(&mut world, node).len(), 3);
+    // Nor does anybody take the place of somebody who was dialled, whoever has the lower id.
+    let other = world.secure_node(5, AcceptPolicy::All);
+    world.connect(node, other);
+    for thief in [0, 6] {
+        let thief = world.script_as(Some(Identity([thief; 32])), node);
+        world.say(thief, hello(other.0 as u128));
+    }
+    world.run_for(SECOND);
+    assert_eq!(peers(&mut world, node).len(), 6);
 }
 
 #[test]

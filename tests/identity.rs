@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use peer_to_peer::engine::{AcceptPolicy, Change, Code, Command, Event, PeerInfo, PeerRef, Reply};
+use peer_to_peer::engine::{AcceptPolicy, Change, Code, Command, Event, Limits, PeerInfo, PeerRef, Reply};
 use peer_to_peer::wire::{BadLine, Hello, Instance, Message, NodeId as Identity, Offer, SafeName};
 use world::disk_model::manifest_of;
 use world::{NodeId, SECOND, World, addr_of, name_of};
@@ -376,4 +376,31 @@ fn what_one_origin_causes_in_the_log_is_bounded_and_summed_up() {
     world.say(again, Message::Text("hi".into()));
     world.run_for(61 * SECOND);
     assert_eq!(lines(&world).len(), 32, "a line of its own again, and nothing to sum up");
+}
+
+#[test]
+fn a_crowd_from_one_place_takes_all_places_from_nobody_else() {
+    let mut world = World::new(13);
+    let limits = Limits { peers: 10, ..Limits::default() };
+    let node = world.secure_node_with(1, AcceptPolicy::All, limits);
+    let others = [2, 3, 4].map(|id| world.secure_node(id, AcceptPolicy::All));
+    let crowd: Vec<_> = (0..12)
+        .map(|n| {
+            let script = world.script_as(Some(Identity([100 + n; 32])), node);
+            world.say(script, hello(u128::from(n) + 50));
+            world.run_for(SECOND);
+            script
+        })
+        .collect();
+    assert!(world.scripts[crowd[11].0].closed, "there is no room, and it is one of the crowd");
+    assert!(!world.scripts[crowd[0].0].closed);
+    world.connect(others[0], node);
+    world.connect(node, others[1]);
+    world.note(node, &Change::Trust(Identity([4; 32])));
+    world.connect(others[2], node);
+    world.run_for(SECOND);
+    let there: Vec<_> = peers(&mut world, node).iter().filter_map(|peer| peer.node_id).collect();
+    assert_eq!(there.len(), 10);
+    assert!([2, 3, 4].iter().all(|id| there.contains(&Identity([*id; 32]))), "{there:?}");
+    assert!(world.scripts[crowd[0].0].closed && !world.scripts[crowd[9].0].closed, "the oldest go");
 }

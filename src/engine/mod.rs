@@ -330,10 +330,12 @@ impl Engine {
     }
 
     fn on_opened(&mut self, conn: ConnId, peer: Peer) {
-        if self.peers.len() >= self.config.limits.peers
-            && let Some(oldest) = self.peers.silent_past(0, |_| true)
-        {
-            self.drop_peer(oldest, "it has not said anything yet, and there is no room");
+        if self.peers.len() >= self.config.limits.peers {
+            if let Some(one_of_many) = self.one_of_a_crowd(&peer) {
+                self.drop_peer(one_of_many, "there are many from where it comes, and there is no room");
+            } else if let Some(oldest) = self.peers.silent_past(0, |_| true) {
+                self.drop_peer(oldest, "it has not said anything yet, and there is no room");
+            }
         }
         if self.peers.len() >= self.config.limits.peers {
             self.warn(peer.addr, format!("closed: there are {} connections already", self.peers.len()));
@@ -360,6 +362,25 @@ impl Engine {
             }),
         );
         self.make_room_for_talkers();
+    }
+
+    /// Of the idle strangers from the origin that has most of them the oldest, first of those who said
+    /// nothing; if the newcomer is not one of them. Identities are free, so one party alone could take
+    /// all places.
+    fn one_of_a_crowd(&self, newcomer: &Peer) -> Option<ConnId> {
+        let is_stranger = |peer: &Peer| {
+            let known =
+                peer.node_id.is_some_and(|id| self.config.node_id == Some(id) || self.book.is_known(id));
+            !peer.dialled_by_us && !known
+        };
+        let mut crowds = BTreeMap::<Origin, Vec<ConnId>>::new();
+        for (conn, peer) in self.peers.iter().filter(|(_, peer)| is_stranger(peer) && peer.is_idle()) {
+            crowds.entry(Origin::of(peer.addr.ip())).or_default().push(conn);
+        }
+        let (origin, largest) = crowds.into_iter().max_by_key(|(_, crowd)| crowd.len())?;
+        let is_one_of_them = is_stranger(newcomer) && Origin::of(newcomer.addr.ip()) == origin;
+        let oldest = largest.into_iter().min_by_key(|conn| (!self.peers.is_silent(*conn), *conn));
+        oldest.filter(|_| !is_one_of_them)
     }
 
     /// Closes the oldest connection on which nothing was ever said, where there are too many. One

@@ -103,6 +103,14 @@ impl Peer {
         self.level.is_some() && !self.read_closed
     }
 
+    /// Whether nothing is under way with it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.downloads.is_empty()
+            && self.active_uploads.is_empty()
+            && self.waiting_uploads.is_empty()
+            && self.queued_texts == 0
+    }
+
     /// Notes a message without file content as given to send.
     pub(super) fn enqueue(&mut self, message: &Message) {
         let weight = message.weight();
@@ -160,6 +168,11 @@ impl Peers {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Peer)> {
         self.by_conn.iter().map(|(conn, peer)| (*conn, peer))
+    }
+
+    /// Whether others made it and said nothing on it yet.
+    pub(super) fn is_silent(&self, conn: ConnId) -> bool {
+        self.silent.contains(&conn)
     }
 
     /// Notes that the peer said something.

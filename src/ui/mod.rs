@@ -53,6 +53,9 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 /// some for every line, so all of the process must stay below.
 const DESCRIPTORS_AT_PROMPT: u64 = 1024;
 
+/// Connections that leave enough of them for strangers in the handshake (512) and for files.
+const PEERS_AT_PROMPT: usize = 320;
+
 /// Why there is nothing to see.
 #[derive(Debug, Error)]
 pub enum UiError {
@@ -79,8 +82,9 @@ pub async fn run(config: Config) -> Result<Exit, UiError> {
     piped(config).await
 }
 
-async fn at_prompt(config: Config, prompt: Prompt) -> Result<Exit, UiError> {
+async fn at_prompt(mut config: Config, prompt: Prompt) -> Result<Exit, UiError> {
     allow_descriptors(Some(DESCRIPTORS_AT_PROMPT));
+    config.node.limits.peers = config.node.limits.peers.min(PEERS_AT_PROMPT);
     let output = prompt.output().clone();
     log::start(&output);
     let signals = Signals::listen()?;

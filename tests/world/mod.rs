@@ -167,7 +167,11 @@ impl World {
 
     /// A node that encrypts, with an identity that several may have.
     pub fn secure_node(&mut self, identity: u8, accept: AcceptPolicy) -> NodeId {
-        self.node_of(Some(Identity([identity; 32])), accept, Limits::default())
+        self.secure_node_with(identity, accept, Limits::default())
+    }
+
+    pub fn secure_node_with(&mut self, identity: u8, accept: AcceptPolicy, limits: Limits) -> NodeId {
+        self.node_of(Some(Identity([identity; 32])), accept, limits)
     }
 
     fn node_of(&mut self, identity: Option<Identity>, accept: AcceptPolicy, limits: Limits) -> NodeId {

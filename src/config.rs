@@ -5,8 +5,9 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
 
 use crate::engine::{AcceptPolicy, Limits};
 use crate::exit::Exit;
@@ -31,7 +32,16 @@ impl Config {
     /// # Errors
     /// What clap has to say: the help and the version as well as mistakes.
     pub fn from_env() -> Result<Self, clap::Error> {
-        Args::try_parse().map(Self::from)
+        Self::checked(Args::try_parse()?)
+    }
+
+    /// Refuses what would promise something that cannot be kept.
+    fn checked(args: Args) -> Result<Self, clap::Error> {
+        if args.plain && args.require_id {
+            let message = "--require-id cannot be used with --plain: there nobody has an identity";
+            return Err(Args::command().error(ErrorKind::ArgumentConflict, message));
+        }
+        Ok(Self::from(args))
     }
 }
 
@@ -145,7 +155,7 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Config, clap::Error> {
-        Args::try_parse_from(std::iter::once(&"p2p").chain(arguments)).map(Config::from)
+        Config::checked(Args::try_parse_from(std::iter::once(&"p2p").chain(arguments))?)
     }
 
     #[test]
@@ -172,6 +182,7 @@ mod tests {
             (&["--bind", "localhost"], "127.0.0.1"),
             (&["--accept", "some"], "known"),
             (&["8000", "8001"], "8001"),
+            (&["--plain", "--require-id"], "nobody has an identity"),
         ] {
             let error = parse(arguments).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

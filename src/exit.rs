@@ -50,7 +50,9 @@ impl Exit {
             Self::Fine => "all went well",
             Self::Failed => "a command, a send or a receipt failed (where input is not a terminal)",
             Self::Usage => "the arguments are wrong",
-            Self::NotStarted => "the node could not start, for example because the port is in use",
+            Self::NotStarted => {
+                "the node could not start, for example because the port is in use or the key is damaged"
+            }
             Self::Output => "output could not be written, or its reader stalled",
             Self::Interrupted => "ended by Ctrl-C",
             Self::Terminated => "ended by SIGTERM",

@@ -6,10 +6,10 @@ mod world;
 
 use std::time::Duration;
 
-use peer_to_peer::engine::{AcceptPolicy, Code, Command, Event, PeerInfo, PeerRef, Reply};
+use peer_to_peer::engine::{AcceptPolicy, Change, Code, Command, Event, Limits, PeerInfo, PeerRef, Reply};
 use peer_to_peer::wire::{BadLine, Hello, Instance, Message, NodeId as Identity, Offer, SafeName};
 use world::disk_model::manifest_of;
-use world::{NodeId, SECOND, World, addr_of};
+use world::{NodeId, SECOND, World, addr_of, name_of};
 
 fn peers(world: &mut World, node: NodeId) -> Vec<PeerInfo> {
     match world.run_command(node, Command::Peers) {
@@ -114,10 +114,12 @@ fn processes_of_one_identity_connect_but_none_to_itself() {
     let mut world = World::new(2);
     let (one, other) = (world.secure_node(1, AcceptPolicy::Ask), world.secure_node(1, AcceptPolicy::Ask));
     world.connect(one, other);
+    assert_eq!(world.nodes[one.0].book.pins[&addr_of(other).to_string().parse().unwrap()], Identity([1; 32]));
     let own = addr_of(one).to_string().parse().unwrap();
     assert_eq!(world.run_command(one, Command::Connect(own)).unwrap_err().code, Code::SelfConnection);
     world.run_for(SECOND);
     assert_eq!(peers(&mut world, one).len(), 1);
+    assert_eq!(world.nodes[one.0].book.pins.len(), 1, "one's own address is pinned to nobody");
     // What one's own other terminal sends is taken without asking.
     world.nodes[one.0].disk.files.insert("a".into(), b"mine".to_vec());
     let name = peer(&addr_of(other).to_string());
@@ -140,6 +142,15 @@ fn another_identity_with_a_stolen_instance_is_not_taken_for_a_double() {
     world.say(mirror, hello(0));
     world.run_for(SECOND);
     assert_eq!(peers(&mut world, node).len(), 3);
+    // Nor does anybody take the place of somebody who was dialled, whoever has the lower id.
+    let other = world.secure_node(5, AcceptPolicy::All);
+    world.connect(node, other);
+    for thief in [0, 6] {
+        let thief = world.script_as(Some(Identity([thief; 32])), node);
+        world.say(thief, hello(other.0 as u128));
+    }
+    world.run_for(SECOND);
+    assert_eq!(peers(&mut world, node).len(), 6);
 }
 
 #[test]
@@ -161,7 +172,9 @@ fn offers_of_trusted_peers_are_taken_and_others_asked_about() {
     world.run_for(SECOND);
     assert_eq!(asked(&world), [true]);
     let id = Identity([2; 32]);
-    let prefix = id.to_string()[..8].to_owned();
+    let short = world.run_command(node, Command::Trust(peer(&id.to_string()[..15]))).unwrap_err();
+    assert_eq!(short.code, Code::UnknownPeer, "anybody can have an id that begins like another's");
+    let prefix = id.to_string()[..16].to_owned();
     assert_eq!(world.run_command(node, Command::Trust(peer(&prefix))), Ok(Reply::Trusted(id)));
     world.say(friend, offer("after"));
     world.run_for(SECOND);
@@ -187,12 +200,15 @@ fn a_peer_goes_by_alias_by_the_beginning_of_its_id_and_by_address() {
         |world: &mut World, to: &str| world.run_command(node, Command::SendText(peer(to), "hi".into()));
     let reached = |to: NodeId| Ok(Reply::TextQueued { peers: vec![addr_of(to)] });
     assert_eq!(send(&mut world, &names[1]), reached(others[1]));
-    assert_eq!(send(&mut world, "acac"), reached(others[2]));
-    let ambiguous = send(&mut world, "abab").unwrap_err();
+    assert_eq!(send(&mut world, &"ac".repeat(8)), reached(others[2]));
+    let few = send(&mut world, "acacacacacacaca").unwrap_err();
+    assert_eq!(few.code, Code::UnknownPeer, "15 digits name nobody who is not known");
+    let ambiguous = send(&mut world, &"ab".repeat(8)).unwrap_err();
     assert_eq!(ambiguous.code, Code::AmbiguousPeer);
     assert!(ambiguous.message.contains(&names[0]) && ambiguous.message.contains(&names[1]), "{ambiguous}");
     world.run_command(node, Command::Alias(peer(&names[2]), "bob".parse().unwrap())).unwrap();
     assert_eq!(send(&mut world, "bob"), reached(others[2]));
+    assert_eq!(send(&mut world, "acac"), reached(others[2]), "it is known now");
     let named = |world: &World| {
         world.events(node, |event| match event {
             Event::PeerNamed { peer, alias } => Some((*peer, alias.as_ref().map(ToString::to_string))),
@@ -223,4 +239,168 @@ fn in_plaintext_nobody_can_be_trusted_or_named() {
         let failure = world.run_command(node, command).unwrap_err();
         assert_eq!(failure.code, Code::UnknownIdentity);
     }
+}
+
+#[test]
+fn a_stranger_is_never_taken_for_whom_a_pin_or_a_beginning_means() {
+    let mut world = World::new(7);
+    let node = world.secure_node(1, AcceptPolicy::Ask);
+    let friend = Identity([2; 32]);
+    // The stranger has tried out keys until one began like the friend's, and connects from the
+    // very address that the friend was reached at.
+    let mut alike = [3; 32];
+    alike[..4].fill(2);
+    let stranger = world.script_as(Some(Identity(alike)), node);
+    world.say(stranger, hello(7));
+    world.run_for(SECOND);
+    let address = peers(&mut world, node)[0].peer.to_string();
+    world.note(node, &Change::Pin(address.parse().unwrap(), friend));
+
+    let send = |world: &mut World, to: &str| {
+        world.run_command(node, Command::SendText(peer(to), "for a friend".into()))
+    };
+    for name in [&address, &friend.to_string()[..8], &friend.to_string()[..16]] {
+        let failure = send(&mut world, name).unwrap_err();
+        assert_eq!(failure.code, Code::UnknownPeer, "{name}: {failure}");
+    }
+    let failure = send(&mut world, &address).unwrap_err();
+    assert!(failure.message.contains(&Identity(alike).to_string()), "it says who is there: {failure}");
+    // Trust for the address, or for the beginning, goes to the friend.
+    for name in [&address, &friend.to_string()[..8]] {
+        assert_eq!(world.run_command(node, Command::Trust(peer(name))), Ok(Reply::Trusted(friend)), "{name}");
+    }
+    let nobody_there = world.run_command(node, Command::Connect(address.parse().unwrap())).unwrap_err();
+    assert_eq!(nobody_there.code, Code::Unreachable, "it is dialled, not found to be there already");
+    // By its own identity it can be named.
+    assert!(send(&mut world, &Identity(alike).to_string()[..16]).is_ok());
+}
+
+#[test]
+fn a_beginning_that_fits_several_is_an_error_that_lists_them() {
+    let mut world = World::new(8);
+    let node = world.secure_node(1, AcceptPolicy::Ask);
+    let mut ids = [Identity([2; 32]), Identity([2; 32])];
+    ids[1].0[31] = 3;
+    world.note(node, &Change::Trust(ids[0]));
+    let other = world.script_as(Some(ids[1]), node);
+    world.say(other, hello(7));
+    world.run_for(SECOND);
+    // Only one of them is connected, but which one is meant is not clear.
+    let beginning = peer(&"02".repeat(31));
+    for command in [
+        Command::SendText(beginning.clone(), "hi".into()),
+        Command::Trust(beginning.clone()),
+        Command::Alias(beginning.clone(), "bob".parse().unwrap()),
+        Command::Forget(beginning.clone()),
+    ] {
+        let failure = world.run_command(node, command.clone()).unwrap_err();
+        assert_eq!(failure.code, Code::AmbiguousPeer, "{command:?}");
+        assert!(ids.iter().all(|id| failure.message.contains(&id.to_string())), "{failure}");
+    }
+}
+
+#[test]
+fn an_address_of_somebody_else_is_dialled_though_a_peer_reached_by_another_name_has_it() {
+    let mut world = World::new(9);
+    let (node, other) = (world.secure_node(1, AcceptPolicy::Ask), world.secure_node(2, AcceptPolicy::Ask));
+    let connect = |world: &mut World, address: &str| {
+        world.run_command(node, Command::Connect(address.parse().unwrap())).unwrap();
+        world.run_for(SECOND);
+        world.connections()
+    };
+    let address = addr_of(other).to_string();
+    assert_eq!(connect(&mut world, &name_of(other)), 1);
+    assert_eq!(connect(&mut world, &address), 1, "it is there already");
+    world.note(node, &Change::Pin(address.parse().unwrap(), Identity([3; 32])));
+    assert_eq!(connect(&mut world, &address), 2, "whoever is there is not whom the address belongs to");
+}
+
+#[test]
+fn what_was_read_before_a_change_does_not_undo_it() {
+    let mut world = World::new(10);
+    let node = world.secure_node(1, AcceptPolicy::Ask);
+    let friend = Identity([2; 32]);
+    world.note(node, &Change::Trust(friend));
+    let before = world.reading(node);
+    let script = world.script_as(Some(friend), node);
+    world.say(script, hello(7));
+    world.run_for(SECOND);
+    world.run_command(node, Command::Forget(peer(&friend.to_string()))).unwrap();
+    // Somebody who connected just before had it read, and that took longer.
+    world.give_reading(node, before);
+    assert!(!peers(&mut world, node)[0].trusted);
+}
+
+#[test]
+fn a_first_contact_is_told_also_where_the_peer_was_there_already() {
+    for kept_by in [[1, 2], [2, 1]] {
+        let mut world = World::new(11);
+        let [node, other] = kept_by.map(|id| world.secure_node(id, AcceptPolicy::Ask));
+        world.connect(other, node);
+        world.first_contact = true;
+        let address = world.connect(node, other);
+        let told = world.events(node, |event| match event {
+            Event::FirstContact { dialled, node_id, .. }
+            | Event::PeerConnected {
+                dialled: Some(dialled),
+                node_id: Some(node_id),
+                first_contact: true,
+                ..
+            } => Some((dialled.to_string(), *node_id)),
+            _ => None,
+        });
+        assert_eq!(told, [(address, Identity([kept_by[1]; 32]))], "{kept_by:?}");
+    }
+}
+
+#[test]
+fn what_one_origin_causes_in_the_log_is_bounded_and_summed_up() {
+    let mut world = World::new(12);
+    let node = world.secure_node(1, AcceptPolicy::All);
+    let lines = |world: &World| {
+        world.events(
+            node,
+            |event| if let Event::Warning { text, .. } = event { Some(text.clone()) } else { None },
+        )
+    };
+    for _ in 0..50 {
+        let stranger = world.script_as(Some(Identity([2; 32])), node);
+        world.say(stranger, Message::Text("hi".into()));
+    }
+    world.run_for(SECOND);
+    assert_eq!(lines(&world).len(), 30);
+    world.run_for(60 * SECOND);
+    assert_eq!(lines(&world).len(), 31);
+    assert!(lines(&world)[30].contains("192.0.2.1: 20 more"), "{:?}", lines(&world));
+    let again = world.script_as(Some(Identity([2; 32])), node);
+    world.say(again, Message::Text("hi".into()));
+    world.run_for(61 * SECOND);
+    assert_eq!(lines(&world).len(), 32, "a line of its own again, and nothing to sum up");
+}
+
+#[test]
+fn a_crowd_from_one_place_takes_all_places_from_nobody_else() {
+    let mut world = World::new(13);
+    let limits = Limits { peers: 10, ..Limits::default() };
+    let node = world.secure_node_with(1, AcceptPolicy::All, limits);
+    let others = [2, 3, 4].map(|id| world.secure_node(id, AcceptPolicy::All));
+    let crowd: Vec<_> = (0..12)
+        .map(|n| {
+            let script = world.script_as(Some(Identity([100 + n; 32])), node);
+            world.say(script, hello(u128::from(n) + 50));
+            world.run_for(SECOND);
+            script
+        })
+        .collect();
+    assert!(world.scripts[crowd[11].0].closed, "there is no room, and it is one of the crowd");
+    assert!(!world.scripts[crowd[0].0].closed);
+    world.connect(others[0], node);
+    world.connect(node, others[1]);
+    world.note(node, &Change::Trust(Identity([4; 32])));
+    world.connect(others[2], node);
+    world.run_for(SECOND);
+    let there: Vec<_> = peers(&mut world, node).iter().filter_map(|peer| peer.node_id).collect();
+    assert_eq!(there.len(), 10);
+    assert!([2, 3, 4].iter().all(|id| there.contains(&Identity([*id; 32]))), "{there:?}");
+    assert!(world.scripts[crowd[0].0].closed && !world.scripts[crowd[9].0].closed, "the oldest go");
 }

@@ -4,7 +4,7 @@
 //! connecting, only forgotten by a person. Pure data: whoever keeps it in a file applies
 //! [`Change`]s to what is in the file, since several processes share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,8 +14,12 @@ use crate::wire::NodeId;
 /// Pins and known peers, each; a person never gets near it.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Digits of an identity that name a known peer.
+/// Digits of an identity that name somebody in the book.
 const MIN_PREFIX: usize = 4;
+
+/// The same for somebody who is not in it. Identities are free: whoever wants one that begins like
+/// another's has tried out that many of them, and nobody tries out 16 digits' worth.
+const MIN_STRANGER_PREFIX: usize = 16;
 
 /// A name that this side gave to a peer: shorter than an address, and not one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +64,16 @@ pub struct Book {
     pub pins: BTreeMap<HostPort, NodeId>,
     /// What was noted about identities.
     pub peers: BTreeMap<NodeId, Known>,
+}
+
+/// A book as it was at some moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// What was in it.
+    pub book: Book,
+    /// Greater than that of everything noted or read before the reading began: of two readings
+    /// whoever has the greater one can do without the other.
+    pub as_of: u64,
 }
 
 /// Something to note.
@@ -139,16 +153,27 @@ impl Book {
         self.peers.iter().find(|(_, known)| known.alias.as_ref() == Some(alias)).map(|(id, _)| *id)
     }
 
-    /// Every identity in it, each once.
-    pub fn ids(&self) -> impl Iterator<Item = NodeId> {
-        let all: std::collections::BTreeSet<_> =
-            self.peers.keys().chain(self.pins.values()).copied().collect();
-        all.into_iter()
+    /// Whom a person means who types an alias or the beginning of an identity, among those in it
+    /// and some `strangers`. More than one where that is not clear.
+    pub(super) fn called(&self, text: &str, strangers: impl Iterator<Item = NodeId>) -> BTreeSet<NodeId> {
+        if let Some(id) = text.parse().ok().and_then(|alias| self.by_alias(&alias)) {
+            return BTreeSet::from([id]);
+        }
+        if let Ok(whole) = text.parse() {
+            return BTreeSet::from([whole]);
+        }
+        if !is_id_prefix(text) {
+            return BTreeSet::new();
+        }
+        let prefix = text.to_lowercase();
+        let noted = self.peers.keys().chain(self.pins.values()).copied();
+        let strangers = strangers.filter(|_| text.len() >= MIN_STRANGER_PREFIX);
+        noted.chain(strangers).filter(|id| id.to_string().starts_with(&prefix)).collect()
     }
 }
 
 /// Whether `text` may be the beginning of an identity.
-pub(super) fn is_id_prefix(text: &str) -> bool {
+fn is_id_prefix(text: &str) -> bool {
     (MIN_PREFIX..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_hexdigit())
 }
 

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::book::is_id_prefix;
 use super::downloads::{Download, State, leftover_info};
 use super::reconnect::Ending;
 use super::{
-    Alias, Book, Change, Code, Command, CommandId, ConnId, Engine, Event, Failure, Job, NodeInfo, Output, Peer,
+    Alias, Change, Code, Command, CommandId, ConnId, Engine, Event, Failure, Job, NodeInfo, Output, Peer,
     PeerInfo, PeerRef, Reply, Selection, Target, TransferId,
 };
 use crate::wire::NodeId;
@@ -59,10 +58,13 @@ impl Engine {
 
     fn connect(&mut self, id: CommandId, target: Target) {
         let typed_addr = target.address.to_string().parse().ok();
+        // Reached by another name it is there too, unless this name belongs to somebody else.
+        let pinned = self.book.pins.get(&target.address).copied();
+        let may_be_called_so = |peer: &Peer| pinned.is_none() || pinned == peer.node_id;
         let is_there = |peer: &Peer| {
-            peer.dialled
-                .as_ref()
-                .is_some_and(|typed| *typed == target.address || Some(peer.addr) == typed_addr)
+            peer.dialled.as_ref().is_some_and(|typed| {
+                *typed == target.address || (Some(peer.addr) == typed_addr && may_be_called_so(peer))
+            })
         };
         let there = self.peers.iter().find(|(_, peer)| is_there(peer)).map(|(conn, _)| conn);
         if let Some(peer) = there.and_then(|conn| self.peers.get_mut(conn)) {
@@ -181,10 +183,10 @@ impl Engine {
             let message = "under --plain nobody has an identity; start without it to know who is who";
             return Err(Failure::new(Code::UnknownIdentity, message));
         }
-        self.peers.identity(peer, &self.book).or_else(|| noted_identity(peer, &self.book)).ok_or_else(|| {
+        self.peers.identity(peer, &self.book)?.ok_or_else(|| {
             let message = format!(
                 "`{peer}` is nobody known: name a peer that `peers` lists, an address once connected to, an alias, \
-                 or a node id of 64 digits"
+                 or a node id: 64 digits, or the first 16 of somebody connected"
             );
             Failure::new(Code::UnknownPeer, message)
         })
@@ -312,21 +314,4 @@ impl Engine {
 
 fn unknown_offer(id: TransferId) -> Failure {
     Failure::new(Code::UnknownTransfer, format!("no offer has the number {id}; `transfers` lists them"))
-}
-
-/// Whom the book knows by that name; or a whole node id, which need not be known.
-fn noted_identity(peer: &PeerRef, book: &Book) -> Option<NodeId> {
-    match peer {
-        PeerRef::Address(address) => book.pins.get(address).copied(),
-        PeerRef::Name(text) => {
-            let called = text.parse().ok().and_then(|alias| book.by_alias(&alias));
-            let whole = text.parse().ok();
-            called.or(whole).or_else(|| {
-                let prefix = text.to_lowercase();
-                let mut ids = book.ids().filter(|id| id.to_string().starts_with(&prefix));
-                let only = ids.next().filter(|_| is_id_prefix(text))?;
-                ids.next().is_none().then_some(only)
-            })
-        }
-    }
 }

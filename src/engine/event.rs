@@ -31,6 +31,15 @@ pub enum Event {
         /// What it speaks.
         level: Level,
     },
+    /// An address that was never connected to is pinned to a peer that was connected already.
+    FirstContact {
+        /// The connection's address.
+        peer: SocketAddr,
+        /// What was typed.
+        dialled: HostPort,
+        /// Whom it is pinned to.
+        node_id: NodeId,
+    },
     /// A connected peer is called something else from now on, or nothing any more: this side said
     /// so, here or in another process of the same home.
     PeerNamed {

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::{
-    Book, Change, Command, CommandId, ConnId, Event, Failure, Job, JobDone, Reply, Target, Took, TransferId,
+    Change, Command, CommandId, ConnId, Event, Failure, HostPort, Job, JobDone, Reading, Reply, Target, Took,
+    TransferId,
 };
 use crate::wire::{BadLine, FrameError, Message, NodeId};
 
@@ -23,6 +24,13 @@ pub enum Input {
         node_id: Option<NodeId>,
         /// Whether the dialled address was pinned to it just now.
         first_contact: bool,
+    },
+    /// Somebody connected and was not let in.
+    TurnedAway {
+        /// From where.
+        addr: SocketAddr,
+        /// Why.
+        why: String,
     },
     /// A dial led nowhere.
     DialFailed {
@@ -93,15 +101,22 @@ pub enum Input {
     /// The node stops: nothing that is asked for from now on is done.
     Stopping,
     /// What is known about others was read again, as other processes may have changed it.
-    BookRead(Book),
+    BookRead(Reading),
     /// A change was noted, or not.
     BookChanged {
         /// The command that wanted it.
         command: CommandId,
         /// What is known now.
-        result: Result<Book, Failure>,
+        result: Result<Reading, Failure>,
         /// The command's answer, where it was noted.
         reply: Reply,
+    },
+    /// What [`Output::Pin`] led to.
+    Pinned {
+        /// The connection that it was about.
+        conn: ConnId,
+        /// What is known now.
+        result: Result<Reading, Failure>,
     },
     /// The time of [`Engine::poll_timeout`](super::Engine::poll_timeout) has come.
     Tick,
@@ -148,6 +163,17 @@ pub enum Output {
         change: Change,
         /// The command's answer, where it is noted.
         reply: Reply,
+    },
+    /// Note that a dialled address reached this node's own identity; answered by [`Input::Pinned`].
+    /// Others are pinned before their connection is [`Input::Opened`], but only `HELLO` tells
+    /// another process of this user from this one.
+    Pin {
+        /// The connection.
+        conn: ConnId,
+        /// What was typed.
+        address: HostPort,
+        /// Whom it reached.
+        id: NodeId,
     },
     /// Do a job; answered by [`Input::JobDone`].
     Job {

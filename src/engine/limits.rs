@@ -31,6 +31,10 @@ pub struct Limits {
     pub bad_lines: u32,
     /// Refused offers and messages of a wrong form before their sender is dropped.
     pub refusals: u32,
+    /// Lines in the log about what comes from one origin, in [`Limits::warning_span`].
+    pub warnings: u32,
+    /// After it, what was left out of the log is summed up in one line.
+    pub warning_span: Duration,
     /// Chunks re-sent after a negative acknowledgement before the transfer fails.
     pub resends: u32,
     /// How long a new peer has to say what it speaks before it counts as baseline.
@@ -71,6 +75,8 @@ impl Default for Limits {
             bad_chunks: 5,
             bad_lines: 2,
             refusals: 100,
+            warnings: 30,
+            warning_span: Duration::from_secs(60),
             resends: 5,
             hello_wait: Duration::from_secs(1),
             secure_hello_wait: Duration::from_secs(10),

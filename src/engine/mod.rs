@@ -12,6 +12,7 @@ mod bottleneck;
 mod code;
 mod command;
 mod commands;
+mod complaints;
 mod downloads;
 mod event;
 mod features;
@@ -19,6 +20,7 @@ mod io;
 mod job;
 mod limits;
 mod liveness;
+mod origin;
 mod peers;
 mod pulling;
 mod reconnect;
@@ -35,7 +37,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use book::{Alias, Book, Change, Known, identity_changed};
+pub use book::{Alias, Book, Change, Known, Reading, identity_changed};
 pub use bottleneck::{Bottleneck, Took};
 pub use code::{Code, Failure};
 pub use command::{
@@ -45,8 +47,10 @@ pub use event::Event;
 pub use io::{Closing, Input, Output};
 pub use job::{Incoming, Job, JobDone, Kept, Leftover, PartialKey};
 pub use limits::Limits;
+pub use origin::Origin;
 
 use crate::wire::{BadLine, Hello, Instance, Message, NodeId};
+use complaints::{About, Complaints, Verdict};
 use downloads::Download;
 use features::Features;
 use peers::{Peer, Peers};
@@ -161,6 +165,8 @@ enum Deadline {
     Away(NodeId),
     /// It is time to dial a peer whose connection broke.
     Redial(NodeId),
+    /// What was left out of the log is summed up.
+    Complaints(About),
 }
 
 /// The state of a node.
@@ -188,6 +194,8 @@ pub struct Engine {
     dials: BTreeMap<Target, Vec<CommandId>>,
     /// Who is known, as it was last read.
     book: Book,
+    /// When that was: tasks that read and write it may end in another order than they began.
+    book_as_of: u64,
     /// Commands that wait until nothing runs.
     waiting: Vec<CommandId>,
     /// Whether somebody can be asked about an offer.
@@ -198,6 +206,7 @@ pub struct Engine {
     pulling: usize,
     /// Bytes of the manifests of all downloads.
     manifest_bytes: usize,
+    complaints: Complaints,
     timers: Timers<Deadline>,
     outputs: VecDeque<Output>,
 }
@@ -220,11 +229,13 @@ impl Engine {
             last_transfer: 0,
             dials: BTreeMap::new(),
             book: Book::default(),
+            book_as_of: 0,
             waiting: Vec::new(),
             can_ask: true,
             chunks_ahead: 0,
             pulling: 0,
             manifest_bytes: 0,
+            complaints: Complaints::default(),
             timers: Timers::new(),
             outputs: VecDeque::new(),
         }
@@ -246,11 +257,14 @@ impl Engine {
                 peer.connecting = connecting;
                 self.on_opened(conn, peer);
             }
-            Input::BookRead(book) => self.take_book(book),
+            Input::BookRead(reading) => self.take_book(reading),
             Input::BookChanged { command, result, reply } => {
-                let result = result.map(|book| self.take_book(book));
+                let result = result.map(|reading| self.take_book(reading));
                 self.reply(command, result.map(|()| reply));
             }
+            Input::Pinned { result: Ok(reading), .. } => self.take_book(reading),
+            Input::Pinned { conn, result: Err(failure) } => self.drop_peer(conn, &failure.message),
+            Input::TurnedAway { addr, why } => self.warn(addr, format!("closed: {why}")),
             Input::DialFailed { target, failure } => {
                 self.on_redial_failed(&target, &failure);
                 for command in self.dials.remove(&target).unwrap_or_default() {
@@ -312,6 +326,9 @@ impl Engine {
             self.fail_download(id, failure.clone());
         }
         self.give_up_all("this side ended");
+        for text in self.complaints.end_all() {
+            self.event(Event::Warning { peer: None, text });
+        }
         // Partial files stay; nobody does jobs any more.
         self.outputs.retain(|output| matches!(output, Output::Event(_)));
         let leaving: Vec<_> = self
@@ -347,12 +364,21 @@ impl Engine {
                 Deadline::Liveness(conn) => self.on_liveness(conn),
                 Deadline::Away(node_id) => self.on_away_too_long(node_id),
                 Deadline::Redial(node_id) => self.on_redial(node_id),
+                Deadline::Complaints(about) => {
+                    if let Some(text) = self.complaints.end(about) {
+                        self.event(Event::Warning { peer: None, text });
+                    }
+                }
             }
         }
     }
 
     /// Takes in who is known, and tells of the peers that go by another name now.
-    fn take_book(&mut self, book: Book) {
+    fn take_book(&mut self, Reading { book, as_of }: Reading) {
+        if as_of < self.book_as_of {
+            return;
+        }
+        self.book_as_of = as_of;
         let before = std::mem::replace(&mut self.book, book);
         for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.level.is_some()) {
             let alias = |book: &Book| peer.node_id.and_then(|id| book.alias_of(id)).cloned();
@@ -370,10 +396,12 @@ impl Engine {
     }
 
     fn on_opened(&mut self, conn: ConnId, peer: Peer) {
-        if self.peers.len() >= self.config.limits.peers
-            && let Some(oldest) = self.peers.silent_past(0, |_| true)
-        {
-            self.drop_peer(oldest, "it has not said anything yet, and there is no room");
+        if self.peers.len() >= self.config.limits.peers {
+            if let Some(one_of_many) = self.one_of_a_crowd(&peer) {
+                self.drop_peer(one_of_many, "there are many from where it comes, and there is no room");
+            } else if let Some(oldest) = self.peers.silent_past(0, |_| true) {
+                self.drop_peer(oldest, "it has not said anything yet, and there is no room");
+            }
         }
         if self.peers.len() >= self.config.limits.peers {
             self.warn(peer.addr, format!("closed: there are {} connections already", self.peers.len()));
@@ -400,6 +428,25 @@ impl Engine {
             }),
         );
         self.make_room_for_talkers();
+    }
+
+    /// Of the idle strangers from the origin that has most of them the oldest, first of those who said
+    /// nothing; if the newcomer is not one of them. Identities are free, so one party alone could take
+    /// all places.
+    fn one_of_a_crowd(&self, newcomer: &Peer) -> Option<ConnId> {
+        let is_stranger = |peer: &Peer| {
+            let known =
+                peer.node_id.is_some_and(|id| self.config.node_id == Some(id) || self.book.is_known(id));
+            !peer.dialled_by_us && !known
+        };
+        let mut crowds = BTreeMap::<Origin, Vec<ConnId>>::new();
+        for (conn, peer) in self.peers.iter().filter(|(_, peer)| is_stranger(peer) && peer.is_idle()) {
+            crowds.entry(Origin::of(peer.addr.ip())).or_default().push(conn);
+        }
+        let (origin, largest) = crowds.into_iter().max_by_key(|(_, crowd)| crowd.len())?;
+        let is_one_of_them = is_stranger(newcomer) && Origin::of(newcomer.addr.ip()) == origin;
+        let oldest = largest.into_iter().min_by_key(|conn| (!self.peers.is_silent(*conn), *conn));
+        oldest.filter(|_| !is_one_of_them)
     }
 
     /// Closes the oldest connection on which nothing was ever said, where there are too many. One
@@ -519,6 +566,12 @@ impl Engine {
         peer.instance = Some(hello.instance);
         peer.features = Features::shared(&hello.features);
         self.recall_texts(conn);
+        if let (Some(address), Some(id)) = (&peer.dialled, peer.node_id)
+            && self.config.node_id == Some(id)
+            && !self.book.pins.contains_key(address)
+        {
+            self.outputs.push_back(Output::Pin { conn, address: address.clone(), id });
+        }
         if let Some(double) = self.peers.double_of(conn) {
             self.resolve_double(conn, double);
         }
@@ -555,9 +608,15 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(closed) else { return };
         let dialled = peer.dialled.clone();
         let connecting = std::mem::take(&mut peer.connecting);
+        // Where it was settled, that was told with it.
+        let untold = peer.first_contact && peer.level.is_none();
         // Its transfers go on by the one that is kept.
         self.close_peer(closed, "another connection to the same peer is kept", Ending::Broken);
         let Some(peer) = self.peers.get_mut(kept) else { return };
+        if let (true, Some(dialled), Some(node_id)) = (untold, &dialled, peer.node_id) {
+            let told = Event::FirstContact { peer: peer.addr, dialled: dialled.clone(), node_id };
+            self.outputs.push_back(Output::Event(told));
+        }
         peer.dialled = peer.dialled.take().or(dialled);
         if peer.level.is_none() {
             peer.connecting.extend(connecting);
@@ -755,7 +814,16 @@ impl Engine {
         self.outputs.push_back(Output::Event(event));
     }
 
+    /// A line for the log, unless there were too many of that origin lately.
     fn warn(&mut self, peer: SocketAddr, text: String) {
+        let limits = &self.config.limits;
+        match self.complaints.one_more(Origin::of(peer.ip()), limits.warnings) {
+            Verdict::Count => return,
+            Verdict::Begin(about) => {
+                self.timers.set(Deadline::Complaints(about), self.now + limits.warning_span);
+            }
+            Verdict::Say => {}
+        }
         self.event(Event::Warning { peer: Some(peer), text });
     }
 

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::book::is_id_prefix;
 use super::features::Features;
 use super::liveness::Pings;
 use super::texts::Texts;
@@ -120,6 +119,14 @@ impl Peer {
         self.level.is_some() && !self.read_closed
     }
 
+    /// Whether nothing is under way with it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.downloads.is_empty()
+            && self.active_uploads.is_empty()
+            && self.waiting_uploads.is_empty()
+            && self.texts.pending() == 0
+    }
+
     /// Notes a message without file content as given to send.
     pub(super) fn enqueue(&mut self, message: &Message) {
         let weight = message.weight();
@@ -179,6 +186,11 @@ impl Peers {
         self.by_conn.iter().map(|(conn, peer)| (*conn, peer))
     }
 
+    /// Whether others made it and said nothing on it yet.
+    pub(super) fn is_silent(&self, conn: ConnId) -> bool {
+        self.silent.contains(&conn)
+    }
+
     /// Notes that the peer said something.
     pub(super) fn heard(&mut self, conn: ConnId) {
         self.silent.remove(&conn);
@@ -206,49 +218,62 @@ impl Peers {
         self.by_conn.iter().find(is_double).map(|(other, _)| *other)
     }
 
-    /// The peer that a user means. An address is the one dialled under it, else one that is pinned
-    /// to it, else the one whose connection has it; a name is an alias, else the beginning of a
-    /// node id.
+    /// The peer that a user means. An address is the one dialled under it, else the one whose
+    /// connection has it, unless it is pinned to another, else one that is pinned to it; a name is
+    /// an alias, else the beginning of a node id.
     pub(super) fn resolve(&self, name: &PeerRef, book: &Book) -> Result<ConnId, Failure> {
-        match self.candidates(name, book).as_slice() {
+        match self.candidates(name, book)?.as_slice() {
             [(conn, _)] => Ok(*conn),
-            [] => Err(not_connected(name)),
-            several => {
-                let addrs: Vec<_> = several.iter().map(|(_, peer)| peer.addr.to_string()).collect();
-                let message = format!("`{name}` is any of {}; use one of these", addrs.join(", "));
-                Err(Failure::new(Code::AmbiguousPeer, message))
-            }
+            [] => Err(self.not_connected(name, book)),
+            several => Err(ambiguous(name, several.iter().map(|(_, peer)| peer.addr))),
         }
     }
 
-    /// The identity that a user means: several connections to one identity are one.
-    pub(super) fn identity(&self, name: &PeerRef, book: &Book) -> Option<NodeId> {
-        let mut ids: Vec<_> =
-            self.candidates(name, book).iter().filter_map(|(_, peer)| peer.node_id).collect();
-        ids.dedup();
-        if let [only] = ids.as_slice() { Some(*only) } else { None }
+    /// The identity that a user means, who need not be connected: several connections to one
+    /// identity are one.
+    pub(super) fn identity(&self, name: &PeerRef, book: &Book) -> Result<Option<NodeId>, Failure> {
+        let ids: BTreeSet<_> = match name {
+            PeerRef::Address(address) => {
+                let connected = self.candidates(name, book)?;
+                let ids: BTreeSet<_> = connected.iter().filter_map(|(_, peer)| peer.node_id).collect();
+                if ids.is_empty() { book.pins.get(address).copied().into_iter().collect() } else { ids }
+            }
+            PeerRef::Name(text) => self.called(text, book),
+        };
+        if ids.len() > 1 {
+            return Err(ambiguous(name, ids.iter()));
+        }
+        Ok(ids.first().copied())
     }
 
-    fn candidates(&self, name: &PeerRef, book: &Book) -> Vec<(ConnId, &Peer)> {
+    /// The usable peers that a user may mean. An error where it is not even clear who is meant: that
+    /// one of them happens not to be connected does not make it clear.
+    fn candidates(&self, name: &PeerRef, book: &Book) -> Result<Vec<(ConnId, &Peer)>, Failure> {
         match name {
             PeerRef::Address(address) => {
                 let typed: Option<SocketAddr> = address.to_string().parse().ok();
                 let pinned = book.pins.get(address);
-                self.first_matching(&[
+                Ok(self.first_matching(&[
                     &|peer| peer.dialled.as_ref() == Some(address),
-                    &|peer| Some(peer.addr) == typed,
+                    // Whoever happens to connect from a pinned address is not whom it is pinned to.
+                    &|peer| Some(peer.addr) == typed && (pinned.is_none() || peer.node_id.as_ref() == pinned),
                     &|peer| pinned.is_some() && peer.node_id.as_ref() == pinned,
-                ])
+                ]))
             }
             PeerRef::Name(text) => {
-                let called = text.parse().ok().and_then(|alias| book.by_alias(&alias));
-                let prefix = text.to_lowercase();
-                let is_prefix = is_id_prefix(text);
-                self.first_matching(&[&|peer| called.is_some() && peer.node_id == called, &|peer| {
-                    is_prefix && peer.node_id.is_some_and(|id| id.to_string().starts_with(&prefix))
-                }])
+                let ids = self.called(text, book);
+                if ids.len() > 1 {
+                    return Err(ambiguous(name, ids.iter()));
+                }
+                let only = ids.first();
+                Ok(self.first_matching(&[&|peer| only.is_some() && peer.node_id.as_ref() == only]))
             }
         }
+    }
+
+    fn called(&self, text: &str, book: &Book) -> BTreeSet<NodeId> {
+        let connected = self.by_conn.values().filter(|peer| peer.is_usable());
+        book.called(text, connected.filter_map(|peer| peer.node_id))
     }
 
     /// The peers for which the first of the rules holds that holds for any.
@@ -258,18 +283,33 @@ impl Peers {
         };
         rules.iter().map(|rule| matching(*rule)).find(|found: &Vec<_>| !found.is_empty()).unwrap_or_default()
     }
+
+    fn not_connected(&self, name: &PeerRef, book: &Book) -> Failure {
+        let message = match name {
+            PeerRef::Address(address) => {
+                let typed = address.to_string().parse().ok();
+                let elsewhere =
+                    self.by_conn.values().find(|peer| Some(peer.addr) == typed && peer.is_usable());
+                match (book.pins.get(address), elsewhere.and_then(|peer| peer.node_id)) {
+                    (Some(pinned), Some(found)) => format!(
+                        "`{name}` belongs to {pinned}, and the connection from there is {found}; name that one by \
+                         its identity, or `connect {name}` for the other"
+                    ),
+                    _ => format!(
+                        "not connected to `{name}`; `connect {name}` first, or pick one that `peers` lists"
+                    ),
+                }
+            }
+            PeerRef::Name(_) => format!(
+                "no connected peer is called `{name}`; `peers` lists them, and an address is written host:port"
+            ),
+        };
+        Failure::new(Code::UnknownPeer, message)
+    }
 }
 
-fn not_connected(name: &PeerRef) -> Failure {
-    let message = match name {
-        PeerRef::Address(_) => {
-            format!("not connected to `{name}`; `connect {name}` first, or pick one that `peers` lists")
-        }
-        PeerRef::Name(_) => {
-            format!(
-                "no connected peer is called `{name}`; `peers` lists them, and an address is written host:port"
-            )
-        }
-    };
-    Failure::new(Code::UnknownPeer, message)
+fn ambiguous(name: &PeerRef, candidates: impl Iterator<Item = impl ToString>) -> Failure {
+    let candidates: Vec<_> = candidates.map(|candidate| candidate.to_string()).collect();
+    let message = format!("`{name}` is any of {}; use one of these", candidates.join(", "));
+    Failure::new(Code::AmbiguousPeer, message)
 }

@@ -430,9 +430,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             let Some(piece) = chunk.encode_frame(offset, self.frame_bytes, &mut batch.bytes) else { break };
             offset += piece.len();
             let begun = Instant::now();
-            if !self.write(batch).await || !self.write_bytes(&piece).await {
+            if !self.write_bytes(&batch.bytes).await || !self.write_bytes(&piece).await || !self.flush().await {
                 return false;
             }
+            batch.bytes.clear();
             self.frame_bytes = next_frame_bytes(piece.len(), begun.elapsed());
         }
         batch.bulk += 1;
@@ -441,7 +442,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// Writes a batch and tells that it is written; `false` where the connection is of no more use.
     async fn write(&mut self, batch: &mut Batch) -> bool {
-        if !self.write_bytes(&batch.bytes).await {
+        if !self.write_bytes(&batch.bytes).await || !self.flush().await {
             return false;
         }
         batch.bytes.clear();
@@ -450,17 +451,22 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     async fn write_bytes(&mut self, bytes: &[u8]) -> bool {
-        if bytes.is_empty() {
-            return true;
-        }
-        match self.stream.write_all(bytes).await {
-            Ok(()) => true,
-            Err(error) => {
-                let closing = Closing::Error(error.to_string());
-                let _ = self.inputs.send(Input::Closed { conn: self.conn, closing }.into()).await;
-                false
-            }
-        }
+        let result = self.stream.write_all(bytes).await;
+        self.check(result).await
+    }
+
+    /// Hands all of it to the system: TLS takes more than a full socket does, and passes the rest on
+    /// only when it is written to or flushed.
+    async fn flush(&mut self) -> bool {
+        let result = self.stream.flush().await;
+        self.check(result).await
+    }
+
+    async fn check(&mut self, result: std::io::Result<()>) -> bool {
+        let Err(error) = result else { return true };
+        let closing = Closing::Error(error.to_string());
+        let _ = self.inputs.send(Input::Closed { conn: self.conn, closing }.into()).await;
+        false
     }
 }
 

@@ -46,14 +46,21 @@ fn bind_to(address: SocketAddr) -> io::Result<Socket> {
 /// Accepts for ever and hands on what comes. Ends when nobody takes it any more. Cancel-safe: a
 /// connection is either in the listener's queue or in the channel.
 pub(crate) async fn accept_loop(listener: TcpListener, accepted: mpsc::Sender<(TcpStream, SocketAddr)>) {
+    let mut in_a_row = 0_u32;
     // Reserved first, so that no connection is taken that there is no room for.
     while let Ok(place) = accepted.reserve().await {
         match listener.accept().await {
-            Ok((stream, addr)) => place.send((stream, canonical(addr))),
+            Ok((stream, addr)) => {
+                in_a_row = 0;
+                place.send((stream, canonical(addr)));
+            }
             Err(error) => {
                 // Either the connection is gone already, or descriptors have run out: then it
                 // helps to wait until others end.
-                tracing::warn!("could not accept a connection: {error}");
+                in_a_row = in_a_row.saturating_add(1);
+                if in_a_row == 1 {
+                    tracing::warn!("could not accept a connection, and tries on: {error}");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -18,8 +18,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, InvalidMessage,
-    PeerMisbehaved, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, Error,
+    InvalidMessage, PeerMisbehaved, ServerConfig, SignatureScheme,
 };
 use sha2::{Digest, Sha256};
 use thiserror::Error as ThisError;
@@ -125,9 +125,9 @@ impl Identity {
     {
         let name = ServerName::try_from("p2p.invalid").expect("a valid name, which is not sent");
         let handshake = TlsConnector::from(self.client.clone()).connect(name, stream);
-        let stream = in_time(async { handshake.await.map_err(explain) }).await?;
-        let node_id = peer_of(stream.get_ref().1.peer_certificates())?;
-        Ok((TlsStream::Client(stream), node_id))
+        let stream = TlsStream::Client(in_time(async { handshake.await.map_err(explain) }).await?);
+        let node_id = peer_of(stream.get_ref().1)?;
+        Ok((stream, node_id))
     }
 
     /// Shakes hands on a connection that was made to us, and answers who is there. `spoke` is
@@ -150,8 +150,9 @@ impl Identity {
             TlsAcceptor::from(self.server.clone()).accept(stream).await.map_err(explain)
         })
         .await?;
-        let node_id = peer_of(stream.get_ref().1.peer_certificates())?;
-        Ok((TlsStream::Server(stream), node_id))
+        let stream = TlsStream::Server(stream);
+        let node_id = peer_of(stream.get_ref().1)?;
+        Ok((stream, node_id))
     }
 }
 
@@ -167,8 +168,13 @@ fn explain(error: io::Error) -> HandshakeError {
     }
 }
 
-fn peer_of(certificates: Option<&[CertificateDer<'_>]>) -> Result<NodeId, HandshakeError> {
-    match certificates {
+/// Who is at the other end of a finished handshake.
+fn peer_of(connection: &CommonState) -> Result<NodeId, HandshakeError> {
+    // rustls refuses another protocol than ours, but takes none at all for agreement.
+    if connection.alpn_protocol() != Some(ALPN) {
+        return Err(HandshakeError::Failed(Error::NoApplicationProtocol));
+    }
+    match connection.peer_certificates() {
         Some([only]) => node_id_of(only).map_err(HandshakeError::Failed),
         Some(_) | None => Err(HandshakeError::Failed(Error::NoCertificatesPresented)),
     }

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::greet::{Greeted, Greeter, NotGreeted, Place, Strangers, in_plaintext};
 use super::handle::{EventSender, Receipt, Request, Ticket, Told};
 use super::jobs::{FromDisk, Jobs};
-use crate::engine::{Change, CommandId, ConnId, Engine, Event, Failure, Input, Output, Reply, Target};
+use crate::engine::{Change, CommandId, ConnId, Engine, Event, Failure, Input, Output, Reading, Target};
 use crate::net::{Charge, Connection, FromPeer, HandshakeError, ReceiveBudget};
 use crate::wire::FrameDecoder;
 
@@ -126,12 +126,15 @@ impl Actor {
         });
     }
 
-    fn change_book(&mut self, command: CommandId, change: Change, reply: Reply) {
+    fn change_book(
+        &mut self,
+        change: Change,
+        input: impl FnOnce(Result<Reading, Failure>) -> Input + Send + 'static,
+    ) {
         let (greeter, greeted) = (self.greeter.clone(), self.outlets.greeted.clone());
         // Not ended by a stop: what a person wants noted is noted.
         self.tasks.spawn(async move {
-            let result = greeter.change_book(change).await;
-            let input = Input::BookChanged { command, result, reply };
+            let input = input(greeter.change_book(change).await);
             let _ = greeted.send(FromGreeter::BookChanged(input)).await;
         });
     }
@@ -154,7 +157,7 @@ impl Actor {
                         // A port scan, a monitor, a change of mind.
                         tracing::debug!("{addr}: left during the handshake: {error}");
                     }
-                    Some(Err(error)) => tracing::warn!("{addr}: closed: {error}"),
+                    Some(Err(error)) => self.handle(Input::TurnedAway { addr, why: error.to_string() }),
                     None => tracing::debug!("{addr}: closed: it said nothing, and others want its place"),
                 }
             }
@@ -222,7 +225,12 @@ impl Actor {
                 }
             }
             Output::Dial { target } => self.dial(target),
-            Output::ChangeBook { command, change, reply } => self.change_book(command, change, reply),
+            Output::ChangeBook { command, change, reply } => {
+                self.change_book(change, move |result| Input::BookChanged { command, result, reply });
+            }
+            Output::Pin { conn, address, id } => {
+                self.change_book(Change::Pin(address, id), move |result| Input::Pinned { conn, result });
+            }
             Output::Job { transfer, job } => self.jobs.submit(transfer, job),
             Output::Event(event) => {
                 self.tell(Told::Event(event), None);

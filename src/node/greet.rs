@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Book, Change, Code, Failure, Target, identity_changed};
+use crate::engine::{Change, Code, Failure, Origin, Reading, Target, identity_changed};
 use crate::net::{HandshakeError, Identity, configure, dial};
 use crate::store::{Home, HomeError};
 use crate::wire::NodeId;
@@ -21,8 +21,8 @@ use crate::wire::NodeId;
 /// Connections by others that have not proven an identity.
 const STRANGERS: usize = 512;
 
-/// The same from one address. A whole network may be behind it.
-const STRANGERS_PER_ADDRESS: usize = 192;
+/// The same from one origin. Many people may be behind one address.
+const STRANGERS_PER_ORIGIN: usize = 192;
 
 /// The half of a stream that is read.
 pub(super) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
@@ -39,7 +39,7 @@ pub(super) struct Greeted {
     /// Whether a dialled address was pinned to it just now.
     pub(super) first_contact: bool,
     /// Who is known, as other processes left it.
-    pub(super) book: Option<Book>,
+    pub(super) book: Option<Reading>,
 }
 
 /// How peers are greeted. Cheap to clone.
@@ -79,20 +79,25 @@ impl Greeter {
 
     /// Connects to what a user typed.
     pub(super) async fn dial(&self, target: &Target) -> Result<Greeted, Failure> {
-        let (stream, addr) = dial(&target.address).await?;
         match self {
             Self::Plain if target.id.is_some() => {
                 let message =
                     "under --plain nobody has an identity that could be demanded; leave out the `#…`";
                 Err(Failure::new(Code::Usage, message))
             }
-            Self::Plain => Ok(in_plaintext(stream, addr)),
-            Self::Secure(secure) => secure.dialled(stream, addr, target).await,
+            Self::Plain => {
+                let (stream, addr) = dial(&target.address).await?;
+                Ok(in_plaintext(stream, addr))
+            }
+            Self::Secure(secure) => {
+                let (stream, addr) = dial(&target.address).await?;
+                secure.dialled(stream, addr, target).await
+            }
         }
     }
 
     /// Notes something about others for good.
-    pub(super) async fn change_book(&self, change: Change) -> Result<Book, Failure> {
+    pub(super) async fn change_book(&self, change: Change) -> Result<Reading, Failure> {
         match self {
             // The engine does not ask for it.
             Self::Plain => Err(Failure::new(Code::UnknownIdentity, "under --plain nobody has an identity")),
@@ -127,10 +132,12 @@ impl Secure {
         })?;
         let damaged = |error: HomeError| Failure::new(Code::DiskError, error.to_string());
         let book = on_disk(&self.home, Home::book).await.map_err(damaged)?;
-        let pinned = book.pins.get(&target.address).copied();
+        let pinned = book.book.pins.get(&target.address).copied();
         check_identity(target, found, pinned, self.require_id)?;
         let book = match pinned {
             Some(_) => book,
+            // Perhaps this very process, which is not pinned; the engine finds out.
+            None if found == self.identity.node_id() => book,
             None => {
                 // Another process may have pinned it meanwhile, to somebody else.
                 let pin = Change::Pin(target.address.clone(), found);
@@ -179,7 +186,7 @@ pub(super) fn in_plaintext(stream: TcpStream, addr: SocketAddr) -> Greeted {
     }
 }
 
-fn encrypted<S>(stream: S, addr: SocketAddr, node_id: NodeId, first_contact: bool, book: Book) -> Greeted
+fn encrypted<S>(stream: S, addr: SocketAddr, node_id: NodeId, first_contact: bool, book: Reading) -> Greeted
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -206,7 +213,7 @@ pub(super) struct Strangers {
 }
 
 struct Stranger {
-    ip: IpAddr,
+    origin: Origin,
     spoke: Arc<AtomicBool>,
     leave: CancellationToken,
 }
@@ -221,17 +228,25 @@ pub(super) struct Place {
 }
 
 impl Strangers {
-    /// A place for one more. Where there is none left, the oldest gives way, first of those who
-    /// said nothing; where one address has too many, one of its own.
+    /// A place for one more. Where there is none left, one of the origin that has most of them gives
+    /// way; where one origin has too many, one of its own: of those the oldest that said nothing,
+    /// else the oldest.
     pub(super) fn admit(&mut self, ip: IpAddr) -> Place {
-        if self.by_arrival.values().filter(|stranger| stranger.ip == ip).count() >= STRANGERS_PER_ADDRESS {
-            self.turn_away(|stranger| stranger.ip == ip);
-        } else if self.by_arrival.len() >= STRANGERS {
-            self.turn_away(|_| true);
+        let origin = Origin::of(ip);
+        let mut of_each = BTreeMap::<Origin, usize>::new();
+        for stranger in self.by_arrival.values() {
+            *of_each.entry(stranger.origin).or_default() += 1;
+        }
+        if of_each.get(&origin).is_some_and(|count| *count >= STRANGERS_PER_ORIGIN) {
+            self.turn_away(origin);
+        } else if self.by_arrival.len() >= STRANGERS
+            && let Some((most, _)) = of_each.into_iter().max_by_key(|(_, count)| *count)
+        {
+            self.turn_away(most);
         }
         self.last += 1;
         let place = Place { number: self.last, spoke: Arc::default(), leave: CancellationToken::new() };
-        let stranger = Stranger { ip, spoke: place.spoke.clone(), leave: place.leave.clone() };
+        let stranger = Stranger { origin, spoke: place.spoke.clone(), leave: place.leave.clone() };
         self.by_arrival.insert(self.last, stranger);
         place
     }
@@ -241,8 +256,8 @@ impl Strangers {
         self.by_arrival.remove(&number);
     }
 
-    fn turn_away(&mut self, which: impl Fn(&Stranger) -> bool) {
-        let of_those = || self.by_arrival.iter().filter(|(_, stranger)| which(stranger));
+    fn turn_away(&mut self, origin: Origin) {
+        let of_those = || self.by_arrival.iter().filter(|(_, stranger)| stranger.origin == origin);
         let silent = of_those().find(|(_, stranger)| !stranger.spoke.load(Ordering::Relaxed));
         let oldest = silent.or_else(|| of_those().next()).map(|(number, _)| *number);
         if let Some(stranger) = oldest.and_then(|number| self.by_arrival.remove(&number)) {
@@ -261,19 +276,35 @@ mod tests {
         let ip = |last: u8| IpAddr::from([192, 0, 2, last]);
         let talker = strangers.admit(ip(1));
         talker.spoke.store(true, Ordering::Relaxed);
-        let silent: Vec<_> = (1..STRANGERS_PER_ADDRESS).map(|_| strangers.admit(ip(1))).collect();
+        let silent: Vec<_> = (1..STRANGERS_PER_ORIGIN).map(|_| strangers.admit(ip(1))).collect();
         let honest = strangers.admit(ip(1));
         assert!(silent[0].leave.is_cancelled() && !silent[1].leave.is_cancelled());
         assert!(!talker.leave.is_cancelled(), "who spoke goes last");
-        assert_eq!(strangers.by_arrival.len(), STRANGERS_PER_ADDRESS);
-        for n in 0..STRANGERS {
-            strangers.admit(ip(u8::try_from(2 + n % 200).unwrap()));
-        }
+        assert_eq!(strangers.by_arrival.len(), STRANGERS_PER_ORIGIN);
+        strangers.left(talker.number);
+        strangers.left(talker.number);
+        assert_eq!(strangers.by_arrival.len(), STRANGERS_PER_ORIGIN - 1);
+        assert!(!honest.leave.is_cancelled());
+    }
+
+    #[test]
+    fn a_crowd_gives_way_to_whoever_comes_from_elsewhere() {
+        let mut strangers = Strangers::default();
+        // A /64 is one origin, whatever its owner makes of it; and they all begin a handshake.
+        let ip = |network: u16, host: usize| {
+            IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, u16::try_from(host).unwrap()])
+        };
+        let crowd: Vec<_> =
+            (0..STRANGERS).map(|n| strangers.admit(ip(u16::try_from(n % 3).unwrap(), n))).collect();
+        crowd.iter().for_each(|place| place.spoke.store(true, Ordering::Relaxed));
         assert_eq!(strangers.by_arrival.len(), STRANGERS);
-        assert!(!talker.leave.is_cancelled() && honest.leave.is_cancelled());
-        strangers.left(talker.number);
-        strangers.left(talker.number);
-        assert_eq!(strangers.by_arrival.len(), STRANGERS - 1);
+        let honest = strangers.admit(ip(99, 1));
+        for n in 0..2 * STRANGERS {
+            strangers.admit(ip(u16::try_from(n % 3).unwrap(), n));
+            assert!(strangers.by_arrival.len() <= STRANGERS);
+        }
+        assert!(!honest.leave.is_cancelled(), "it has said nothing yet, and stays");
+        assert!(crowd.iter().any(|place| place.leave.is_cancelled()));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use handle::event_queue;
 pub use handle::{Events, Gone, NodeHandle, Ticket, Told};
 
-use crate::engine::{AcceptPolicy, Book, Engine, EngineConfig, Event, Input, Limits};
+use crate::engine::{AcceptPolicy, Engine, EngineConfig, Event, Input, Limits, Reading};
 use crate::net::{Identity, ReceiveBudget, accept_loop, bind, generate_key};
 use crate::store::{Disk, Home, HomeError};
 use crate::wire::Instance;
@@ -109,16 +109,16 @@ fn exposure(plain: bool, listening: IpAddr) -> Option<&'static str> {
     (plain && !listening.is_loopback()).then_some(warning)
 }
 
-fn greeter(config: &NodeConfig) -> Result<(Greeter, Book), StartError> {
+fn greeter(config: &NodeConfig) -> Result<(Greeter, Option<Reading>), StartError> {
     if config.plain {
-        return Ok((Greeter::Plain, Book::default()));
+        return Ok((Greeter::Plain, None));
     }
     let home = Home::open(config.home.clone())?;
     let key = home.key(generate_key)?;
     let identity = Identity::from_pem(&key)
         .map_err(|error| StartError::Key { home: config.home.clone(), why: error.to_string() })?;
     let book = home.book()?;
-    Ok((Greeter::Secure(Arc::new(Secure { identity, home, require_id: config.require_id })), book))
+    Ok((Greeter::Secure(Arc::new(Secure { identity, home, require_id: config.require_id })), Some(book)))
 }
 
 /// Starts a node on the current tokio runtime.
@@ -147,7 +147,9 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         accept: config.accept,
         limits: config.limits,
     });
-    engine.handle(Duration::ZERO, Input::BookRead(book));
+    if let Some(book) = book {
+        engine.handle(Duration::ZERO, Input::BookRead(book));
+    }
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();

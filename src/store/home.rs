@@ -10,13 +10,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::retry_on_intr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::engine::{Alias, Book, Change, Code, Failure, HostPort, Known};
+use crate::engine::{Alias, Book, Change, Code, Failure, HostPort, Known, Reading};
 use crate::wire::NodeId;
 
 const KEY: &str = "identity.pem";
@@ -42,10 +44,20 @@ pub enum HomeError {
     },
     /// Others could have read the key.
     #[error(
-        "`{}` can be read by others, so it may be known to them; if you are sure that it is not: chmod 600 {}",
+        "`{}` can be read by others, so it may be known to them; if you are sure that it is not: chmod 600 '{}'; \
+         else move it away to get a new identity",
         .0.display(), .0.display()
     )]
     Exposed(PathBuf),
+    /// Others could say who is known and trusted.
+    #[error(
+        "`{}` can be changed by others, who could make you trust them; if all in it is right: chmod go-w '{}'",
+        .0.display(), .0.display()
+    )]
+    Writable(PathBuf),
+    /// It was made by somebody else.
+    #[error("`{}` belongs to another user; give another --home directory", .0.display())]
+    NotOurs(PathBuf),
     /// The file is not what we wrote.
     #[error("`{}` is damaged: {why}; mend it, or move it away to start afresh", .path.display())]
     Damaged {
@@ -60,6 +72,8 @@ pub enum HomeError {
 #[derive(Debug, Clone)]
 pub struct Home {
     path: PathBuf,
+    /// Counts what this process reads and notes.
+    clock: Arc<AtomicU64>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -91,7 +105,9 @@ impl Home {
             path: path.clone(),
             error,
         })?;
-        Ok(Self { path })
+        let io = |error| HomeError::Io { what: "look at", path: path.clone(), error };
+        check_owner(&path, &fs::metadata(&path).map_err(io)?)?;
+        Ok(Self { path, clock: Arc::default() })
     }
 
     /// The private key in PEM, made by `generate` where there is none yet. Of several processes
@@ -124,9 +140,21 @@ impl Home {
     ///
     /// # Errors
     /// Where the file cannot be read or is damaged.
-    pub fn book(&self) -> Result<Book, HomeError> {
+    pub fn book(&self) -> Result<Reading, HomeError> {
+        // Before it is read: whatever is noted meanwhile may be missing in it.
+        let as_of = self.now();
+        Ok(Reading { book: self.read_book()?, as_of })
+    }
+
+    /// A later moment than any before.
+    fn now(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn read_book(&self) -> Result<Book, HomeError> {
         let path = self.path.join(BOOK);
-        let Some(text) = read_bounded(&path)? else { return Ok(Book::default()) };
+        let Some((text, metadata)) = read_bounded(&path)? else { return Ok(Book::default()) };
+        check_owner(&path, &metadata)?;
         let damaged = |why: String| HomeError::Damaged { path: path.clone(), why };
         let file: BookFile = toml::from_str(&text).map_err(|error| damaged(in_one_line(&text, &error)))?;
         book_of(file).map_err(|why| damaged(why.to_string()))
@@ -136,10 +164,10 @@ impl Home {
     ///
     /// # Errors
     /// Where one contradicts what is noted, or the file cannot be written.
-    pub fn change(&self, changes: &[Change]) -> Result<Book, Failure> {
+    pub fn change(&self, changes: &[Change]) -> Result<Reading, Failure> {
         let failure = |error: HomeError| Failure::new(Code::DiskError, error.to_string());
         let _lock = self.lock().map_err(failure)?;
-        let before = self.book().map_err(failure)?;
+        let before = self.read_book().map_err(failure)?;
         let mut book = before.clone();
         for change in changes {
             book.apply(change)?;
@@ -147,7 +175,8 @@ impl Home {
         if book != before {
             self.write_book(&book).map_err(failure)?;
         }
-        Ok(book)
+        // After it was written: every reading that begins later has it.
+        Ok(Reading { book, as_of: self.now() })
     }
 
     fn write_book(&self, book: &Book) -> Result<(), HomeError> {
@@ -225,50 +254,65 @@ fn in_one_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 fn read_key(path: &Path) -> Result<Option<String>, HomeError> {
-    let Some(text) = read_bounded(path)? else { return Ok(None) };
-    let io = |error| HomeError::Io { what: "look at", path: path.to_owned(), error };
-    let metadata = fs::metadata(path).map_err(io)?;
+    let Some((text, metadata)) = read_bounded(path)? else { return Ok(None) };
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(HomeError::Exposed(path.to_owned()));
     }
-    let user = rustix::process::geteuid().as_raw();
-    if metadata.uid() != user && user != 0 {
-        return Err(HomeError::Exposed(path.to_owned()));
-    }
+    check_owner(path, &metadata)?;
     Ok(Some(text))
 }
 
-/// The text of a regular file; `None` where there is none.
-fn read_bounded(path: &Path) -> Result<Option<String>, HomeError> {
+/// Whether nobody but this user, and whoever may do everything, decides what is in it.
+fn check_owner(path: &Path, metadata: &fs::Metadata) -> Result<(), HomeError> {
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user && user != 0 {
+        return Err(HomeError::NotOurs(path.to_owned()));
+    }
+    if metadata.permissions().mode() & 0o022 != 0 {
+        return Err(HomeError::Writable(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// The text of a regular file, and what is known about that very file; `None` where there is none.
+fn read_bounded(path: &Path) -> Result<Option<(String, fs::Metadata)>, HomeError> {
     let io = |error| HomeError::Io { what: "read", path: path.to_owned(), error };
     let damaged = |why: &str| HomeError::Damaged { path: path.to_owned(), why: why.to_owned() };
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io(error)),
-        Ok(metadata) if !metadata.is_file() => return Err(damaged("it is not a regular file")),
-        Ok(_) => {}
-    }
-    let mut text = String::new();
-    let file = match File::open(path) {
+    // A pipe that nobody writes to must not hold up the start.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).expect("a flag of open(2) is an int");
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(io)?,
     };
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(damaged("it is not a regular file"));
+    }
+    let mut text = String::new();
     match file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(damaged("it is not text")),
         Err(error) => Err(io(error)),
         Ok(read) if read as u64 > MAX_FILE_BYTES => Err(damaged("it is too large")),
-        Ok(_) => Ok(Some(text)),
+        Ok(_) => Ok(Some((text, metadata))),
     }
 }
 
+/// What is in the file, which a person may have edited: nothing in it may mean two things.
 fn book_of(file: BookFile) -> Result<Book, Box<dyn std::error::Error>> {
     let mut book = Book::default();
-    for (address, id) in file.pins {
-        book.pins.insert(address.parse::<HostPort>()?, id);
+    for (text, id) in file.pins {
+        if book.pins.insert(text.parse::<HostPort>()?, id).is_some() {
+            return Err(format!("`{text}` is pinned twice").into());
+        }
     }
-    for (id, entry) in file.peers {
+    for (text, entry) in file.peers {
         let alias = entry.alias.map(|alias| alias.parse::<Alias>()).transpose()?;
-        book.peers.insert(id.parse()?, Known { alias, trusted: entry.trusted });
+        if let Some(alias) = alias.as_ref().filter(|alias| book.by_alias(alias).is_some()) {
+            return Err(format!("two peers are called `{alias}`").into());
+        }
+        if book.peers.insert(text.parse()?, Known { alias, trusted: entry.trusted }).is_some() {
+            return Err(format!("`{text}` is there twice").into());
+        }
     }
     Ok(book)
 }

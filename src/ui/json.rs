@@ -40,6 +40,11 @@ enum Line<'a> {
         first_contact: bool,
         level: &'a str,
     },
+    FirstContact {
+        peer: SocketAddr,
+        dialled: String,
+        node_id: NodeId,
+    },
     PeerNamed {
         peer: SocketAddr,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -232,6 +237,9 @@ impl Render for Json {
                     first_contact: *first_contact,
                     level: level.as_str(),
                 }
+            }
+            Event::FirstContact { peer, dialled, node_id } => {
+                Line::FirstContact { peer: *peer, dialled: dialled.to_string(), node_id: *node_id }
             }
             Event::PeerNamed { peer, alias } => {
                 Line::PeerNamed { peer: *peer, alias: alias.as_ref().map(ToString::to_string) }

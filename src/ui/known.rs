@@ -40,17 +40,26 @@ impl Known {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The node is one on which nobody has an identity.
+    pub(super) fn is_plain(&self) {
+        self.lock().plain = true;
+    }
+
     /// Takes what happened.
     pub(super) fn event(&self, event: &Event) {
         let mut state = self.lock();
         match event {
-            Event::PeerConnected { peer, dialled, node_id, alias, .. } => {
-                state.plain = node_id.is_none();
+            Event::PeerConnected { peer, dialled, alias, .. } => {
                 state.peers.insert(*peer, Peer { dialled: dialled.clone(), alias: alias.clone() });
             }
             Event::PeerNamed { peer, alias } => {
                 if let Some(peer) = state.peers.get_mut(peer) {
                     peer.alias.clone_from(alias);
+                }
+            }
+            Event::FirstContact { peer, dialled, .. } => {
+                if let Some(peer) = state.peers.get_mut(peer) {
+                    peer.dialled.get_or_insert_with(|| dialled.clone());
                 }
             }
             Event::PeerDisconnected { peer, .. } => {
@@ -137,23 +146,23 @@ mod tests {
     #[test]
     fn a_peer_is_called_by_its_alias_and_marked_where_nobody_has_an_identity() {
         let (known, peer): (_, SocketAddr) = (Known::default(), "192.0.2.5:1".parse().unwrap());
-        let connected = |node_id| Event::PeerConnected {
+        let connected = Event::PeerConnected {
             peer,
             dialled: None,
-            node_id,
+            node_id: Some(NodeId([7; 32])),
             alias: None,
             first_contact: false,
             level: Level::Extended,
         };
         assert_eq!(known.name_of(peer), "192.0.2.5:1");
-        known.event(&connected(Some(NodeId([7; 32]))));
+        known.event(&connected);
         known.event(&Event::PeerNamed { peer, alias: Some("laptop".parse().unwrap()) });
         assert_eq!(known.name_of(peer), "laptop");
         assert_eq!(known.name_and_address_of(peer), "laptop (192.0.2.5:1)");
         assert_eq!(known.peers(), [["laptop", "192.0.2.5:1"]]);
         known.event(&Event::PeerNamed { peer, alias: None });
         assert_eq!(known.name_of(peer), "192.0.2.5:1");
-        known.event(&connected(None));
+        known.is_plain();
         assert_eq!(known.name_of(peer), "192.0.2.5:1 [plain]");
         assert_eq!(known.name_and_address_of(peer), "192.0.2.5:1 [plain]");
     }

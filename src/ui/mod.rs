@@ -53,6 +53,9 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 /// some for every line, so all of the process must stay below.
 const DESCRIPTORS_AT_PROMPT: u64 = 1024;
 
+/// Connections that leave enough of them for strangers in the handshake (512) and for files.
+const PEERS_AT_PROMPT: usize = 320;
+
 /// Why there is nothing to see.
 #[derive(Debug, Error)]
 pub enum UiError {
@@ -79,14 +82,19 @@ pub async fn run(config: Config) -> Result<Exit, UiError> {
     piped(config).await
 }
 
-async fn at_prompt(config: Config, prompt: Prompt) -> Result<Exit, UiError> {
+async fn at_prompt(mut config: Config, prompt: Prompt) -> Result<Exit, UiError> {
     allow_descriptors(Some(DESCRIPTORS_AT_PROMPT));
+    config.node.limits.peers = config.node.limits.peers.min(PEERS_AT_PROMPT);
     let output = prompt.output().clone();
     log::start(&output);
     let signals = Signals::listen()?;
+    let plain = config.node.plain;
     let (node, mut events) = node::start(config.node).await?;
     let style = Style::of_terminal();
     let mut session = Session::new(Box::new(Human { at_prompt: true, style }), false);
+    if plain {
+        session.known().is_plain();
+    }
     // Where it listens is told before there is a prompt, not above one.
     if let Some(Told::Event(listening)) = events.next().await {
         session.event(Instant::now(), &listening);
@@ -115,10 +123,14 @@ async fn piped(config: Config) -> Result<Exit, UiError> {
     let log = Output::start("stderr", Box::new(io::stderr()), None)?;
     log::start(&log);
     let signals = Signals::listen()?;
+    let plain = config.node.plain;
     let node = node::start(config.node).await?;
     let lines = input::from_stdin()?;
     let render: Box<dyn Render> = if config.json { Box::new(Json) } else { Box::new(Human::PIPED) };
     let session = Session::new(render, true);
+    if plain {
+        session.known().is_plain();
+    }
     let front = Front::new(node, lines, session, output, Manners::Piped { stay: config.stay });
     let exit = to_the_end(front, signals).await;
     let _ = timeout(LAST_LINES, log.flushed()).await;

@@ -68,7 +68,8 @@ impl Render for Human {
             }
             Event::Listening { addr } => format!("listening on {addr}"),
             // Whoever dialled reads the answer to the command.
-            Event::PeerConnected { dialled: Some(typed), first_contact: true, node_id: Some(id), .. } => {
+            Event::PeerConnected { dialled: Some(typed), first_contact: true, node_id: Some(id), .. }
+            | Event::FirstContact { dialled: typed, node_id: id, .. } => {
                 format!("first contact with {typed}: its identity is {id}, and is expected there from now on")
             }
             Event::PeerConnected { dialled: Some(_), .. } => return None,

@@ -107,7 +107,9 @@ impl Session {
     pub(super) fn event(&mut self, now: Instant, event: &Event) {
         self.progress.event(now, event);
         match event {
-            Event::Warning { peer: Some(peer), text } => tracing::warn!("{peer}: {text}"),
+            Event::Warning { peer: Some(peer), text } => {
+                tracing::warn!("{}: {text}", self.known.name_and_address_of(*peer));
+            }
             Event::Warning { peer: None, text } => tracing::warn!("{text}"),
             Event::TransferFailed { direction, code, .. } => self.failed |= !is_choice(*direction, *code),
             Event::Undelivered { .. } => self.failed = true,

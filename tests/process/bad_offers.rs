@@ -19,6 +19,11 @@ fn node_and_peer() -> (TestNode, BaselinePeer) {
 /// over the same connection: that one arrives, and of the others nothing was accepted, or written
 /// anywhere near the downloads, and each is in the log.
 fn assert_refused(offers: &[Value]) {
+    // No more than a node says in the log about one address in a minute.
+    offers.chunks(20).for_each(assert_some_refused);
+}
+
+fn assert_some_refused(offers: &[Value]) {
     let (node, peer) = node_and_peer();
     // What `../x` would meet.
     fs::create_dir(node.downloads()).unwrap();

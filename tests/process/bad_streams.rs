@@ -64,6 +64,7 @@ fn one_line_of_garbage_is_reported_and_skipped_and_the_second_ends_the_connectio
 #[test]
 fn two_lines_that_are_no_messages_end_the_connection() {
     let scene = Scene::new();
+    // Twice as many lines in the log, which is less than a node says about one address in a minute.
     for (what, line) in [
         ("an empty line", &b""[..]),
         ("a number", b"1"),

@@ -128,6 +128,26 @@ fn plaintext_is_closed_at_its_first_byte_and_the_log_says_what_to_do() {
 }
 
 #[test]
+fn strangers_fill_no_log() {
+    let node = TestNode::start();
+    for _ in 0..60 {
+        let mut stranger = TcpStream::connect(node.addr()).unwrap();
+        stranger.write_all(b"{").unwrap();
+        stranger.set_read_timeout(Some(DEADLINE)).unwrap();
+        let end = stranger.read(&mut [0]);
+        assert!(!end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "still connected");
+    }
+    node.assert_alive();
+    node.terminate();
+    let mut node = node;
+    node.exit_code();
+    let about = |line: &&String| line.contains("127.0.0.1");
+    let lines: Vec<_> = node.log().iter().filter(about).cloned().collect();
+    assert_eq!(lines.len(), 31, "{lines:?}");
+    assert!(lines[30].contains("30 more"), "{lines:?}");
+}
+
+#[test]
 fn an_encrypted_and_a_plain_node_do_not_meet_and_both_say_what_to_do() {
     let (mut secure, mut plain) = (TestNode::start(), TestNode::start_plain());
     let error = secure.error_of(&format!("connect {}", plain.addr()));
@@ -175,7 +195,12 @@ fn two_processes_of_one_home_connect_and_ask_no_questions() {
     assert_eq!(a.node_id(), b.node_id());
     let connect = format!("connect {}", a.addr());
     assert_eq!(a.error_of(&connect)["code"], "self_connection");
+    let known = shared.path().join("home/known.toml");
+    assert!(!known.exists(), "one's own address is pinned to nobody");
     b.connect(a.addr());
+    eventually("the other process is pinned", || {
+        fs::read_to_string(&known).is_ok_and(|text| text.contains(a.addr()))
+    });
     send_file(&mut b, &a, "mine.txt");
     assert_eq!(a.count(&json!({ "event": "offer", "accepted": true })), 1);
 }
@@ -214,6 +239,7 @@ fn a_home_that_is_damaged_or_open_to_others_ends_with_3_and_one_clear_line() {
         ("known.toml", "[pins]\nthis is not toml", 0o600, "known.toml"),
         ("known.toml", "[pins]\n\"localhost:8000\" = \"12\"\n", 0o600, "known.toml"),
         ("known.toml", "[prins]\n", 0o600, "known.toml"),
+        ("known.toml", "", 0o666, "chmod go-w"),
     ] {
         let setup = NodeSetup::new();
         let path = setup.home().join(file);
@@ -242,6 +268,13 @@ fn a_key_that_cannot_be_read_ends_with_3() {
     let finished = setup.unprivileged().run(&AS_A_SCRIPT, "");
     assert_eq!(finished.code, Some(3), "{finished:?}");
     assert!(finished.stderr.contains("identity.pem"), "{finished:?}");
+}
+
+#[test]
+fn a_home_of_another_user_ends_with_3() {
+    let finished = NodeSetup::new().home_at("/").unprivileged().run(&AS_A_SCRIPT, "");
+    assert_eq!(finished.code, Some(3), "{finished:?}");
+    assert!(finished.stderr.contains("another user"), "{finished:?}");
 }
 
 #[test]
@@ -322,6 +355,11 @@ fn a_plain_node_marks_its_peers() {
     a.wait_for_line(&["[plain] sends file.txt"]);
     b.wait_sent("file.txt");
     assert_eq!(b.error_of(&format!("trust {at_b}"))["code"], "unknown_identity");
+    // The log marks them too, before anybody has said anything.
+    let c = TestNode::start_plain();
+    let mut stranger = TcpStream::connect(c.addr()).unwrap();
+    stranger.write_all(&[0x16]).unwrap();
+    c.wait_for_log(&[&format!("{} [plain]", stranger.local_addr().unwrap()), "--plain"]);
 }
 
 /// Stands between two nodes and keeps every byte that passes, either way.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use peer_to_peer::engine::{
     AcceptPolicy, Book, Change, Closing, Command, CommandId, ConnId, Engine, EngineConfig, Event, Failure,
-    Input, Job, Limits, Output, Reply, Target, Took, TransferId,
+    Input, Job, Limits, Output, Reading, Reply, Target, Took, TransferId,
 };
 use peer_to_peer::wire::{BadLine, Instance, Message, NodeId as Identity};
 
@@ -70,6 +70,7 @@ pub struct Node {
     pub replies: BTreeMap<CommandId, Result<Reply, Failure>>,
     pub identity: Option<Identity>,
     pub book: Book,
+    book_changes: u64,
     strands: BTreeMap<TransferId, VecDeque<(Job, Took)>>,
     /// How much longer each of its jobs takes.
     pub slowness: Took,
@@ -132,6 +133,8 @@ pub struct World {
     pub line: Line,
     /// Whether nodes made from now on ask quiet peers whether they are there.
     pub pings: bool,
+    /// Whether who is dialled was never met there before.
+    pub first_contact: bool,
     links: Vec<Link>,
     agenda: BinaryHeap<Reverse<(Duration, u64)>>,
     happenings: BTreeMap<u64, Happening>,
@@ -149,6 +152,7 @@ impl World {
             scripts: Vec::new(),
             line: Line { latency: Duration::from_millis(5), bytes_per_sec: 100_000_000 },
             pings: false,
+            first_contact: false,
             links: Vec::new(),
             agenda: BinaryHeap::new(),
             happenings: BTreeMap::new(),
@@ -166,7 +170,11 @@ impl World {
 
     /// A node that encrypts, with an identity that several may have.
     pub fn secure_node(&mut self, identity: u8, accept: AcceptPolicy) -> NodeId {
-        self.node_of(Some(Identity([identity; 32])), accept, Limits::default())
+        self.secure_node_with(identity, accept, Limits::default())
+    }
+
+    pub fn secure_node_with(&mut self, identity: u8, accept: AcceptPolicy, limits: Limits) -> NodeId {
+        self.node_of(Some(Identity([identity; 32])), accept, limits)
     }
 
     fn node_of(&mut self, identity: Option<Identity>, accept: AcceptPolicy, mut limits: Limits) -> NodeId {
@@ -191,6 +199,7 @@ impl World {
             replies: BTreeMap::new(),
             identity,
             book: Book::default(),
+            book_changes: 0,
             strands: BTreeMap::new(),
             slowness: Took::default(),
             links: BTreeMap::new(),
@@ -257,12 +266,14 @@ impl World {
             Input::Opened { conn: to_conn, addr: from_addr, dialled: None, node_id, first_contact: false };
         self.input(to, opened);
         if let End::Node(node, conn) = from {
-            let node_id = self.nodes[to.0].identity;
-            self.input(
-                node,
-                Input::Opened { conn, addr: addr_of(to), dialled, node_id, first_contact: false },
-            );
+            let (node_id, first_contact) = (self.nodes[to.0].identity, self.first_contact);
+            self.input(node, Input::Opened { conn, addr: addr_of(to), dialled, node_id, first_contact });
         }
+    }
+
+    /// How many connections were ever made.
+    pub fn connections(&self) -> usize {
+        self.links.len()
     }
 
     fn new_conn(&mut self, node: NodeId, link: usize) -> ConnId {
@@ -396,9 +407,9 @@ impl World {
                 }
             }
             Output::Dial { target } => {
-                let to = (0..self.nodes.len())
-                    .map(NodeId)
-                    .find(|to| addr_of(*to).to_string() == target.address.to_string());
+                let to = (0..self.nodes.len()).map(NodeId).find(|to| {
+                    [addr_of(*to).to_string(), name_of(*to)].contains(&target.address.to_string())
+                });
                 match to {
                     Some(to) => {
                         let link = self.links.len();
@@ -414,6 +425,10 @@ impl World {
             Output::ChangeBook { command, change, reply } => {
                 let result = self.change_book(node, &change);
                 self.input(node, Input::BookChanged { command, result, reply });
+            }
+            Output::Pin { conn, address, id } => {
+                let result = self.change_book(node, &Change::Pin(address, id));
+                self.input(node, Input::Pinned { conn, result });
             }
             Output::Job { transfer, job } => {
                 let mut took = self.nodes[node.0].slowness;
@@ -439,11 +454,27 @@ impl World {
         }
     }
 
-    fn change_book(&mut self, node: NodeId, change: &Change) -> Result<Book, Failure> {
-        let mut book = self.nodes[node.0].book.clone();
-        book.apply(change)?;
-        self.nodes[node.0].book = book.clone();
-        Ok(book)
+    fn change_book(&mut self, node: NodeId, change: &Change) -> Result<Reading, Failure> {
+        self.nodes[node.0].book.apply(change)?;
+        self.nodes[node.0].book_changes += 1;
+        Ok(self.reading(node))
+    }
+
+    /// The node's book as it is now.
+    pub fn reading(&self, node: NodeId) -> Reading {
+        let node = &self.nodes[node.0];
+        Reading { book: node.book.clone(), as_of: node.book_changes }
+    }
+
+    /// The node takes a book that it read at some time, not necessarily now.
+    pub fn give_reading(&mut self, node: NodeId, reading: Reading) {
+        self.input(node, Input::BookRead(reading));
+    }
+
+    /// Another process of the node's home notes something, and the node reads it.
+    pub fn note(&mut self, node: NodeId, change: &Change) {
+        let reading = self.change_book(node, change).unwrap();
+        self.give_reading(node, reading);
     }
 
     fn start_job(&mut self, node: NodeId, transfer: TransferId) {
@@ -550,6 +581,11 @@ impl std::fmt::Debug for World {
         }
         Ok(())
     }
+}
+
+/// Another name of where a node listens.
+pub fn name_of(node: NodeId) -> String {
+    format!("node{}:8000", node.0)
 }
 
 /// Where a node listens.

@@ -15,16 +15,18 @@ struct Ends {
 /// A connection over a pipe that holds `pipe` bytes.
 fn connected(pipe: usize) -> Ends {
     let (ours, peer) = tokio::io::duplex(pipe);
+    connected_over(tokio::io::split(ours), peer)
+}
+
+fn connected_over<R, W>(halves: (R, W), peer: tokio::io::DuplexStream) -> Ends
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
     let (inputs, queue) = mpsc::channel(4);
     let tasks = TaskTracker::new();
-    let connection = Connection::spawn(
-        CONN,
-        tokio::io::split(ours),
-        FrameDecoder::plaintext(),
-        &inputs,
-        &ReceiveBudget::new(),
-        &tasks,
-    );
+    let connection =
+        Connection::spawn(CONN, halves, FrameDecoder::plaintext(), &inputs, &ReceiveBudget::new(), &tasks);
     tasks.close();
     Ends { connection, inputs: queue, tasks, peer }
 }
@@ -132,6 +134,20 @@ async fn what_is_received_is_charged_until_its_last_byte_is_dropped() {
     assert!(rest >= 40, "the rest came once there was room: {rest}");
     drop(slice);
     sending.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_does_not_stay_in_a_stream_that_keeps_some() {
+    // TLS over a socket that is full takes more than it can pass on, and keeps it until it is asked.
+    let (ours, peer) = tokio::io::duplex(65536);
+    let (read, write) = tokio::io::split(ours);
+    let mut ends = connected_over((read, tokio::io::BufWriter::with_capacity(1 << 20, write)), peer);
+    let sent = [Message::Text("one".into()), chunk(1)];
+    for message in &sent {
+        ends.connection.send(message.clone());
+        let mut heard = encoded(std::slice::from_ref(message));
+        assert!(!is_stuck(ends.peer.read_exact(&mut heard)).await, "it was never passed on");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -195,13 +195,24 @@ impl ResolvesClientCert for NoCertificate {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_protocol_over_tls_is_refused() {
-    let mut web = identity();
-    let mut client = (*web.client).clone();
-    client.alpn_protocols = vec![b"h2".to_vec()];
-    web.client = Arc::new(client);
-    let (at_client, at_server) = shake_hands(&web, &identity(), 4096).await;
-    assert!(at_client.is_err() && matches!(at_server, Err(HandshakeError::Failed(_))));
+async fn another_protocol_over_tls_and_none_are_refused_on_either_side() {
+    for protocols in [vec![b"h2".to_vec()], vec![]] {
+        let mut web = identity();
+        let mut client = (*web.client).clone();
+        client.alpn_protocols.clone_from(&protocols);
+        web.client = Arc::new(client);
+        let (at_client, at_server) = shake_hands(&web, &identity(), 4096).await;
+        assert!(at_client.is_err(), "{protocols:?}");
+        assert!(matches!(at_server, Err(HandshakeError::Failed(_))), "{protocols:?}: {at_server:?}");
+
+        let mut web = identity();
+        let mut server = (*web.server).clone();
+        server.alpn_protocols.clone_from(&protocols);
+        web.server = Arc::new(server);
+        let (at_client, at_server) = shake_hands(&identity(), &web, 4096).await;
+        assert!(at_client.is_err(), "{protocols:?}");
+        assert!(at_server.is_err(), "{protocols:?}");
+    }
 }
 
 /// What a node that accepts makes of these bytes.
@@ -230,9 +241,15 @@ async fn tls_1_2_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn plaintext_is_recognized_at_its_first_byte_on_either_side() {
-    let (error, _open) = accept_bytes(b"{").await;
-    assert!(matches!(error, HandshakeError::Plaintext), "{error:?}");
-    assert!(error.to_string().contains("--plain"));
+    // Also what rustls would wait for the rest of: other types of records.
+    for first in [b"{", b" ", b"\0", &[TLS_FIRST_BYTE - 1], &[TLS_FIRST_BYTE + 1]] {
+        let (error, mut open) = accept_bytes(first).await;
+        assert!(matches!(error, HandshakeError::Plaintext), "{first:?}: {error:?}");
+        assert!(error.to_string().contains("--plain"));
+        let mut heard = Vec::new();
+        open.read_to_end(&mut heard).await.unwrap();
+        assert!(heard.is_empty(), "{first:?}: not a byte is answered: {heard:?}");
+    }
 
     let (near, mut far) = duplex(65536);
     far.write_all(b"{\"type\":\"HELLO\"}\n").await.unwrap();
@@ -259,4 +276,57 @@ async fn garbage_is_refused() {
         let (error, _open) = accept_bytes(garbage).await;
         assert!(matches!(error, HandshakeError::Failed(_) | HandshakeError::TooSlow), "{error:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shows_a_chain_of_certificates_is_refused_on_either_side() {
+    let chained = || {
+        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        let certificate = || CertificateParams::default().self_signed(&key).unwrap().der().clone();
+        let chain = vec![certificate(), certificate()];
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let key = ring::default_provider().key_provider.load_private_key(key).unwrap();
+        Arc::new(Stolen(Arc::new(CertifiedKey::new(chain, key))))
+    };
+    let mut liar = identity();
+    let mut client = (*liar.client).clone();
+    client.client_auth_cert_resolver = chained();
+    liar.client = Arc::new(client);
+    let (_, at_server) = shake_hands(&liar, &identity(), 4096).await;
+    assert!(matches!(at_server, Err(HandshakeError::Failed(_))), "{at_server:?}");
+
+    let mut server = (*liar.server).clone();
+    server.cert_resolver = chained();
+    liar.server = Arc::new(server);
+    let (at_client, _) = shake_hands(&identity(), &liar, 4096).await;
+    assert!(matches!(at_client, Err(HandshakeError::Failed(_))), "{at_client:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_handshake_is_a_full_one() {
+    let (client, server) = (identity(), identity());
+    for _ in 0..2 {
+        let (near, far) = duplex(65536);
+        let (near, far) = tokio::join!(client.connect(near), server.accept(far, || ()));
+        let ((mut near, _), (mut far, _)) = (near.unwrap(), far.unwrap());
+        // A ticket would come with the first bytes after the handshake.
+        far.write_all(b"x").await.unwrap();
+        far.flush().await.unwrap();
+        near.read_exact(&mut [0]).await.unwrap();
+        assert_eq!(near.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+        let TlsStream::Client(connection) = &near else { panic!() };
+        assert_eq!(connection.get_ref().1.tls13_tickets_received(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_hello_names_no_server() {
+    let (near, mut far) = duplex(65536);
+    let dialling = tokio::spawn(async move { identity().connect(near).await.map(|_| ()) });
+    let mut hello = vec![0; 65536];
+    let read = far.read(&mut hello).await.unwrap();
+    assert!(memchr::memmem::find(&hello[..read], ALPN).is_some(), "this is the whole ClientHello");
+    assert!(memchr::memmem::find(&hello[..read], b"p2p.invalid").is_none());
+    drop(far);
+    assert!(dialling.await.unwrap().is_err());
 }

@@ -70,7 +70,7 @@ fn changes_of_several_processes_are_all_kept() {
             });
         }
     });
-    let book = home.book().unwrap();
+    let book = home.book().unwrap().book;
     assert_eq!((book.pins.len(), book.peers.len()), (64, 64));
 }
 
@@ -79,7 +79,7 @@ fn what_is_written_is_read_and_a_person_can_read_it() {
     let (_dir, home) = home();
     let laptop = Change::Alias(NodeId([7; 32]), "laptop".parse().unwrap());
     let written = home.change(&[pin(7), laptop, Change::Trust(NodeId([7; 32]))]).unwrap();
-    assert_eq!(home.book().unwrap(), written);
+    assert_eq!(home.book().unwrap().book, written.book);
     let text = fs::read_to_string(home.path.join(BOOK)).unwrap();
     assert!(text.contains(&format!("\"host7:1\" = \"{}\"", "07".repeat(32))), "{text}");
     assert!(text.contains("alias = \"laptop\"") && text.contains("trusted = true"), "{text}");
@@ -92,7 +92,7 @@ fn a_change_that_contradicts_changes_nothing() {
     let other = Change::Pin("host1:1".parse().unwrap(), NodeId([9; 32]));
     let failure = home.change(&[pin(2), other]).unwrap_err();
     assert_eq!(failure.code, Code::IdentityChanged);
-    assert_eq!(home.book().unwrap().pins.len(), 1);
+    assert_eq!(home.book().unwrap().book.pins.len(), 1);
 }
 
 #[test]
@@ -121,4 +121,60 @@ fn a_home_that_cannot_be_made_is_an_error_that_says_what_to_do() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = Home::open(file.path().join("home")).unwrap_err();
     assert!(error.to_string().contains("--home"), "{error}");
+}
+
+#[test]
+fn what_was_noted_is_newer_than_every_reading_that_may_lack_it() {
+    let (_dir, home) = home();
+    let early = home.book().unwrap();
+    let noted = home.change(&[pin(1)]).unwrap();
+    let late = home.clone().book().unwrap();
+    assert!(early.as_of < noted.as_of && noted.as_of < late.as_of);
+}
+
+#[test]
+fn what_others_can_change_is_refused_with_how_to_mend_it() {
+    let (_dir, home) = home();
+    home.change(&[pin(1)]).unwrap();
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for mode in [0o660, 0o602] {
+        set_mode(&home.path.join(BOOK), mode);
+        let error = home.book().unwrap_err();
+        assert!(error.to_string().contains("chmod go-w"), "{error}");
+        assert!(home.change(&[pin(2)]).is_err());
+    }
+    set_mode(&home.path.join(BOOK), 0o644);
+    assert!(home.book().is_ok(), "that others can read it is no reason not to start");
+    for mode in [0o770, 0o707, 0o1777] {
+        set_mode(&home.path, mode);
+        let error = Home::open(home.path.clone()).unwrap_err();
+        assert!(error.to_string().contains("chmod go-w"), "{error}");
+    }
+    set_mode(&home.path, 0o755);
+    assert!(Home::open(home.path.clone()).is_ok());
+}
+
+#[test]
+fn a_file_that_says_two_things_is_damaged() {
+    let (_dir, home) = home();
+    let (one, two) = ("0a".repeat(32), "0b".repeat(32));
+    let upper = one.to_uppercase();
+    for text in [
+        format!("[pins]\n\"host:1\" = \"{one}\"\n\"HOST:1\" = \"{two}\"\n"),
+        format!("[peers.{one}]\nalias = \"bob\"\n[peers.{two}]\nalias = \"bob\"\n"),
+        format!("[peers.{one}]\ntrusted = true\n[peers.{upper}]\ntrusted = false\n"),
+    ] {
+        fs::write(home.path.join(BOOK), &text).unwrap();
+        assert!(matches!(home.book(), Err(HomeError::Damaged { .. })), "{text}");
+    }
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_holds_up_nobody() {
+    let (_dir, home) = home();
+    let path = home.path.join(BOOK);
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(matches!(home.book(), Err(HomeError::Damaged { .. })));
 }

@@ -20,10 +20,10 @@ use crate::wire::{
 pub enum Job {
     /// Open a file to send and look at its size, and whether its hashes are known from before.
     OpenSource(PathBuf),
-    /// Read and hash the next part of the source, but not past so many chunks; the pace at which
-    /// progress is told and a cancelled transfer stops.
+    /// Read and hash the next part of the source, as far as so many chunks, if that was not done
+    /// before; the pace at which progress is told and a cancelled transfer stops.
     HashSource {
-        /// The number of chunks to be hashed in the end; that of the file to seal it as well.
+        /// The number of chunks to be hashed in the end. Where that is all of them, the list is closed.
         until: u32,
     },
     /// Tell the hashes of all chunks of a source that is hashed.
@@ -138,9 +138,9 @@ pub enum JobDone {
         /// What it consists of, if that is known from before.
         head: Option<Arc<ManifestHead>>,
     },
-    /// A part of the source is hashed and there is more, or the wanted part is hashed.
+    /// A part of the source is hashed and there is more to it.
     SourceHashing {
-        /// The chunks hashed so far, and the state after them.
+        /// The chunks hashed so far, but no more than were wanted, and the state after them.
         hashed: Kept,
     },
     /// The whole source is hashed, and was not written to meanwhile.

@@ -565,13 +565,13 @@ impl Engine {
         peer.agent = Some(hello.agent.chars().take(64).collect());
         peer.instance = Some(hello.instance);
         peer.features = Features::shared(&hello.features);
-        self.recall_texts(conn);
         if let (Some(address), Some(id)) = (&peer.dialled, peer.node_id)
             && self.config.node_id == Some(id)
             && !self.book.pins.contains_key(address)
         {
             self.outputs.push_back(Output::Pin { conn, address: address.clone(), id });
         }
+        self.recall_texts(conn);
         if let Some(double) = self.peers.double_of(conn) {
             self.resolve_double(conn, double);
         }

@@ -221,9 +221,10 @@ impl MemDisk {
         for index in source.geometry.indices().take(end as usize).skip(source.entries.len()) {
             source.entries.push(Digested::of(state_after(&source.entries), chunk_of(bytes, index)).entry());
         }
-        let chunks = source.entries.len() as u32;
+        let chunks = until.min(source.entries.len() as u32);
         if chunks < source.geometry.chunks() {
-            return Ok(JobDone::SourceHashing { hashed: Kept { chunks, state: state_after(&source.entries) } });
+            let state = state_after(&source.entries[..chunks as usize]);
+            return Ok(JobDone::SourceHashing { hashed: Kept { chunks, state } });
         }
         // What was hashed before must still be there.
         let hash = file_hash(bytes);

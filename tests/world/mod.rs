@@ -78,6 +78,9 @@ pub struct Node {
     tick_at: Option<Duration>,
     last_conn: u64,
     last_command: u64,
+    config: EngineConfig,
+    /// How often it was started anew.
+    run: u32,
 }
 
 #[derive(Default)]
@@ -121,7 +124,8 @@ enum Happening {
     /// A message has left the sender of a lane.
     Left(usize, usize, Message),
     Arrives(usize, usize, Box<Input>),
-    JobEnds(NodeId, TransferId),
+    /// In which run of the node's program.
+    JobEnds(NodeId, u32, TransferId),
     Tick(NodeId),
 }
 
@@ -131,6 +135,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub scripts: Vec<Script>,
     pub line: Line,
+    /// Bytes of pulled chunks that were put on lines.
+    pub data_bytes: u64,
     /// Whether nodes made from now on ask quiet peers whether they are there.
     pub pings: bool,
     /// Whether who is dialled was never met there before.
@@ -151,6 +157,7 @@ impl World {
             nodes: Vec::new(),
             scripts: Vec::new(),
             line: Line { latency: Duration::from_millis(5), bytes_per_sec: 100_000_000 },
+            data_bytes: 0,
             pings: false,
             first_contact: false,
             links: Vec::new(),
@@ -183,7 +190,7 @@ impl World {
             limits.ping_after = Duration::MAX;
         }
         let id = NodeId(self.nodes.len());
-        let engine = Engine::new(EngineConfig {
+        let config = EngineConfig {
             instance: Instance(id.0 as u128),
             node_id: identity,
             agent: "world".into(),
@@ -191,9 +198,11 @@ impl World {
             downloads: "downloads".into(),
             accept,
             limits,
-        });
+        };
         self.nodes.push(Node {
-            engine,
+            engine: Engine::new(config.clone()),
+            config,
+            run: 0,
             disk: MemDisk::default(),
             events: Vec::new(),
             replies: BTreeMap::new(),
@@ -308,6 +317,27 @@ impl World {
         self.input(node, Input::Stopping);
     }
 
+    /// Kills a node and starts it again: it forgets everything but its disk, of which a failing power
+    /// takes a part too.
+    pub fn restart(&mut self, node: NodeId, power_fails: bool) {
+        self.cut(node);
+        let mut rng = self.rng.clone();
+        self.rng.next();
+        let old = &mut self.nodes[node.0];
+        old.disk.crash(power_fails.then_some(&mut rng));
+        old.strands.clear();
+        old.links.clear();
+        old.tick_at = None;
+        old.run += 1;
+        let mut config = old.config.clone();
+        config.instance = Instance(node.0 as u128 + (u128::from(old.run) << 64));
+        old.engine = Engine::new(config);
+        let reading = Reading { book: old.book.clone(), as_of: old.book_changes };
+        old.engine.handle(self.now, Input::BookRead(reading));
+        old.engine.find_leftovers(Duration::from_secs(30 * 24 * 3600));
+        self.input(node, Input::Tick);
+    }
+
     /// Breaks all connections of a node, unannounced.
     pub fn cut(&mut self, node: NodeId) {
         let links: Vec<_> = self.nodes[node.0].links.values().copied().collect();
@@ -360,7 +390,11 @@ impl World {
         match self.happenings.remove(&number).unwrap() {
             Happening::Left(link, lane, message) => self.on_left(link, lane, message),
             Happening::Arrives(link, end, input) => self.on_arrival(link, end, *input),
-            Happening::JobEnds(node, transfer) => self.on_job_end(node, transfer),
+            Happening::JobEnds(node, run, transfer) => {
+                if self.nodes[node.0].run == run {
+                    self.on_job_end(node, transfer);
+                }
+            }
             Happening::Tick(node) => {
                 if self.nodes[node.0].tick_at.take_if(|at| *at <= self.now).is_some() {
                     self.input(node, Input::Tick);
@@ -479,7 +513,8 @@ impl World {
 
     fn start_job(&mut self, node: NodeId, transfer: TransferId) {
         let Took { disk, hashing } = self.nodes[node.0].strands[&transfer][0].1;
-        self.at(disk + hashing, Happening::JobEnds(node, transfer));
+        let run = self.nodes[node.0].run;
+        self.at(disk + hashing, Happening::JobEnds(node, run, transfer));
     }
 
     fn on_job_end(&mut self, node: NodeId, transfer: TransferId) {
@@ -538,6 +573,9 @@ impl World {
         self.links[link].lanes[lane].sending = false;
         if self.links[link].cut {
             return;
+        }
+        if let Message::Data { data, .. } = &message {
+            self.data_bytes += data.0.len() as u64;
         }
         let latency = self.links[link].line.latency;
         let bulk = usize::from(message.is_bulk());

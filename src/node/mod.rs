@@ -171,7 +171,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         last_connection: 0,
         tickets: HashMap::new(),
         last_command: 0,
-        jobs: Jobs::new(Disk::new(config.downloads), from_disk, tasks.clone()),
+        jobs: Jobs::new(Disk::new(config.downloads, Some(&config.home)), from_disk, tasks.clone()),
         events,
         charge: None,
         budget: ReceiveBudget::new(),

@@ -7,29 +7,39 @@
 //! by the next one that wants its name. Nothing that was there before is ever written to: a
 //! symlink or a hard link planted here is no way to another file.
 //!
-//! What is in the file is left to `partial`, its final name to `place`.
+//! The exception is what an earlier attempt left of a file that is pulled: it has a journal beside it,
+//! and a transfer that gets the lock on it goes on with it. It must be a regular file of our own
+//! with one name, so that nothing else is written to through it; its content is proven anew.
+//!
+//! What is in the file is left to `partial` and `pulled`, its final name to `place`.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use sha2::{Digest, Sha256};
+
 use super::downloads::{Downloads, PARTIALS, names};
-use super::failure::cannot;
-use crate::engine::{Code, Failure};
+use super::failure::{cannot, out_of_order};
+use super::journal::{self, Header};
+use crate::engine::{Code, Failure, Incoming};
 use crate::wire::FileHash;
 
 /// How often a directory may vanish while a file is made in it, and how many names are tried.
 /// Others make progress whenever we do not, so neither is reached in earnest.
 const ATTEMPTS: u32 = 10_000;
 
-/// A partial file of our own, empty at first.
+/// A partial file of our own, empty at first unless it is resumed.
 pub(super) struct Claim {
     pub(super) file: File,
     /// Its name in the directory of partial files.
     pub(super) name: String,
+    /// Where it may be resumed.
+    journal: Option<File>,
 }
 
 /// What came of trying one name.
@@ -46,9 +56,13 @@ enum Attempt {
 impl Claim {
     /// Makes a partial file for content with this hash, and the directories it needs.
     pub(super) fn new(downloads: &Path, hash: FileHash) -> Result<(Self, Downloads), Failure> {
+        Self::named(downloads, &hash.to_string())
+    }
+
+    fn named(downloads: &Path, base: &str) -> Result<(Self, Downloads), Failure> {
         for _ in 0..ATTEMPTS {
             let Some(opened) = Downloads::create(downloads)? else { continue };
-            match Self::in_downloads(&opened, hash) {
+            match Self::in_downloads(&opened, base) {
                 Ok(Some(claim)) => return Ok((claim, opened)),
                 Ok(None) => {}
                 Err(failure) => {
@@ -65,28 +79,78 @@ impl Claim {
         Err(Failure::new(Code::DiskError, message))
     }
 
-    fn in_downloads(downloads: &Downloads, hash: FileHash) -> Result<Option<Self>, Failure> {
+    fn in_downloads(downloads: &Downloads, base: &str) -> Result<Option<Self>, Failure> {
         let Some(partials) = downloads.create_partials()? else { return Ok(None) };
-        Self::in_directory(&partials, hash).map_err(|errno| {
+        Self::in_directory(&partials, base).map_err(|errno| {
             cannot(format_args!("create a file in `{}`", downloads.path.join(PARTIALS).display()), errno)
         })
     }
 
-    fn in_directory(partials: &OwnedFd, hash: FileHash) -> Result<Option<Self>, Errno> {
-        let mut name = hash.to_string();
+    fn in_directory(partials: &OwnedFd, base: &str) -> Result<Option<Self>, Errno> {
+        let mut name = base.to_owned();
         let mut number = 0;
         for _ in 0..ATTEMPTS {
             match attempt(partials, &name)? {
-                Attempt::Claimed(file) => return Ok(Some(Self { file, name })),
+                Attempt::Claimed(file) => return Ok(Some(Self { file, name, journal: None })),
                 Attempt::Changed => {}
                 Attempt::DirectoryGone => return Ok(None),
                 Attempt::Taken => {
                     number += 1;
-                    name = format!("{hash}.{number}");
+                    name = format!("{base}.{number}");
                 }
             }
         }
         Err(Errno::EXIST)
+    }
+
+    /// Makes a partial file that can be resumed, and the journal beside it.
+    pub(super) fn for_pulling(downloads: &Path, incoming: &Incoming) -> Result<(Self, Downloads), Failure> {
+        let (mut claim, opened) = Self::named(downloads, &base_name(incoming))?;
+        let made = opened.open_partials().and_then(|partials| create_journal(&partials, &claim.name));
+        match made {
+            Ok(journal) => claim.journal = Some(journal),
+            Err(errno) => {
+                claim.discard(downloads);
+                let path = downloads.join(PARTIALS);
+                return Err(cannot(format_args!("create a file in `{}`", path.display()), errno));
+            }
+        }
+        Ok((claim, opened))
+    }
+
+    /// Finds what an earlier attempt left of a file, if nobody uses it.
+    pub(super) fn resume(downloads: &Path, incoming: &Incoming) -> Result<Option<Self>, Failure> {
+        let Ok(opened) = Downloads::open(downloads) else { return Ok(None) };
+        let Ok(partials) = opened.open_partials() else { return Ok(None) };
+        let found = left_behind(&partials).map_err(|errno| {
+            cannot(format_args!("read the directory `{}`", opened.path.join(PARTIALS).display()), errno)
+        })?;
+        let mut candidates: Vec<_> = found
+            .into_iter()
+            .filter_map(|left| left.header.is_some_and(|header| header.is_of(incoming)).then_some(left.claim))
+            .collect();
+        // The one with the most in it.
+        candidates.sort_by_key(|claim| claim.bytes(incoming.size));
+        Ok(candidates.pop())
+    }
+
+    /// The journal of a partial file that may be resumed.
+    pub(super) fn journal(&self) -> Result<&File, Failure> {
+        self.journal.as_ref().ok_or_else(|| out_of_order("the partial file has no journal"))
+    }
+
+    /// Bytes of the file that are on the disk, as far as can be told without reading them.
+    pub(super) fn bytes(&self, size: u64) -> u64 {
+        self.file.metadata().map_or(0, |metadata| (metadata.blocks() * 512).min(metadata.len()).min(size))
+    }
+
+    /// Removes the journal of a file that has got its final name.
+    pub(super) fn remove_journal(&self, downloads: &Downloads) {
+        if self.journal.is_some()
+            && let Ok(partials) = downloads.open_partials()
+        {
+            let _ = rustix::fs::unlinkat(&partials, journal_name(&self.name), AtFlags::empty());
+        }
     }
 
     /// Removes the file, if its name still is its own.
@@ -102,10 +166,102 @@ impl Claim {
         let partials = downloads.open_partials()?;
         if names(&partials, &self.name, &self.file) {
             rustix::fs::unlinkat(&partials, &self.name, AtFlags::empty())?;
+            self.remove_journal(&downloads);
         }
         downloads.tidy();
         Ok(())
     }
+}
+
+/// What the partial file of a file is called: by its content, else by who sends what.
+fn base_name(incoming: &Incoming) -> String {
+    match &incoming.head {
+        Some(head) => head.file_hash().to_string(),
+        None => {
+            let from = incoming.from.map_or([0; 32], |from| from.0);
+            let digest = Sha256::new()
+                .chain_update(b"p2p-partial-v1")
+                .chain_update(from)
+                .chain_update(incoming.size.to_be_bytes())
+                .chain_update(incoming.name.as_str())
+                .finalize();
+            format!("{LATE}{}", hex::encode(&digest[..16]))
+        }
+    }
+}
+
+/// The beginning of the names of partial files whose hash is not known.
+const LATE: &str = "late-";
+
+/// Whether this is what a partial file of ours is called: 64 or 32 hexadecimal digits, and a number.
+fn is_partial_name(name: &str) -> bool {
+    let base = match name.rsplit_once('.') {
+        Some((base, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => base,
+        Some(_) => return false,
+        None => name,
+    };
+    let (digits, count) = base.strip_prefix(LATE).map_or((base, 64), |digits| (digits, 32));
+    digits.len() == count && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn journal_name(name: &str) -> String {
+    format!("{name}{}", journal::SUFFIX)
+}
+
+fn create_journal(partials: &OwnedFd, name: &str) -> Result<File, Errno> {
+    let name = journal_name(name);
+    // One that is there has lost its file, or belongs to somebody who wants to write elsewhere.
+    let _ = rustix::fs::unlinkat(partials, &name, AtFlags::empty());
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    retry_on_intr(|| rustix::fs::openat(partials, &name, flags, Mode::from_raw_mode(0o666))).map(File::from)
+}
+
+/// A partial file that nobody uses, locked.
+pub(super) struct LeftBehind {
+    pub(super) claim: Claim,
+    /// `None` where it cannot be resumed.
+    pub(super) header: Option<Header>,
+}
+
+/// The partial files that nobody uses. They are locked until they are dropped.
+pub(super) fn left_behind(partials: &OwnedFd) -> Result<Vec<LeftBehind>, Errno> {
+    let mut found = Vec::new();
+    for entry in rustix::fs::Dir::read_from(partials)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if is_partial_name(name)
+            && let Some(left) = take_left_behind(partials, name)
+        {
+            found.push(left);
+        }
+    }
+    Ok(found)
+}
+
+fn take_left_behind(partials: &OwnedFd, name: &str) -> Option<LeftBehind> {
+    let file = open_own(partials, name)?;
+    if lock(&file) != Lock::Held || !names(partials, name, &file) {
+        return None;
+    }
+    let journal = open_own(partials, &journal_name(name));
+    let header = journal.as_ref().and_then(Header::read);
+    Some(LeftBehind { claim: Claim { file, name: name.to_owned(), journal }, header })
+}
+
+/// Takes the partial file of that name, if nobody uses it.
+pub(super) fn take_by_name(partials: &OwnedFd, name: &str) -> Option<LeftBehind> {
+    if is_partial_name(name) { take_left_behind(partials, name) } else { None }
+}
+
+/// Opens a file that is ours alone: a regular one of this user with no other name.
+fn open_own(partials: &OwnedFd, name: &str) -> Option<File> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = retry_on_intr(|| rustix::fs::openat(partials, name, flags, Mode::empty())).ok()?;
+    let stat = rustix::fs::fstat(&file).ok()?;
+    let is_own = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && stat.st_nlink == 1
+        && stat.st_uid == rustix::process::geteuid().as_raw();
+    is_own.then(|| file.into())
 }
 
 fn attempt(partials: &OwnedFd, name: &str) -> Result<Attempt, Errno> {
@@ -126,8 +282,12 @@ fn attempt(partials: &OwnedFd, name: &str) -> Result<Attempt, Errno> {
     })
 }
 
-/// Removes a file that nobody has locked any more, without reading or writing it.
+/// Removes a file that nobody has locked any more, without reading or writing it. One that can be
+/// resumed stays.
 fn remove_leftover(partials: &OwnedFd, name: &str) -> Attempt {
+    if rustix::fs::statat(partials, journal_name(name), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        return Attempt::Taken;
+    }
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     match retry_on_intr(|| rustix::fs::openat(partials, name, flags, Mode::empty())) {
         Ok(file) => remove_if_unlocked(partials, name, &file),

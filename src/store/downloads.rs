@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatVfs};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfs};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::failure::cannot;
@@ -139,6 +139,14 @@ fn obstacle(path: &Path) -> Option<Failure> {
     let message =
         format!("`{}` {what}; move it away or choose another --downloads directory", ancestor.display());
     Some(Failure::new(Code::DiskError, message))
+}
+
+/// Opens a regular file for reading, not through a symlink, and without waiting for anybody.
+pub(super) fn open_regular(dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = retry_on_intr(|| rustix::fs::openat(&dir, name, flags, Mode::empty()))?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+    if kind == FileType::RegularFile { Ok(file) } else { Err(Errno::INVAL) }
 }
 
 /// Whether `name` in `dir` names this open file, and not through a symlink.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::engine::TransferId;
 
 /// A table with at most one `T` for each transfer.
-pub(super) struct Held<T>(Mutex<HashMap<TransferId, Arc<Mutex<T>>>>);
+pub(super) struct Held<T>(Mutex<HashMap<TransferId, Arc<T>>>);
 
 impl<T> Held<T> {
     pub(super) fn new() -> Self {
@@ -18,16 +18,16 @@ impl<T> Held<T> {
 
     /// Keeps `held` for the transfer, in place of what it had.
     pub(super) fn put(&self, transfer: TransferId, held: T) {
-        lock(&self.0).insert(transfer, Arc::new(Mutex::new(held)));
+        lock(&self.0).insert(transfer, Arc::new(held));
     }
 
     /// What the transfer has.
-    pub(super) fn get(&self, transfer: TransferId) -> Option<Arc<Mutex<T>>> {
+    pub(super) fn get(&self, transfer: TransferId) -> Option<Arc<T>> {
         lock(&self.0).get(&transfer).cloned()
     }
 
     /// What the transfer had, which is forgotten.
-    pub(super) fn take(&self, transfer: TransferId) -> Option<Arc<Mutex<T>>> {
+    pub(super) fn take(&self, transfer: TransferId) -> Option<Arc<T>> {
         lock(&self.0).remove(&transfer)
     }
 }

@@ -4,7 +4,10 @@
 //! it blocks and belongs on a thread that may. Parts:
 //!
 //! - `source`: a file that is sent, hashed and then read chunk by chunk.
-//! - `partial`: a file that is received, verified chunk by chunk and as a whole.
+//! - `partial`: a file that a baseline peer sends, verified chunk by chunk and as a whole.
+//! - `pulled`: a file that is pulled, and what an earlier attempt left of it; `journal`: what is
+//!   noted beside that.
+//! - `entries`: the list of a file's chunks; `cache`: the lists of files that were sent before.
 //! - `claim`: which partial file a transfer may write to; `place`: how it gets its final name.
 //! - `downloads`: the directories of both, and the space that is left.
 //! - `home`: the user's key, and who is known.
@@ -13,26 +16,35 @@
 //! the disk before is written to or replaced; a transfer that was released leaves nothing behind.
 //! It decides nothing about transfers, peers or order: that is the engine's.
 
+mod cache;
+mod chunk_set;
 mod claim;
 mod downloads;
+mod entries;
 mod failure;
 mod held;
 mod home;
+mod journal;
 mod partial;
 mod place;
+mod pulled;
 mod source;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::{Failure, Job, JobDone, Took, TransferId};
-use crate::wire::{Manifest, SafeName};
+use crate::engine::{Failure, Incoming, Job, JobDone, Leftover, PartialKey, Took, TransferId};
+use crate::wire::{ChunkData, ChunkIndex, Entry, Manifest, ManifestHead, SafeName};
 pub use home::{Home, HomeError};
 
-use failure::out_of_order;
+use cache::Cache;
+use claim::{left_behind, take_by_name};
+use downloads::{Downloads, PARTIALS};
+use failure::{cannot, out_of_order};
 use held::{Held, lock};
 use partial::Partial;
+use pulled::Pulled;
 use source::Source;
 
 /// The files of all transfers of a node.
@@ -40,20 +52,31 @@ use source::Source;
 /// Dropped, it closes them; partial files stay on the disk.
 pub struct Disk {
     downloads: PathBuf,
-    sources: Held<Source>,
-    partials: Held<Partial>,
+    cache: Option<Cache>,
+    sources: Held<Mutex<Source>>,
+    partials: Held<Mutex<Partial>>,
+    pulled: Held<Pulled>,
     /// Bytes free for a directory; another function in tests.
     free_space: fn(&Path) -> Result<u64, Failure>,
 }
 
 impl Disk {
-    /// A disk whose received files go to `downloads`, which is made when the first one arrives.
-    pub fn new(downloads: PathBuf) -> Self {
-        Self { downloads, sources: Held::new(), partials: Held::new(), free_space: downloads::free_space }
+    /// A disk whose received files go to `downloads`, which is made when the first one arrives, and
+    /// which remembers in `home` what it hashed.
+    pub fn new(downloads: PathBuf, home: Option<&Path>) -> Self {
+        Self {
+            downloads,
+            cache: home.map(Cache::new),
+            sources: Held::new(),
+            partials: Held::new(),
+            pulled: Held::new(),
+            free_space: downloads::free_space,
+        }
     }
 
     /// Does one job, and blocks until it is done. The jobs of one transfer are to be given one
-    /// after the other; those of different transfers from any number of threads. Also answers how
+    /// after the other, except as [`Job::is_parallel`] says; those of different transfers from any
+    /// number of threads. Also answers how
     /// long it took.
     pub fn run(&self, transfer: TransferId, job: Job) -> (JobDone, Took) {
         let begun = Instant::now();
@@ -66,52 +89,140 @@ impl Disk {
     fn do_job(&self, transfer: TransferId, job: Job, hashing: &mut Stopwatch) -> Result<JobDone, Failure> {
         match job {
             Job::OpenSource(path) => self.open_source(transfer, path),
-            Job::HashSource => self.source(transfer).and_then(|source| lock(&source).hash_part(hashing)),
+            Job::HashSource { until } => {
+                self.source(transfer).and_then(|source| lock(&source).hash_part(until, hashing))
+            }
+            Job::ListChunks => self.source(transfer).and_then(|source| lock(&source).list_chunks()),
             Job::ReadChunk(index) => {
                 self.source(transfer).and_then(|source| lock(&source).read_chunk(index, hashing))
             }
+            Job::ReadPage(page) => self.source(transfer).and_then(|source| lock(&source).read_page(page)),
             Job::FreeSpace => (self.free_space)(&self.downloads).map(|bytes| JobDone::FreeSpace { bytes }),
             Job::CreatePartial(manifest) => self.create_partial(transfer, manifest),
-            Job::StoreChunk { index, data } => {
-                self.partial(transfer).and_then(|partial| lock(&partial).store(index, data, hashing))
+            Job::OpenPartial(incoming) => self.open_partial(transfer, incoming),
+            Job::CheckKept => {
+                self.pulled(transfer)?.check_kept(&self.downloads, self.free_space, hashing)
             }
-            Job::Finish(name) => self.finish(transfer, &name, hashing),
-            Job::Release => Ok(self.release(transfer)),
+            Job::StartOver => self.pulled(transfer)?.start_over(&self.downloads, self.free_space),
+            Job::StorePage { page, entries } => self.pulled(transfer)?.store_page(page, &entries, hashing),
+            Job::StoreChunk { index, data, entry } => self.store(transfer, index, data, entry, hashing),
+            Job::Finish { name, seal } => self.finish(transfer, &name, seal.as_deref(), hashing),
+            Job::Release { keep } => Ok(self.release(transfer, keep)),
+            Job::ListPartials { unused_for } => self.list_partials(unused_for),
+            Job::DiscardPartial(key) => self.discard_partial(&key),
         }
     }
 
     fn open_source(&self, transfer: TransferId, path: PathBuf) -> Result<JobDone, Failure> {
-        let source = Source::open(path)?;
-        let size = source.size();
-        self.sources.put(transfer, source);
-        Ok(JobDone::SourceOpened { size })
+        let source = Source::open(path, self.cache.clone())?;
+        let opened = source.opened();
+        self.sources.put(transfer, Mutex::new(source));
+        Ok(opened)
     }
 
     fn create_partial(&self, transfer: TransferId, manifest: Manifest) -> Result<JobDone, Failure> {
-        if self.partials.get(transfer).is_some() {
+        self.refuse_second(transfer)?;
+        let partial = Partial::create(&self.downloads, manifest, self.free_space)?;
+        self.partials.put(transfer, Mutex::new(partial));
+        Ok(JobDone::PartialCreated)
+    }
+
+    fn open_partial(&self, transfer: TransferId, incoming: Arc<Incoming>) -> Result<JobDone, Failure> {
+        self.refuse_second(transfer)?;
+        let (pulled, opened) = Pulled::open(&self.downloads, incoming, self.free_space)?;
+        self.pulled.put(transfer, pulled);
+        Ok(opened)
+    }
+
+    fn refuse_second(&self, transfer: TransferId) -> Result<(), Failure> {
+        if self.partials.get(transfer).is_some() || self.pulled.get(transfer).is_some() {
             return Err(out_of_order("the transfer has a partial file already"));
         }
-        self.partials.put(transfer, Partial::create(&self.downloads, manifest, self.free_space)?);
-        Ok(JobDone::PartialCreated)
+        Ok(())
+    }
+
+    fn store(
+        &self,
+        transfer: TransferId,
+        index: ChunkIndex,
+        data: ChunkData,
+        entry: Option<Entry>,
+        hashing: &mut Stopwatch,
+    ) -> Result<JobDone, Failure> {
+        match self.pulled.get(transfer) {
+            Some(pulled) => pulled.store(index, data, entry, hashing),
+            None => self.partial(transfer).and_then(|partial| lock(&partial).store(index, data, hashing)),
+        }
     }
 
     fn finish(
         &self,
         transfer: TransferId,
         name: &SafeName,
+        seal: Option<&ManifestHead>,
         hashing: &mut Stopwatch,
     ) -> Result<JobDone, Failure> {
-        let path = lock(&*self.partial(transfer)?).finish(&self.downloads, name, hashing)?;
+        if let Some(pulled) = self.pulled.get(transfer) {
+            let done = pulled.finish(&self.downloads, name, seal)?;
+            self.pulled.take(transfer);
+            return Ok(done);
+        }
+        let done = lock(&*self.partial(transfer)?).finish(&self.downloads, name, hashing)?;
         self.partials.take(transfer);
-        Ok(JobDone::Finished { path })
+        Ok(done)
     }
 
-    fn release(&self, transfer: TransferId) -> JobDone {
+    fn release(&self, transfer: TransferId, keep: bool) -> JobDone {
         self.sources.take(transfer);
         if let Some(partial) = self.partials.take(transfer) {
             lock(&partial).discard(&self.downloads);
         }
-        JobDone::Released
+        let left = self.pulled.take(transfer).and_then(|pulled| pulled.release(&self.downloads, keep));
+        JobDone::Released { left }
+    }
+
+    /// Removes the partial files that were not touched for so long, and lists those that can be
+    /// resumed.
+    fn list_partials(&self, unused_for: Duration) -> Result<JobDone, Failure> {
+        let Ok(opened) = Downloads::open(&self.downloads) else { return Ok(JobDone::Partials(Vec::new())) };
+        let Ok(partials) = opened.open_partials() else { return Ok(JobDone::Partials(Vec::new())) };
+        let found = left_behind(&partials).map_err(|errno| {
+            cannot(format_args!("read the directory `{}`", self.downloads.join(PARTIALS).display()), errno)
+        })?;
+        let oldest = SystemTime::now().checked_sub(unused_for).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut leftovers = Vec::new();
+        for left in found {
+            let touched = left.claim.file.metadata().and_then(|metadata| metadata.modified());
+            if touched.is_ok_and(|touched| touched <= oldest) {
+                left.claim.discard(&self.downloads);
+            } else if let Some(header) = left.header {
+                leftovers.push(Leftover {
+                    key: PartialKey(left.claim.name.clone()),
+                    from: header.from,
+                    name: header.name,
+                    size: header.size,
+                    file_hash: header.file_hash,
+                    bytes: left.claim.bytes(header.size),
+                });
+            }
+        }
+        opened.tidy();
+        leftovers.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(JobDone::Partials(leftovers))
+    }
+
+    fn discard_partial(&self, key: &PartialKey) -> Result<JobDone, Failure> {
+        if let Ok(opened) = Downloads::open(&self.downloads)
+            && let Ok(partials) = opened.open_partials()
+            && let Some(left) = take_by_name(&partials, &key.0)
+        {
+            left.claim.discard(&self.downloads);
+        }
+        Ok(JobDone::Discarded)
+    }
+
+    fn pulled(&self, transfer: TransferId) -> Result<Arc<Pulled>, Failure> {
+        self.pulled.get(transfer).ok_or_else(|| out_of_order("the transfer has no file that is pulled"))
     }
 
     fn source(&self, transfer: TransferId) -> Result<Arc<Mutex<Source>>, Failure> {

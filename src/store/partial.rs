@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::Stopwatch;
+use super::chunk_set::ChunkSet;
 use super::claim::Claim;
 use super::downloads::{Downloads, PARTIALS};
 use super::failure::{cannot, no_space, out_of_order};
@@ -90,9 +91,9 @@ impl Partial {
         downloads: &Path,
         name: &SafeName,
         hashing: &mut Stopwatch,
-    ) -> Result<PathBuf, Failure> {
-        if self.stored.missing > 0 {
-            return Err(out_of_order(&format!("{} chunks of the file are missing", self.stored.missing)));
+    ) -> Result<JobDone, Failure> {
+        if self.stored.missing() > 0 {
+            return Err(out_of_order(&format!("{} chunks of the file are missing", self.stored.missing())));
         }
         self.catch_up(usize::MAX, hashing)?;
         let actual = FileHash(self.whole.clone().finalize().into());
@@ -108,17 +109,8 @@ impl Partial {
         {
             return Err(meddled());
         }
-        file.sync_all().map_err(|error| cannot("sync the file to disk", error))?;
-        let downloads = Downloads::open(downloads).map_err(|errno| {
-            cannot(format_args!("open `{}`, where the partial file is", downloads.display()), errno)
-        })?;
-        let name = place(&downloads, &self.claim, name)?;
-        let path = downloads.path.join(name.as_str());
-        downloads
-            .sync()
-            .map_err(|error| cannot(format_args!("sync `{}`, which is complete", path.display()), error))?;
-        downloads.tidy();
-        Ok(path)
+        let path = put_in_place(downloads, &self.claim, name)?;
+        Ok(JobDone::Finished { path, file_hash: announced, already: false })
     }
 
     /// Removes the partial file.
@@ -148,30 +140,23 @@ impl Partial {
     }
 }
 
-fn meddled() -> Failure {
+/// Syncs a file that is complete and gives it its final name. Answers where it is.
+pub(super) fn put_in_place(downloads: &Path, claim: &Claim, name: &SafeName) -> Result<PathBuf, Failure> {
+    claim.file.sync_all().map_err(|error| cannot("sync the file to disk", error))?;
+    let downloads = Downloads::open(downloads).map_err(|errno| {
+        cannot(format_args!("open `{}`, where the partial file is", downloads.display()), errno)
+    })?;
+    let name = place(&downloads, claim, name)?;
+    let path = downloads.path.join(name.as_str());
+    downloads
+        .sync()
+        .map_err(|error| cannot(format_args!("sync `{}`, which is complete", path.display()), error))?;
+    claim.remove_journal(&downloads);
+    downloads.tidy();
+    Ok(path)
+}
+
+pub(super) fn meddled() -> Failure {
     let message = format!("another program changed the partial file in `{PARTIALS}` while the file arrived");
     Failure::new(Code::DiskError, message)
-}
-
-/// A set of chunks of one file, as a bit for each.
-struct ChunkSet {
-    words: Vec<u64>,
-    missing: u32,
-}
-
-impl ChunkSet {
-    /// None of `chunks` chunks.
-    fn new(chunks: u32) -> Self {
-        Self { words: vec![0; chunks.div_ceil(u64::BITS) as usize], missing: chunks }
-    }
-
-    fn contains(&self, index: ChunkIndex) -> bool {
-        self.words[index.as_usize() / 64] >> (index.get() % 64) & 1 == 1
-    }
-
-    /// Adds one that is not in it.
-    fn insert(&mut self, index: ChunkIndex) {
-        self.words[index.as_usize() / 64] |= 1 << (index.get() % 64);
-        self.missing -= 1;
-    }
 }

@@ -1,14 +1,15 @@
-//! A file of ours that is sent: opened, hashed part by part, then read chunk by chunk.
+//! A file of ours that is sent: opened, hashed part by part or while it is read chunk by chunk.
 //!
-//! Invariant: every chunk that leaves here has the digest that the manifest gives it, whatever
-//! happens to the file meanwhile. The file stays open from first to last, so that a new file under
-//! its name is not mistaken for it. Which chunk to read when is left to the engine.
+//! Invariant: every chunk that leaves here has the digest that its list gives it, whatever happens to
+//! the file meanwhile; a chunk that was hashed once never leaves with other bytes. The file stays open
+//! from first to last, so that a new file under its name is not mistaken for it. Which chunk to read
+//! when is left to the engine, but none is read that is further on than what was hashed.
 
 use std::fs::{self, File, FileType};
 use std::io;
-use std::mem;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags};
@@ -16,18 +17,27 @@ use rustix::io::retry_on_intr;
 use sha2::{Digest, Sha256};
 
 use super::Stopwatch;
+use super::cache::{Cache, Identity};
+use super::entries::EntryList;
 use super::failure::out_of_order;
-use crate::engine::{Code, Failure, JobDone};
-use crate::wire::{CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry, Manifest};
+use crate::engine::{Code, Failure, JobDone, Kept};
+use crate::wire::{
+    CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, FileHash, Geometry, Manifest, ManifestHead, State,
+};
 
 /// Chunks hashed in one job: 32 MiB, so that progress is told and a cancelled transfer stops
 /// several times a second even on a slow disk.
-const CHUNKS_PER_PART: usize = 128;
+const CHUNKS_PER_PART: u32 = 128;
 
 /// A file to send.
 pub(super) struct Source {
     opened: Opened,
-    progress: Progress,
+    cache: Option<Cache>,
+    entries: EntryList,
+    /// What the last chunk that was hashed gives, were it the last of the file.
+    file_hash: FileHash,
+    /// Once all of it is hashed.
+    head: Option<Arc<ManifestHead>>,
 }
 
 /// The open file, and what it looked like when it was opened.
@@ -35,70 +45,119 @@ struct Opened {
     path: PathBuf,
     file: File,
     geometry: Geometry,
+    identity: Identity,
     /// Modification time, in seconds and nanoseconds.
     modified: (i64, i64),
 }
 
-enum Progress {
-    Hashing { whole: Sha256, chunks: Vec<ChunkHash> },
-    Hashed(Manifest),
-}
-
 impl Source {
     /// Opens a regular file. Never waits for the other end of a FIFO and never touches a device.
-    pub(super) fn open(path: PathBuf) -> Result<Self, Failure> {
+    pub(super) fn open(path: PathBuf, cache: Option<Cache>) -> Result<Self, Failure> {
         let opened = Opened::new(path)?;
-        Ok(Self { opened, progress: Progress::Hashing { whole: Sha256::new(), chunks: Vec::new() } })
-    }
-
-    /// Bytes in it when it was opened.
-    pub(super) fn size(&self) -> u64 {
-        self.opened.geometry.size()
-    }
-
-    /// Reads and hashes the next part.
-    pub(super) fn hash_part(&mut self, hashing: &mut Stopwatch) -> Result<JobDone, Failure> {
-        let Self { opened, progress } = self;
-        let (whole, chunks) = match progress {
-            Progress::Hashing { whole, chunks } => (whole, chunks),
-            Progress::Hashed(manifest) => return Ok(JobDone::SourceHashed(manifest.clone())),
+        let known = cache.as_ref().and_then(|cache| cache.get(&opened.identity));
+        let (head, entries) = match known {
+            Some((head, entries)) => (Some(Arc::new(head)), entries),
+            None => (None, EntryList::new()),
         };
-        let mut buffer = vec![0; CHUNK_SIZE as usize];
-        for index in opened.geometry.indices().skip(chunks.len()).take(CHUNKS_PER_PART) {
-            let chunk = &mut buffer[..opened.geometry.len_of(index) as usize];
-            opened.read_exact(chunk, index.offset())?;
-            hashing.time(|| {
-                chunks.push(ChunkHash(Sha256::digest(&*chunk).into()));
-                whole.update(&*chunk);
-            });
-        }
-        opened.refuse_if_changed()?;
-        if chunks.len() < opened.geometry.chunks() as usize {
-            return Ok(JobDone::SourceHashing { bytes: chunks.len() as u64 * u64::from(CHUNK_SIZE) });
-        }
-        opened.refuse_if_longer()?;
-        let file_hash = FileHash(whole.clone().finalize().into());
-        let manifest = Manifest::new(opened.geometry.size(), file_hash, mem::take(chunks))
-            .map_err(|error| out_of_order(&format!("a manifest of our own contradicts itself: {error}")))?;
-        *progress = Progress::Hashed(manifest.clone());
-        Ok(JobDone::SourceHashed(manifest))
+        let file_hash = head.as_ref().map_or(State::INITIAL.finish(&[], 0), |head| head.file_hash());
+        Ok(Self { opened, cache, entries, file_hash, head })
     }
 
-    /// Reads one chunk and verifies it.
-    pub(super) fn read_chunk(&self, index: ChunkIndex, hashing: &mut Stopwatch) -> Result<JobDone, Failure> {
-        let Progress::Hashed(manifest) = &self.progress else {
-            return Err(out_of_order("a chunk was asked for before the file was hashed"));
-        };
+    /// Tells its size, and its hashes where they are known.
+    pub(super) fn opened(&self) -> JobDone {
+        JobDone::SourceOpened { size: self.opened.geometry.size(), head: self.head.clone() }
+    }
+
+    /// Reads and hashes the next part, and no chunk past the first `until`.
+    pub(super) fn hash_part(&mut self, until: u32, hashing: &mut Stopwatch) -> Result<JobDone, Failure> {
         let geometry = self.opened.geometry;
-        if geometry.index(index.get().into()).is_none() {
-            return Err(out_of_order("a chunk was asked for that the file does not have"));
+        let end = until.min(self.entries.len().saturating_add(CHUNKS_PER_PART));
+        let mut buffer = vec![0; CHUNK_SIZE as usize];
+        for index in geometry.indices().take(end as usize).skip(self.entries.len() as usize) {
+            let chunk = &mut buffer[..geometry.len_of(index) as usize];
+            self.opened.read_exact(chunk, index.offset())?;
+            self.hash_next(chunk, hashing)?;
+        }
+        self.opened.refuse_if_changed()?;
+        let chunks = until.min(self.entries.len());
+        if chunks < geometry.chunks() {
+            let state = self.entries.state_after(chunks).map_err(list_lost)?;
+            return Ok(JobDone::SourceHashing { hashed: Kept { chunks, state } });
+        }
+        self.seal().map(JobDone::SourceHashed)
+    }
+
+    /// Hashes the chunk that follows those that were hashed.
+    fn hash_next(&mut self, chunk: &[u8], hashing: &mut Stopwatch) -> Result<(), Failure> {
+        let digested = hashing.time(|| Digested::of(self.entries.state(), chunk));
+        self.file_hash = digested.file_hash(self.opened.geometry.size());
+        self.entries.extend(&[digested.entry()]).map_err(list_lost)
+    }
+
+    /// All of it is hashed: closes the list.
+    fn seal(&mut self) -> Result<Arc<ManifestHead>, Failure> {
+        if let Some(head) = &self.head {
+            return Ok(head.clone());
+        }
+        self.opened.refuse_if_longer()?;
+        let size = self.opened.geometry.size();
+        let head = self.entries.head(size, self.file_hash).map_err(list_lost)?;
+        let head = Arc::new(head.ok_or_else(|| out_of_order("a list of our own contradicts itself"))?);
+        self.head = Some(head.clone());
+        if let Some(cache) = &self.cache {
+            cache.put(&self.opened.identity, &head, &self.entries);
+        }
+        Ok(head)
+    }
+
+    /// The hashes of all chunks, for a baseline peer.
+    pub(super) fn list_chunks(&self) -> Result<JobDone, Failure> {
+        let Some(head) = &self.head else {
+            return Err(out_of_order("hashes were asked for before the file was hashed"));
+        };
+        let mut hashes = Vec::with_capacity(self.entries.len() as usize);
+        self.entries.for_each(|entry| hashes.push(entry.hash)).map_err(list_lost)?;
+        Manifest::new(head.geometry().size(), head.file_hash(), hashes)
+            .map(JobDone::ChunkList)
+            .map_err(|error| out_of_order(&format!("a manifest of our own contradicts itself: {error}")))
+    }
+
+    /// The entries of one page of the list.
+    pub(super) fn read_page(&self, page: u32) -> Result<JobDone, Failure> {
+        if self.head.is_none() {
+            return Err(out_of_order("a page was asked for before the file was hashed"));
+        }
+        let entries = self.entries.page(page).map_err(list_lost)?;
+        Ok(JobDone::PageRead { page, entries: entries.into() })
+    }
+
+    /// Reads one chunk. One that was hashed is verified, the next one is hashed.
+    pub(super) fn read_chunk(
+        &mut self,
+        index: ChunkIndex,
+        hashing: &mut Stopwatch,
+    ) -> Result<JobDone, Failure> {
+        let geometry = self.opened.geometry;
+        if geometry.index(index.get().into()).is_none() || index.get() > self.entries.len() {
+            return Err(out_of_order("a chunk was asked for that the file does not have, or not yet"));
         }
         let data = self.opened.read(index.offset(), geometry.len_of(index) as usize)?;
-        if hashing.time(|| ChunkHash(Sha256::digest(&data).into())) != manifest.chunk_hash(index) {
+        let is_new = index.get() == self.entries.len();
+        if is_new {
+            self.hash_next(&data, hashing)?;
+        }
+        let entry = self.entries.get(index.get()).map_err(list_lost)?;
+        if !is_new && hashing.time(|| ChunkHash(Sha256::digest(&data).into())) != entry.hash {
             return Err(self.opened.changed("its content is not what was offered"));
         }
-        Ok(JobDone::ChunkRead { index, data: ChunkData(data.into()) })
+        Ok(JobDone::ChunkRead { index, data: ChunkData(data.into()), entry })
     }
+}
+
+/// The list is too long for memory, and the disk it is on does not work.
+fn list_lost(error: io::Error) -> Failure {
+    let message = format!("cannot keep the list of the file's hashes in a temporary file: {error}");
+    Failure::new(Code::DiskError, message)
 }
 
 impl Opened {
@@ -113,11 +172,13 @@ impl Opened {
             .map_err(|errno| unreadable(errno.into()))?;
         let metadata = file.metadata().map_err(unreadable)?;
         refuse_unless_regular(&path, metadata.file_type())?;
+        let identity = Identity::of(&path, &metadata);
         let geometry = Geometry::new(metadata.len()).ok_or_else(|| {
             let message = format!("`{}` is larger than any file that can be sent (1.1 PB)", path.display());
             Failure::new(Code::TooLarge, message)
         })?;
-        Ok(Self { modified: (metadata.mtime(), metadata.mtime_nsec()), path, file, geometry })
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Ok(Self { path, file, geometry, identity, modified })
     }
 
     fn read_exact(&self, buffer: &mut [u8], offset: u64) -> Result<(), Failure> {

@@ -1,0 +1,195 @@
+//! The hashes of files that were sent before, so that nothing is hashed twice that has not changed.
+//!
+//! One file for each source, under the user's home, of which everything can be deleted at any time.
+//! Invariant: what is found here is what was put in for a file of that path, size, times, inode and
+//! device, whole: its entries give the root that the header names. A file that changed within the
+//! resolution of its times before it was hashed is not put in.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::entries::EntryList;
+use crate::wire::{ENTRIES_PER_PAGE, Entry, FileHash, Geometry, ManifestHead, Root};
+
+/// What the file system's clock and a slow disk may be off by.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// Files in the cache, and bytes in all: the lists of 256 GiB.
+const MAX_FILES: usize = 4096;
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Bytes in a header; a path has at most 4,096.
+const MAX_HEADER: u64 = 32 << 10;
+
+/// The directory of the cache.
+#[derive(Debug, Clone)]
+pub(super) struct Cache {
+    dir: PathBuf,
+}
+
+/// What tells a file from others, and from itself at another time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    /// In hexadecimal, since it need not be text.
+    path: String,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    inode: u64,
+    device: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    file: Identity,
+    file_hash: FileHash,
+    root: Root,
+}
+
+impl Identity {
+    /// What a file is known by.
+    pub(super) fn of(path: &Path, metadata: &Metadata) -> Self {
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        Self {
+            path: hex::encode(path.as_os_str().as_bytes()),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+            device: metadata.dev(),
+        }
+    }
+
+    /// Whether nobody can have written to it since `now` without its times telling.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let before = since_epoch.saturating_sub(SETTLED_AFTER).as_secs();
+        let before = i64::try_from(before).unwrap_or(i64::MAX);
+        self.modified.0 < before && self.changed.0 < before
+    }
+
+    fn file_name(&self) -> String {
+        let digest = Sha256::new()
+            .chain_update(self.path.as_bytes())
+            .chain_update(self.inode.to_be_bytes())
+            .chain_update(self.device.to_be_bytes())
+            .finalize();
+        hex::encode(&digest[..16])
+    }
+}
+
+impl Cache {
+    /// The cache of a home, made when something is put in.
+    pub(super) fn new(home: &Path) -> Self {
+        Self { dir: home.join("hashes") }
+    }
+
+    /// The hashes of a file, if they are known.
+    pub(super) fn get(&self, file: &Identity) -> Option<(ManifestHead, EntryList)> {
+        let path = self.dir.join(file.file_name());
+        let opened = File::open(&path).ok()?;
+        match read(&opened, file) {
+            Ok(Some(found)) => {
+                // What is used is thrown away last.
+                let _ = opened.set_modified(SystemTime::now());
+                Some(found)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                tracing::debug!("`{}` is of no use: {error}", path.display());
+                let _ = fs::remove_file(&path);
+                None
+            }
+        }
+    }
+
+    /// Keeps the hashes of a file. Where that cannot be done, it is hashed again next time.
+    pub(super) fn put(&self, file: &Identity, head: &ManifestHead, entries: &EntryList) {
+        if !file.is_settled(SystemTime::now()) {
+            return;
+        }
+        if let Err(error) = self.try_put(file, head, entries) {
+            tracing::debug!("cannot keep hashes in `{}`: {error}", self.dir.display());
+        }
+    }
+
+    fn try_put(&self, file: &Identity, head: &ManifestHead, entries: &EntryList) -> io::Result<()> {
+        if u64::from(entries.len()) * Entry::BYTES as u64 > MAX_BYTES / 2 {
+            return Ok(());
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let header = Header {
+            version: 1,
+            file: file.clone(),
+            file_hash: head.file_hash(),
+            root: head.root(),
+        };
+        let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.dir)?;
+        serde_json::to_writer(new.as_file_mut(), &header)?;
+        new.write_all(b"\n")?;
+        for page in 0..head.pages() {
+            new.write_all(&entries.page(page)?)?;
+        }
+        new.persist(self.dir.join(file.file_name())).map_err(|error| error.error)?;
+        self.make_room()
+    }
+
+    /// Removes what was not used for longest.
+    fn make_room(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for file in fs::read_dir(&self.dir)? {
+            let file = file?;
+            let metadata = file.metadata()?;
+            files.push((metadata.modified()?, metadata.len(), file.path()));
+        }
+        files.sort();
+        let mut bytes: u64 = files.iter().map(|(_, size, _)| size).sum();
+        let mut count = files.len();
+        for (_, size, path) in files {
+            if count <= MAX_FILES && bytes <= MAX_BYTES {
+                break;
+            }
+            fs::remove_file(path)?;
+            count -= 1;
+            bytes -= size;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file of the cache; `None` where it is of another file, or of this one at another time.
+fn read(opened: &File, wanted: &Identity) -> io::Result<Option<(ManifestHead, EntryList)>> {
+    let damaged = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+    let mut line = Vec::new();
+    BufReader::new(opened.take(MAX_HEADER)).read_until(b'\n', &mut line)?;
+    let header: Header = serde_json::from_slice(&line)?;
+    if header.version != 1 || header.file != *wanted {
+        return Ok(None);
+    }
+    let geometry = Geometry::new(wanted.size).ok_or_else(|| damaged("no file has that size"))?;
+    let mut entries = EntryList::new();
+    let mut offset = line.len() as u64;
+    while entries.len() < geometry.chunks() {
+        let count = (geometry.chunks() - entries.len()).min(ENTRIES_PER_PAGE);
+        let mut page = vec![0; count as usize * Entry::BYTES];
+        opened.read_exact_at(&mut page, offset)?;
+        offset += page.len() as u64;
+        let page: Vec<_> = page.as_chunks().0.iter().map(Entry::from_bytes).collect();
+        entries.extend(&page)?;
+    }
+    match entries.head(wanted.size, header.file_hash)? {
+        Some(head) if head.root() == header.root => Ok(Some((head, entries))),
+        _ => Err(damaged("its entries are not those of its root")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,487 @@
+//! A file that is pulled: its chunks proven one by one, in any order where its list is known, and what
+//! an earlier attempt left of it.
+//!
+//! Invariants: nothing is written that is not proven to follow what its list says came before it, and
+//! no file gets its final name before the chain of these proofs reaches its announced hash. What was on
+//! the disk before is proven like what arrives. Memory is a bit for each chunk; the list is on disk
+//! where it is long.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::Stopwatch;
+use super::chunk_set::ChunkSet;
+use super::claim::Claim;
+use super::downloads::{Downloads, open_regular};
+use super::entries::EntryList;
+use super::failure::{cannot, no_space, out_of_order};
+use super::held::lock;
+use super::journal::{HEADER_BYTES, Header};
+use super::partial::{meddled, put_in_place};
+use crate::engine::{Code, Failure, Incoming, JobDone, Kept, Leftover, PartialKey};
+use crate::wire::{
+    CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, Entry, Expected, Geometry, ManifestHead, SafeName,
+    State,
+};
+
+/// Chunks verified in one job: 32 MiB.
+const CHUNKS_PER_PART: u32 = 128;
+
+/// A file that is pulled. Chunks may be stored from several threads at once.
+pub(super) struct Pulled {
+    incoming: Arc<Incoming>,
+    geometry: Geometry,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// `None` as long as a file in place may be the very one.
+    claim: Option<Claimed>,
+    twin: Option<Twin>,
+    /// The list as far as it is known.
+    entries: EntryList,
+    stored: ChunkSet,
+    stored_bytes: u64,
+    /// Whether an earlier attempt may have left something in the partial file.
+    resumed: bool,
+}
+
+struct Claimed {
+    claim: Claim,
+    file: Arc<File>,
+}
+
+/// A file in place that has the name and size of the one that is to be received.
+struct Twin {
+    path: PathBuf,
+    file: File,
+    /// What its times were before it was hashed.
+    changed: (i64, i64, i64, i64),
+    file_hash: Option<crate::wire::FileHash>,
+}
+
+impl Pulled {
+    /// Makes the partial file, or finds the one that an earlier attempt left. Nothing is left behind
+    /// where that fails.
+    pub(super) fn open(
+        downloads: &Path,
+        incoming: Arc<Incoming>,
+        free_space: impl FnOnce(&Path) -> Result<u64, Failure>,
+    ) -> Result<(Self, JobDone), Failure> {
+        let geometry = Geometry::new(incoming.size).ok_or_else(|| out_of_order("a file of no size"))?;
+        let mut inner = Inner {
+            claim: None,
+            twin: None,
+            entries: EntryList::new(),
+            stored: ChunkSet::new(geometry.chunks()),
+            stored_bytes: 0,
+            resumed: false,
+        };
+        let resumed = Claim::resume(downloads, &incoming)?;
+        let key = resumed.as_ref().map(|claim| PartialKey(claim.name.clone()));
+        // Where an earlier attempt got anywhere, the file was not in place then.
+        let twin = if resumed.is_none() { Twin::find(downloads, &incoming) } else { None };
+        let to_check = twin.is_some() || (resumed.is_some() && incoming.head.is_none());
+        inner.twin = twin;
+        match resumed {
+            Some(claim) => {
+                inner.take(claim, true)?;
+                inner.adopt(&incoming)?;
+            }
+            None if inner.twin.is_some() => {}
+            None => inner.take(new_claim(downloads, &incoming, free_space)?, false)?,
+        }
+        let pulled = Self { incoming, geometry, inner: Mutex::new(inner) };
+        Ok((pulled, JobDone::PartialOpened { resumed: key, to_check }))
+    }
+
+    /// Verifies the next part of what was found.
+    pub(super) fn check_kept(
+        &self,
+        downloads: &Path,
+        free_space: impl FnOnce(&Path) -> Result<u64, Failure>,
+        hashing: &mut Stopwatch,
+    ) -> Result<JobDone, Failure> {
+        let mut inner = lock(&self.inner);
+        let begun = inner.entries.len();
+        let end = begun.saturating_add(CHUNKS_PER_PART).min(self.geometry.chunks());
+        let noted = inner.noted()?;
+        let mut buffer = vec![0; CHUNK_SIZE as usize];
+        let mut ends_here = end == self.geometry.chunks();
+        for index in self.geometry.indices().take(end as usize).skip(begun as usize) {
+            let chunk = &mut buffer[..self.geometry.len_of(index) as usize];
+            let file = inner.found()?;
+            if file.read_exact_at(chunk, index.offset()).is_err() {
+                ends_here = true;
+                break;
+            }
+            let digested = hashing.time(|| Digested::of(inner.entries.state(), chunk));
+            let is_noted = match &noted {
+                Some(noted) => noted.read_entry(index) == Some(digested.entry()),
+                None => true,
+            };
+            if !is_noted {
+                ends_here = true;
+                break;
+            }
+            if let Some(twin) = &mut inner.twin {
+                twin.file_hash = Some(digested.file_hash(self.geometry.size()));
+            }
+            inner.entries.extend(&[digested.entry()]).map_err(lost)?;
+        }
+        let chunks = inner.entries.len();
+        if !ends_here {
+            return Ok(JobDone::KeptChecking { bytes: u64::from(chunks) * u64::from(CHUNK_SIZE) });
+        }
+        if inner.twin.is_some() {
+            return self.check_twin(&mut inner, downloads, free_space);
+        }
+        for index in self.geometry.indices().take(chunks as usize) {
+            inner.store(index, self.geometry);
+        }
+        inner.forget_rest(chunks, self.geometry)?;
+        Ok(JobDone::KeptChecked(Some(Kept { chunks, state: inner.entries.state() })))
+    }
+
+    /// A file of the same name and size was read to its end.
+    fn check_twin(
+        &self,
+        inner: &mut Inner,
+        downloads: &Path,
+        free_space: impl FnOnce(&Path) -> Result<u64, Failure>,
+    ) -> Result<JobDone, Failure> {
+        let is_whole = inner.entries.len() == self.geometry.chunks();
+        let wanted = self.incoming.head.as_ref().map(|head| head.file_hash());
+        let found = inner.twin.as_ref().and_then(|twin| twin.file_hash).filter(|_| is_whole);
+        match wanted {
+            Some(wanted) if found == Some(wanted) && inner.twin_is_unchanged() => {
+                let path = inner.twin.as_ref().map(|twin| twin.path.clone());
+                return Ok(JobDone::AlreadyHere { path: path.unwrap_or_default() });
+            }
+            None if is_whole => {
+                let (chunks, state) = (inner.entries.len(), inner.entries.state());
+                return Ok(JobDone::KeptChecked(Some(Kept { chunks, state })));
+            }
+            _ => {}
+        }
+        inner.twin = None;
+        inner.take(new_claim(downloads, &self.incoming, free_space)?, false)?;
+        Ok(JobDone::KeptChecked(None))
+    }
+
+    /// What was found is something else: begins an empty partial file.
+    pub(super) fn start_over(
+        &self,
+        downloads: &Path,
+        free_space: impl FnOnce(&Path) -> Result<u64, Failure>,
+    ) -> Result<JobDone, Failure> {
+        let mut inner = lock(&self.inner);
+        inner.twin = None;
+        inner.stored = ChunkSet::new(self.geometry.chunks());
+        inner.stored_bytes = 0;
+        match inner.claim.take() {
+            Some(Claimed { claim, .. }) => {
+                claim.file.set_len(0).map_err(|error| cannot("empty the partial file", error))?;
+                Header::of(&self.incoming).write(claim.journal()?).map_err(lost)?;
+                inner.take(claim, false)?;
+            }
+            None => inner.take(new_claim(downloads, &self.incoming, free_space)?, false)?,
+        }
+        Ok(JobDone::PartialOpened { resumed: None, to_check: false })
+    }
+
+    /// Checks the next page of the list, and which of its chunks are here.
+    pub(super) fn store_page(
+        &self,
+        page: u32,
+        bytes: &[u8],
+        hashing: &mut Stopwatch,
+    ) -> Result<JobDone, Failure> {
+        let Some(head) = &self.incoming.head else {
+            return Err(out_of_order("a page came of a list that is not known"));
+        };
+        let mut inner = lock(&self.inner);
+        let before = inner.entries.len();
+        if u64::from(before) != u64::from(page) * u64::from(crate::wire::ENTRIES_PER_PAGE) {
+            return Err(out_of_order("a page came out of order"));
+        }
+        let Ok(checked) = head.check_page(page.into(), bytes) else { return Ok(JobDone::PageWrong(page)) };
+        inner.entries.extend(checked.entries()).map_err(lost)?;
+        let mut kept = Vec::new();
+        if inner.resumed {
+            let file = inner.file()?;
+            let mut previous = inner.entries.state_after(before).map_err(lost)?;
+            let mut buffer = vec![0; CHUNK_SIZE as usize];
+            let indices = self.geometry.indices().skip(before as usize);
+            for (index, entry) in indices.zip(checked.entries()) {
+                let chunk = &mut buffer[..self.geometry.len_of(index) as usize];
+                let expected =
+                    Expected::new(self.geometry, index, previous, *entry, Some(head.file_hash()));
+                let is_there = !is_hole(&file, index.offset(), chunk.len())
+                    && file.read_exact_at(chunk, index.offset()).is_ok()
+                    && hashing.time(|| expected.verify(chunk)).is_ok();
+                if is_there {
+                    inner.store(index, self.geometry);
+                    kept.push(index);
+                }
+                previous = entry.state;
+            }
+        }
+        Ok(JobDone::PageStored { page, kept })
+    }
+
+    /// Verifies a chunk and writes it. One that is wrong or already there comes back.
+    pub(super) fn store(
+        &self,
+        index: ChunkIndex,
+        data: ChunkData,
+        entry: Option<Entry>,
+        hashing: &mut Stopwatch,
+    ) -> Result<JobDone, Failure> {
+        if self.geometry.index(index.get().into()).is_none() {
+            return Err(out_of_order("a chunk came that the file does not have"));
+        }
+        let (file, expected) = {
+            let inner = lock(&self.inner);
+            let listed = inner.entries.len();
+            let (entry, file_hash) = match (entry, &self.incoming.head) {
+                (Some(entry), None) if index.get() == listed => (entry, None),
+                (None, Some(head)) if index.get() < listed && !inner.stored.contains(index) => {
+                    (inner.entries.get(index.get()).map_err(lost)?, Some(head.file_hash()))
+                }
+                _ => return Ok(returned(index, data, hashing)),
+            };
+            let previous = inner.entries.state_after(index.get()).map_err(lost)?;
+            (inner.file()?, Expected::new(self.geometry, index, previous, entry, file_hash))
+        };
+        // All the time is spent here, and other threads may do the same meanwhile.
+        if hashing.time(|| expected.verify(&data.0)).is_err() {
+            return Ok(returned(index, data, hashing));
+        }
+        file.write_all_at(&data.0, index.offset()).map_err(|error| cannot("write the partial file", error))?;
+        let mut inner = lock(&self.inner);
+        if let Some(entry) = entry {
+            inner.entries.extend(&[entry]).map_err(lost)?;
+        }
+        inner.store(index, self.geometry);
+        Ok(JobDone::ChunkStored(index))
+    }
+
+    /// Checks that the whole is what was announced, syncs it, and gives it its final name.
+    pub(super) fn finish(
+        &self,
+        downloads: &Path,
+        name: &SafeName,
+        seal: Option<&ManifestHead>,
+    ) -> Result<JobDone, Failure> {
+        let mut inner = lock(&self.inner);
+        let announced = self.incoming.head.as_deref().or(seal);
+        let announced = announced.ok_or_else(|| out_of_order("it is not known what the file is"))?;
+        let mismatch = || {
+            let message = format!(
+                "what arrived is not the file with the hash {}; it was not kept",
+                announced.file_hash()
+            );
+            Failure::new(Code::HashMismatch, message)
+        };
+        let file_hash = announced.file_hash();
+        if let Some(twin) = &inner.twin {
+            if twin.file_hash != Some(file_hash) || !inner.twin_is_unchanged() {
+                return Err(mismatch());
+            }
+            return Ok(JobDone::Finished { path: twin.path.clone(), file_hash, already: true });
+        }
+        if inner.stored.missing() > 0 {
+            return Err(out_of_order(&format!("{} chunks of the file are missing", inner.stored.missing())));
+        }
+        let file = inner.file()?;
+        if file.metadata().map_err(|error| cannot("look at the partial file", error))?.len()
+            != self.geometry.size()
+        {
+            return Err(meddled());
+        }
+        if self.incoming.head.is_none() {
+            // Each chunk was proven to follow the one before; here the last one reaches the hash.
+            let tail = self.tail(&file)?;
+            let found = inner.entries.state().finish(&tail, self.geometry.size());
+            let head = inner.entries.head(self.geometry.size(), found).map_err(lost)?;
+            if head.as_ref() != Some(announced) {
+                return Err(mismatch());
+            }
+        }
+        let Some(Claimed { claim, .. }) = &inner.claim else {
+            return Err(out_of_order("the transfer has no partial file"));
+        };
+        let path = put_in_place(downloads, claim, name)?;
+        inner.claim = None;
+        Ok(JobDone::Finished { path, file_hash, already: false })
+    }
+
+    /// The bytes behind the last whole block.
+    fn tail(&self, file: &File) -> Result<Vec<u8>, Failure> {
+        let size = self.geometry.size();
+        let mut tail = vec![0; usize::try_from(size % 64).expect("at most 63")];
+        let offset = size - size % 64;
+        file.read_exact_at(&mut tail, offset).map_err(|_| meddled())?;
+        Ok(tail)
+    }
+
+    /// Lets go of the file. Answers what stays of it.
+    pub(super) fn release(&self, downloads: &Path, keep: bool) -> Option<Leftover> {
+        let mut inner = lock(&self.inner);
+        let Claimed { claim, .. } = inner.claim.take()?;
+        if !keep || (inner.stored_bytes == 0 && !inner.resumed) {
+            claim.discard(downloads);
+            return None;
+        }
+        Some(Leftover {
+            key: PartialKey(claim.name.clone()),
+            from: self.incoming.from,
+            name: self.incoming.name.clone(),
+            size: self.incoming.size,
+            file_hash: self.incoming.head.as_ref().map(|head| head.file_hash()),
+            bytes: if inner.stored_bytes > 0 { inner.stored_bytes } else { claim.bytes(self.incoming.size) },
+        })
+    }
+}
+
+impl Inner {
+    /// Uses a partial file from now on, whose journal takes the list.
+    fn take(&mut self, claim: Claim, resumed: bool) -> Result<(), Failure> {
+        let journal = claim.journal()?.try_clone().map_err(lost)?;
+        if !resumed {
+            journal.set_len(HEADER_BYTES).map_err(lost)?;
+        }
+        let file = claim.file.try_clone().map_err(|error| cannot("use the partial file", error))?;
+        self.entries = EntryList::in_file(journal, HEADER_BYTES);
+        self.claim = Some(Claimed { claim, file: Arc::new(file) });
+        self.resumed = resumed;
+        Ok(())
+    }
+
+    /// Makes what an earlier attempt left the file that is to be received.
+    fn adopt(&mut self, incoming: &Incoming) -> Result<(), Failure> {
+        let Some(Claimed { claim, file }) = &self.claim else { return Ok(()) };
+        if incoming.head.is_some() {
+            Header::of(incoming).write(claim.journal()?).map_err(lost)?;
+        }
+        let too_long = file.metadata().is_ok_and(|metadata| metadata.len() > incoming.size);
+        if too_long {
+            file.set_len(incoming.size).map_err(|error| cannot("cut the partial file", error))?;
+        }
+        Ok(())
+    }
+
+    fn file(&self) -> Result<Arc<File>, Failure> {
+        let claimed = self.claim.as_ref();
+        claimed.map(|claimed| claimed.file.clone()).ok_or_else(|| out_of_order("there is no partial file"))
+    }
+
+    /// What is being verified.
+    fn found(&self) -> Result<&File, Failure> {
+        match (&self.twin, &self.claim) {
+            (Some(twin), _) => Ok(&twin.file),
+            (None, Some(claimed)) => Ok(&claimed.file),
+            (None, None) => Err(out_of_order("there is nothing to verify")),
+        }
+    }
+
+    /// What the journal says of the partial file; a file in place has none.
+    fn noted(&self) -> Result<Option<Noted>, Failure> {
+        match (&self.twin, &self.claim) {
+            (None, Some(claimed)) => Ok(Some(Noted(claimed.claim.journal()?.try_clone().map_err(lost)?))),
+            _ => Ok(None),
+        }
+    }
+
+    fn store(&mut self, index: ChunkIndex, geometry: Geometry) {
+        if !self.stored.contains(index) {
+            self.stored.insert(index);
+            self.stored_bytes += u64::from(geometry.len_of(index));
+        }
+    }
+
+    /// Cuts the partial file behind what is verified of it.
+    fn forget_rest(&mut self, chunks: u32, geometry: Geometry) -> Result<(), Failure> {
+        let length = (u64::from(chunks) * u64::from(CHUNK_SIZE)).min(geometry.size());
+        let file = self.file()?;
+        file.set_len(length).map_err(|error| cannot("cut the partial file", error))?;
+        self.entries.truncate(chunks).map_err(lost)
+    }
+
+    fn twin_is_unchanged(&self) -> bool {
+        self.twin.as_ref().is_some_and(|twin| times(&twin.file) == Some(twin.changed))
+    }
+}
+
+/// The entries of a journal that an earlier attempt wrote.
+struct Noted(File);
+
+impl Noted {
+    fn read_entry(&self, index: ChunkIndex) -> Option<Entry> {
+        let mut bytes = [0; Entry::BYTES];
+        let offset = HEADER_BYTES + u64::from(index.get()) * Entry::BYTES as u64;
+        self.0.read_exact_at(&mut bytes, offset).ok()?;
+        Some(Entry::from_bytes(&bytes))
+    }
+}
+
+impl Twin {
+    fn find(downloads: &Path, incoming: &Incoming) -> Option<Self> {
+        let opened = Downloads::open(downloads).ok()?;
+        let file = File::from(open_regular(&opened.dir, incoming.name.as_str()).ok()?);
+        // An empty file is as soon received as compared.
+        let is_as_large = incoming.size > 0 && file.metadata().ok()?.len() == incoming.size;
+        let changed = times(&file)?;
+        let path = opened.path.join(incoming.name.as_str());
+        is_as_large.then_some(Self { path, file, changed, file_hash: None })
+    }
+}
+
+fn times(file: &File) -> Option<(i64, i64, i64, i64)> {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()))
+}
+
+fn new_claim(
+    downloads: &Path,
+    incoming: &Incoming,
+    free_space: impl FnOnce(&Path) -> Result<u64, Failure>,
+) -> Result<Claim, Failure> {
+    let (claim, opened) = Claim::for_pulling(downloads, incoming)?;
+    let made = free_space(&opened.path).and_then(|free| match incoming.size {
+        size if size > free => Err(no_space(size, free, downloads)),
+        _ => Header::of(incoming).write(claim.journal()?).map_err(lost),
+    });
+    match made {
+        Ok(()) => Ok(claim),
+        Err(failure) => {
+            claim.discard(downloads);
+            Err(failure)
+        }
+    }
+}
+
+/// Whether there is nothing but a hole in the file there.
+fn is_hole(file: &File, offset: u64, length: usize) -> bool {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
+        Ok(data) => data >= offset + length as u64,
+        Err(rustix::io::Errno::NXIO) => true,
+        // Where holes are not known, there are none.
+        Err(_) => false,
+    }
+}
+
+fn returned(index: ChunkIndex, data: ChunkData, hashing: &mut Stopwatch) -> JobDone {
+    let actual = hashing.time(|| ChunkHash(Digested::of(State::INITIAL, &data.0).entry().hash.0));
+    JobDone::ChunkReturned { index, data, actual }
+}
+
+fn lost(error: std::io::Error) -> Failure {
+    cannot("keep the list of the file's hashes", error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 //! Invariant: however the program ends, [`Terminal::restore`] gives the terminal back as it was.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -77,7 +77,8 @@ impl Prompt {
         let output = Output::start("painter", Box::new(io::stdout()), Some(poke))?;
         let screen = RefCell::new(Screen::new(config.grapheme_cluster_mode(), terminal_folds()));
         let (style, known) = (Style::of_terminal(), Known::default());
-        editor.set_helper(Some(Helper { output: output.clone(), style, known, screen }));
+        let (output_of_helper, anew) = (output.clone(), Cell::new(true));
+        editor.set_helper(Some(Helper { output: output_of_helper, style, known, screen, anew }));
         Ok(Self { editor, history: History::in_home(home), output, terminal })
     }
 
@@ -185,6 +186,8 @@ struct Helper {
     style: Style,
     known: Known,
     screen: RefCell<Screen>,
+    /// Whether rustyline is about to draw the same line anew: it does so when the window has changed.
+    anew: Cell<bool>,
 }
 
 impl Helper {
@@ -202,11 +205,12 @@ impl rustyline::Helper for Helper {}
 impl Highlighter for Helper {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _default: bool) -> Cow<'b, str> {
         let (text, status) = self.output.above_prompt();
+        let mut screen = self.screen.borrow_mut();
         let columns = usize::from(window().ws_col);
         // A line as wide as the window would leave the cursor in different places on different
         // terminals.
         let status = status.map_or_else(String::new, |status| status.line(columns - 1, self.style));
-        let mut shown = self.screen.borrow_mut().above(&text, &status, prompt, columns);
+        let mut shown = screen.above(&text, &status, prompt, (columns, self.anew.take()));
         shown.push_str(prompt);
         Cow::Owned(shown)
     }
@@ -219,8 +223,10 @@ impl Highlighter for Helper {
         Cow::Owned(self.style.paint(Paint::Faint, hint))
     }
 
-    /// Always: the screen is only known if every change of the line is drawn through here.
-    fn highlight_char(&self, _line: &str, _pos: usize, _kind: CmdKind) -> bool {
+    /// Always: the screen is only known if every change of the line is drawn through here. rustyline
+    /// asks before it draws, except when it was poked.
+    fn highlight_char(&self, line: &str, pos: usize, _kind: CmdKind) -> bool {
+        self.anew.set(self.screen.borrow().shows(line, pos));
         true
     }
 }

@@ -86,7 +86,8 @@ async fn at_prompt(config: Config, prompt: Prompt) -> Result<Exit, UiError> {
     let signals = Signals::listen()?;
     let (node, mut events) = node::start(config.node).await?;
     let style = Style::of_terminal();
-    let mut session = Session::new(Box::new(Human { at_prompt: true, style }), false);
+    let mut session =
+        Session::new(Box::new(Human { at_prompt: true, style, columns: prompt::columns }), false);
     // Where it listens is told before there is a prompt, not above one.
     if let Some(Told::Event(listening)) = events.next().await {
         session.event(Instant::now(), &listening);

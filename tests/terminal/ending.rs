@@ -1,8 +1,11 @@
 //! How the program leaves a terminal.
 
+use std::fs;
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
-use crate::support::files::{CHUNK, noise};
+use crate::support::files::{CHUNK, listing, noise};
 use crate::support::{BaselinePeer, Content};
 use crate::terminal::{Setup, Terminal};
 
@@ -33,11 +36,18 @@ fn assert_left_clean(terminal: &Terminal) {
 #[test]
 fn ctrl_c_during_a_transfer_leaves_with_130_and_a_clean_terminal() {
     let (mut terminal, peer) = busy();
+    let begun = Instant::now();
     terminal.keys("\x03");
     assert_eq!(terminal.exit_code(), Some(130));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert_left_clean(&terminal);
     peer.hear_the_end();
-    assert!(!terminal.downloads().join("big.iso").exists());
+    // What had arrived is kept, and is not taken for the file.
+    let left = listing(&terminal.downloads());
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left.iter().all(|path| path.starts_with(".p2p-partial")), "{left:?}");
+    let partial = terminal.downloads().join(&left[1]);
+    assert!(fs::metadata(&partial).unwrap().len() >= CHUNK as u64, "{left:?}");
 }
 
 #[test]

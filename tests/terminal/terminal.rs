@@ -132,11 +132,6 @@ impl Setup {
         Self::new().argument("--plain")
     }
 
-    /// Where the node starts, for files that are to be there.
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     pub(crate) fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self

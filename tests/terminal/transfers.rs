@@ -1,7 +1,9 @@
 //! The status line above the prompt.
 
+use std::fs;
+
 use crate::support::files::{CHUNK, noise};
-use crate::support::{BaselinePeer, Content};
+use crate::support::{BaselinePeer, Content, Gate, NodeSetup};
 use crate::terminal::{Screen, Setup, Terminal, assert_filled};
 
 /// A peer that sends a file as slowly as the test wants: so far only its first chunk.
@@ -69,15 +71,16 @@ fn the_status_line_comes_with_a_transfer_and_goes_with_it() {
 
 #[test]
 fn several_transfers_are_summed_and_listed_with_their_rates() {
-    let terminal = Setup::plain().start();
+    let terminal = Setup::plain().columns(120).start();
     let [one, two, three] = ["one.bin", "two.bin", "three.bin"].map(|name| half_way(&terminal, name));
     terminal.wait("the sum", |screen| status_stands(screen, "3 transfers ███", ""));
     finish(&two.0, &two.1);
     terminal.wait("two", |screen| status_stands(screen, "2 transfers ███", ""));
     terminal.enter("transfers");
-    let screen = terminal.wait("the list", |screen| screen.contains("RATE") && screen.contains("three.bin"));
-    let rows = |part: &str| screen.rows.iter().filter(|row| row.contains(part)).count();
-    assert_eq!(rows("transferring  262 kB of 1.0 MB (25 %)"), 2, "{}", terminal.report());
+    terminal.wait("the list", |screen| {
+        let row = "transferring  262 kB of 1.0 MB (25 %)";
+        screen.rows.iter().filter(|shown| shown.contains(row)).count() == 2
+    });
     finish(&one.0, &one.1);
     finish(&three.0, &three.1);
     terminal.wait("nothing to run any more", |screen| {
@@ -136,4 +139,62 @@ fn an_offer_asks_and_is_answered() {
     }
     terminal.wait_text("received c.txt, 20 bytes in ");
     assert!(terminal.downloads().join("a.txt").exists() && !terminal.downloads().join("b.txt").exists());
+}
+
+#[test]
+fn a_strangers_offers_are_asked_about_and_taken_one_by_one_or_all() {
+    let terminal = Setup::new().start();
+    let mut stranger = NodeSetup::new().start();
+    stranger.connect(&terminal.addr());
+    terminal.wait_text(" connected (");
+    for (number, name) in ["a.txt", "b.txt", "c.txt"].into_iter().enumerate() {
+        let path = stranger.dir().join(name);
+        fs::write(&path, format!("the content of {name}")).unwrap();
+        stranger.sendfile(&terminal.addr(), &path);
+        let id = number + 1;
+        terminal
+            .wait_text(&format!(" offers {name}, 20 bytes: accept {id} / reject {id} (expires in 10 min)"));
+    }
+    terminal.enter("accept 2");
+    terminal.wait_row("accepted [2]");
+    terminal.wait_text("[2] received b.txt, 20 bytes in ");
+    assert!(!terminal.downloads().join("a.txt").exists() && !terminal.downloads().join("c.txt").exists());
+    terminal.enter("accept all");
+    terminal.wait_row("accepted [1] [3]");
+    for name in ["a.txt", "b.txt", "c.txt"] {
+        terminal.wait_text(&format!(" received {name}, 20 bytes in "));
+        stranger.wait_sent(name);
+        assert_eq!(
+            fs::read_to_string(terminal.downloads().join(name)).unwrap(),
+            format!("the content of {name}")
+        );
+    }
+}
+
+#[test]
+fn the_status_line_tells_how_far_a_real_transfer_is() {
+    let terminal = Setup::new().argument("--accept").argument("all").start();
+    // The side that receives: what a sender has sent may wait in the system's buffers.
+    let gate = Gate::before(&terminal.addr(), 6 * CHUNK);
+    let mut sender = NodeSetup::new().start();
+    let path = sender.dir().join("holiday film.bin");
+    fs::write(&path, noise(16 * CHUNK, 7)).unwrap();
+    sender.connect(gate.addr());
+    sender.sendfile(gate.addr(), &path);
+    gate.wait_until_held();
+    let line = "broadcast typed meanwhile";
+    terminal.keys(line);
+    terminal.wait("the status", |screen| {
+        status_stands(screen, "[1] receiving holiday film.bin █", line)
+            && (1..100).any(|percent| screen.contains(&format!(" {percent} %")))
+    });
+    gate.open();
+    terminal.wait("the end", |screen| {
+        screen.contains("[1] received holiday film.bin, 4.2 MB in ")
+            && status_lines(screen) == 0
+            && screen.typed().0 == format!("> {line}")
+    });
+    assert!(fs::read(terminal.downloads().join("holiday film.bin")).unwrap() == fs::read(&path).unwrap());
+    terminal.keys("\r");
+    sender.wait_where("the message", |event| event["text"] == "typed meanwhile");
 }

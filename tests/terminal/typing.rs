@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::BaselinePeer;
+use crate::support::{BaselinePeer, NodeSetup};
 use crate::terminal::{Screen, Setup, assert_filled};
 
 #[test]
@@ -116,6 +116,49 @@ fn a_path_with_spaces_is_completed() {
     terminal.keys("w\t\r");
     assert_eq!(peer.receive_file().name, "the whole report.pdf");
     terminal.wait_row(&format!("{prompt}ein Ordner/the whole report.pdf"));
+}
+
+#[test]
+fn addresses_are_completed_that_were_connected_to_before() {
+    let known = NodeSetup::new().start();
+    let home = tempfile::tempdir().unwrap();
+    let setup = || Setup::new().argument("--home").argument(home.path().to_str().unwrap());
+    let mut terminal = setup().start();
+    terminal.enter(&format!("connect {}", known.addr()));
+    terminal.wait_text("first contact with ");
+    terminal.enter(&format!("alias {} anna", known.addr()));
+    terminal.wait("the alias", |screen| screen.rows.concat().contains("is called anna from now on"));
+    terminal.enter("quit");
+    assert_eq!(terminal.exit_code(), Some(0));
+
+    let terminal = setup().start();
+    // What is answered first is known then.
+    terminal.enter("whoami");
+    terminal.wait_text("instance ");
+    terminal.keys("connect an\t");
+    terminal.wait_row(&format!("> connect {}", known.addr()));
+    terminal.keys("\r");
+    terminal.wait_text("connected to ");
+}
+
+#[test]
+fn what_is_listed_fits_the_window() {
+    let terminal = Setup::plain().start();
+    let peer = BaselinePeer::connect(&terminal.addr());
+    terminal.wait_row(&format!("{} connected [plain]", peer.addr()));
+    for (times, columns) in [40, 80].into_iter().enumerate() {
+        terminal.resize(columns);
+        terminal.enter("peers");
+        let screen = terminal.wait("the list", |screen| {
+            let rows = screen.rows.iter().filter(|row| row.starts_with(&peer.addr())).count();
+            // The line that it connected, and a list each time.
+            rows == 2 + times && screen.rows.last().is_some_and(|row| row == ">")
+        });
+        let from = screen.rows.iter().rposition(|row| row.starts_with("> peers")).unwrap();
+        let list = &screen.rows[from + 1..screen.rows.len() - 1];
+        let starts = |row: &String| ["PEER", "  ", &peer.addr()].iter().any(|start| row.starts_with(start));
+        assert!(list.iter().all(starts), "no row was folded: {}", terminal.report());
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -57,7 +58,11 @@ impl From<Args> for Config {
                 plain: args.plain,
                 home: home.clone(),
                 require_id: args.require_id,
-                limits: Limits::default(),
+                keep_partials: Duration::from_secs(u64::from(args.keep_partials) * 24 * 3600),
+                limits: Limits {
+                    reconnect: Duration::from_secs(args.reconnect.into()),
+                    ..Limits::default()
+                },
             },
             home,
             json: args.json,
@@ -94,6 +99,15 @@ struct Args {
     /// (`connect host:port#<node id>`).
     #[arg(long, env = "P2P_REQUIRE_ID", value_parser = FalseyValueParser::new())]
     require_id: bool,
+
+    /// How long a peer whose connection broke is waited for, and dialled again if we had dialled it;
+    /// 0 for not at all.
+    #[arg(long, value_name = "SECONDS", env = "P2P_RECONNECT", default_value_t = 120)]
+    reconnect: u32,
+
+    /// How long a file that arrived in part is kept when nobody goes on with it.
+    #[arg(long, value_name = "DAYS", env = "P2P_KEEP_PARTIALS", default_value_t = 30)]
+    keep_partials: u16,
 
     /// Speak the baseline protocol, unencrypted, to others that do the same.
     #[arg(long, env = "P2P_PLAIN", value_parser = FalseyValueParser::new())]

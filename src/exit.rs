@@ -48,7 +48,9 @@ impl Exit {
     fn meaning(self) -> &'static str {
         match self {
             Self::Fine => "all went well",
-            Self::Failed => "a command, a send or a receipt failed (where input is not a terminal)",
+            Self::Failed => {
+                "a command, a send or a receipt failed (where input is not a terminal),\n       or the input could not be read"
+            }
             Self::Usage => "the arguments are wrong",
             Self::NotStarted => {
                 "the node could not start, for example because the port is in use or the key is damaged"

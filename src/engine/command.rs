@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Alias, Code, Failure, Level, TransferId};
+use super::{Alias, Book, Code, Failure, Level, TransferId};
 use crate::wire::{FileHash, Instance, NodeId, SafeName};
 
 /// Something a user wants done. Each is answered with one [`Reply`] or [`Failure`].
@@ -47,6 +47,8 @@ pub enum Command {
     },
     /// Wait until no transfer runs and nothing waits to be written.
     Wait,
+    /// Tell who is known.
+    Book,
     /// Nobody can be asked any more: decline the offers that wait for an answer, and later ones.
     StopAsking,
 }
@@ -221,6 +223,8 @@ pub enum Reply {
     Transfers(Vec<TransferInfo>),
     /// This node.
     Whoami(NodeInfo),
+    /// Who is known.
+    Book(Book),
     /// These offers were accepted.
     Accepted(Vec<TransferId>),
     /// These offers were refused.

@@ -25,6 +25,7 @@ impl Engine {
             Command::Peers => Ok(Reply::Peers(self.peer_infos())),
             Command::Transfers => Ok(Reply::Transfers(self.transfer_infos())),
             Command::Whoami => Ok(Reply::Whoami(self.node_info())),
+            Command::Book => Ok(Reply::Book(self.book.clone())),
             Command::Accept(which) => self.accept_offers(which),
             Command::Reject(which) => self.reject_offers(which),
             Command::Cancel { id, discard } => self.cancel(id, discard),

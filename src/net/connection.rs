@@ -45,6 +45,11 @@ const BULK_QUEUE: usize = 64;
 /// How long a connection that we close has to take what is queued and to hear that it ends.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long such a connection stays when everything is written and the peer says nothing. Were it
+/// still talking, its words would arrive at a closed socket, and the answer to that can destroy
+/// what it has not read yet.
+const QUIET: Duration = Duration::from_millis(300);
+
 /// The first read of a quiet connection, and the largest of a busy one.
 const SMALL_READ: usize = 4 << 10;
 const LARGE_READ: usize = 256 << 10;
@@ -189,6 +194,7 @@ impl Connection {
         let (control, control_queue) = mpsc::channel(CONTROL_QUEUE);
         let (bulk, bulk_queue) = mpsc::channel(BULK_QUEUE);
         let closing = CancellationToken::new();
+        let written = CancellationToken::new();
         let reader = Reader {
             conn,
             stream: read_half,
@@ -197,6 +203,7 @@ impl Connection {
             budget: budget.for_connection(),
             told_at: Instant::now(),
             closing: closing.clone(),
+            written: written.clone(),
         };
         let writer = Writer {
             conn,
@@ -208,7 +215,10 @@ impl Connection {
             closing: closing.clone(),
         };
         tasks.spawn(reader.run());
-        tasks.spawn(writer.run());
+        tasks.spawn(async move {
+            writer.run().await;
+            written.cancel();
+        });
         Self { control, bulk, closing }
     }
 
@@ -245,6 +255,8 @@ struct Reader<R> {
     /// When it was last told that bytes come.
     told_at: Instant,
     closing: CancellationToken,
+    /// Cancelled when the writer has ended.
+    written: CancellationToken,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -359,7 +371,19 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     async fn discard(&mut self) {
         let mut sink = vec![0; SMALL_READ];
-        while matches!(self.stream.read(&mut sink).await, Ok(1..)) {}
+        let quiet = async || {
+            self.written.cancelled().await;
+            tokio::time::sleep(QUIET).await;
+        };
+        loop {
+            tokio::select! {
+                biased;
+                read = self.stream.read(&mut sink) => if !matches!(read, Ok(1..)) {
+                    return;
+                },
+                () = quiet() => return,
+            }
+        }
     }
 }
 

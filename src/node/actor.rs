@@ -73,6 +73,7 @@ impl Actor {
     /// Runs until the node is stopped. Every branch is cancel-safe: a channel's `recv`, a sleep.
     pub(super) async fn run(mut self, mut inbox: Inbox) {
         let stop = self.stop.clone();
+        self.do_outputs();
         loop {
             let deadline = self.engine.poll_timeout().map(|at| self.started + at);
             tokio::select! {
@@ -195,6 +196,10 @@ impl Actor {
 
     fn handle(&mut self, input: Input) {
         self.engine.handle(self.now(), input);
+        self.do_outputs();
+    }
+
+    fn do_outputs(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             self.do_output(output);
         }

@@ -26,10 +26,15 @@ impl FakeNode {
         (Self { requests: received, events, stop }, (handle, watched))
     }
 
-    /// The next command that is given, and what its answer is to be called.
+    /// The next command that is given, and what its answer is to be called. Who is known is asked
+    /// for completing only, and never answered here.
     pub(crate) async fn command(&mut self) -> (Command, Ticket) {
-        let Request { command, ticket } = self.requests.recv().await.expect("the front end has gone");
-        (command, ticket)
+        loop {
+            let Request { command, ticket } = self.requests.recv().await.expect("the front end has gone");
+            if command != Command::Book {
+                return (command, ticket);
+            }
+        }
     }
 
     /// Answers a command; `false` where the answer no longer fits.
@@ -39,7 +44,9 @@ impl FakeNode {
 
     /// A command if one has been given already.
     pub(crate) fn command_now(&mut self) -> Option<Command> {
-        self.requests.try_recv().ok().map(|request| request.command)
+        std::iter::from_fn(|| self.requests.try_recv().ok())
+            .map(|request| request.command)
+            .find(|command| *command != Command::Book)
     }
 
     /// Something happens; `false` where it no longer fits.

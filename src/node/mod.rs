@@ -57,6 +57,8 @@ pub struct NodeConfig {
     pub home: PathBuf,
     /// Whether addresses never connected to are refused.
     pub require_id: bool,
+    /// How long partial files are kept that nobody goes on with.
+    pub keep_partials: Duration,
     /// The bounds.
     pub limits: Limits,
 }
@@ -150,6 +152,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     if let Some(book) = book {
         engine.handle(Duration::ZERO, Input::BookRead(book));
     }
+    engine.find_leftovers(config.keep_partials);
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();

@@ -64,7 +64,8 @@ pub(super) fn tab(typed: &str, known: &Known, columns: usize) -> Tab {
         [only] => Tab::Insert(start, format!("{}{}", only.text, only.after)),
         several => {
             let common = common_beginning(several);
-            if common.len() > typed.len() - start {
+            // What an alias found does not begin with what was typed.
+            if common.len() > typed.len() - start && common.starts_with(&typed[start..]) {
                 Tab::Insert(start, common.to_owned())
             } else {
                 Tab::List(listed(several, columns))
@@ -91,7 +92,9 @@ fn complete(typed: &str, known: &Known, home: Option<&OsStr>) -> Completion {
         let start = typed.len() - rest.len();
         let after = if last { "" } else { " " };
         let candidates = match takes {
-            Takes::Peer => peers(rest, known, after),
+            Takes::Peer => names(rest, peers(rest, known), after),
+            Takes::Known => names(rest, everybody(rest, known), after),
+            Takes::Address => addresses(rest, known),
             Takes::Offer => numbers(rest, known, true),
             Takes::Transfer => numbers(rest, known, false),
             Takes::Command => commands(rest),
@@ -115,10 +118,36 @@ fn commands(typed: &str) -> Vec<Candidate> {
 }
 
 /// Where nothing was typed each peer has one name, else all that fit.
-fn peers(typed: &str, known: &Known, after: &'static str) -> Vec<Candidate> {
+fn peers(typed: &str, known: &Known) -> Vec<String> {
     let shown = if typed.is_empty() { 1 } else { usize::MAX };
-    let mut names: Vec<_> =
-        known.peers().into_iter().flat_map(|names| names.into_iter().take(shown)).collect();
+    known.peers().into_iter().flat_map(|names| names.into_iter().take(shown)).collect()
+}
+
+/// Who is connected, who has a name, and who was somewhere.
+fn everybody(typed: &str, known: &Known) -> Vec<String> {
+    let mut names = peers(typed, known);
+    names.extend(known.aliases());
+    let nameless = known.addresses().into_iter().filter(|(_, alias)| !typed.is_empty() || alias.is_none());
+    names.extend(nameless.map(|(address, _)| address));
+    names
+}
+
+/// The addresses that were typed before, which an alias finds too.
+fn addresses(typed: &str, known: &Known) -> Vec<Candidate> {
+    let fits = |address: &str, alias: &Option<String>| {
+        address.starts_with(typed) || alias.as_ref().is_some_and(|alias| alias.starts_with(typed))
+    };
+    let fitting = known.addresses().into_iter().filter(|(address, alias)| fits(address, alias));
+    let shown = |address: &str, alias| match alias {
+        Some(alias) => format!("{address} ({alias})"),
+        None => address.to_owned(),
+    };
+    fitting
+        .map(|(address, alias)| Candidate { shown: shown(&address, alias), text: address, after: "" })
+        .collect()
+}
+
+fn names(typed: &str, mut names: Vec<String>, after: &'static str) -> Vec<Candidate> {
     names.retain(|name| name.starts_with(typed));
     names.sort();
     names.dedup();

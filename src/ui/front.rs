@@ -50,6 +50,7 @@ enum Purpose {
     Line(Asked),
     Closing,
     Status,
+    Book,
 }
 
 /// Something for the front end to do.
@@ -104,6 +105,7 @@ impl Front {
 
     /// Runs until there is a reason to leave. The node still runs then.
     pub(super) async fn drive(&mut self) -> Exit {
+        self.ask_book().await;
         loop {
             let leave = match self.next().await {
                 Happening::Told(Some(Told::Answer(ticket, answer))) => match self.running.remove(&ticket) {
@@ -175,6 +177,10 @@ impl Front {
             Some(Input::Unreadable(why)) => {
                 self.session.unreadable_line(&Failure::new(Code::Usage, why));
             }
+            Some(Input::Broken) => {
+                self.session.input_broke();
+                return (self.manners == Manners::Prompt).then_some(Exit::Failed);
+            }
             Some(Input::Interrupt) => return Some(Exit::Interrupted),
             None if self.manners == Manners::Prompt => return Some(self.verdict()),
             None => {
@@ -189,8 +195,12 @@ impl Front {
         match purpose {
             Purpose::Line(asked) => {
                 self.session.answered(Instant::now(), &asked, answer);
-                if let Ok(Reply::Sending { .. } | Reply::Accepted(_)) = answer {
-                    self.watch_transfers();
+                match answer {
+                    Ok(Reply::Sending { .. } | Reply::Accepted(_)) => self.watch_transfers(),
+                    Ok(Reply::Connected { .. } | Reply::Named(..) | Reply::Forgotten(_)) => {
+                        self.ask_book().await;
+                    }
+                    _ => {}
                 }
                 None
             }
@@ -201,7 +211,20 @@ impl Front {
                 }
                 None
             }
+            Purpose::Book => {
+                if let Ok(Reply::Book(book)) = answer {
+                    self.session.known().book(book);
+                }
+                None
+            }
             Purpose::Closing => self.close().await,
+        }
+    }
+
+    /// Asks who is known, for completing what is typed.
+    async fn ask_book(&mut self) {
+        if self.manners == Manners::Prompt {
+            self.give(Purpose::Book, Command::Book).await;
         }
     }
 

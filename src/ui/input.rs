@@ -22,6 +22,8 @@ pub(super) enum Input {
     Line(String),
     /// A line that is no line, and why.
     Unreadable(&'static str),
+    /// The input is at its end because it could not be read on. That is in the log already.
+    Broken,
     /// Ctrl-C at the prompt.
     Interrupt,
 }
@@ -41,6 +43,7 @@ pub(super) fn from_stdin() -> io::Result<mpsc::Receiver<Input>> {
                 Ok(None) => return,
                 Err(error) => {
                     tracing::error!("cannot read the input: {error}");
+                    let _ = sender.blocking_send(Input::Broken);
                     return;
                 }
             }

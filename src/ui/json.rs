@@ -364,7 +364,8 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
         Reply::Trusted(id) => Answer::Identity { node_id: *id, alias: None },
         Reply::Named(id, alias) => Answer::Identity { node_id: *id, alias: Some(alias.to_string()) },
         Reply::Forgotten(peer) => Answer::Forgotten { forgotten: peer.to_string() },
-        Reply::Idle | Reply::Done => Answer::Nothing {},
+        // The book is for completing only, which nobody does here.
+        Reply::Idle | Reply::Done | Reply::Book(_) => Answer::Nothing {},
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::{Alias, Event, HostPort, Reply, TransferId};
+use crate::engine::{Alias, Book, Event, HostPort, Reply, TransferId};
 
 /// Shared by whoever hears and whoever completes.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +20,7 @@ struct State {
     /// Whether the node is one on which nobody has an identity.
     plain: bool,
     transfers: BTreeMap<TransferId, Transfer>,
+    book: Book,
 }
 
 #[derive(Debug, Clone)]
@@ -103,6 +104,24 @@ impl Known {
             alias.into_iter().chain(dialled).chain([addr.to_string()]).collect()
         };
         self.lock().peers.iter().map(names).collect()
+    }
+
+    /// Takes who is known, connected or not.
+    pub(super) fn book(&self, book: &Book) {
+        self.lock().book.clone_from(book);
+    }
+
+    /// The addresses that were typed before, with what this side calls who is there.
+    pub(super) fn addresses(&self) -> Vec<(String, Option<String>)> {
+        let state = self.lock();
+        let alias = |id| state.book.alias_of(id).map(ToString::to_string);
+        state.book.pins.iter().map(|(address, id)| (address.to_string(), alias(*id))).collect()
+    }
+
+    /// Everything this side calls somebody.
+    pub(super) fn aliases(&self) -> Vec<String> {
+        let state = self.lock();
+        state.book.peers.values().filter_map(|known| known.alias.as_ref()).map(ToString::to_string).collect()
     }
 
     /// What this side calls a peer, else its address; marked where nobody knows who it is.

@@ -91,7 +91,8 @@ async fn at_prompt(mut config: Config, prompt: Prompt) -> Result<Exit, UiError> 
     let plain = config.node.plain;
     let (node, mut events) = node::start(config.node).await?;
     let style = Style::of_terminal();
-    let mut session = Session::new(Box::new(Human { at_prompt: true, style }), false);
+    let mut session =
+        Session::new(Box::new(Human { at_prompt: true, style, columns: prompt::columns }), false);
     if plain {
         session.known().is_plain();
     }

@@ -32,6 +32,10 @@ pub(super) struct Spec {
 pub(super) enum Takes {
     /// A connected peer.
     Peer,
+    /// A peer that is known, connected or not.
+    Known,
+    /// An address to connect to.
+    Address,
     /// Words of the user's own.
     Text,
     /// A file.
@@ -62,7 +66,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "connect",
         arguments: "<host:port>",
-        takes: &[Takes::Text],
+        takes: &[Takes::Address],
         about: "connect to a peer",
         more: "`host:port#<node id>` connects only to who proves to be that. Afterwards the peer goes by what you typed, and by the address that `peers` lists.",
         examples: &["connect localhost:8000", "connect 192.0.2.5:8000", "connect [2001:db8::5]:8000"],
@@ -176,7 +180,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "trust",
         arguments: "<peer>",
-        takes: &[Takes::Peer],
+        takes: &[Takes::Known],
         about: "take a peer's offers without asking",
         more: "It is the identity that is trusted, wherever it connects from, until `forget`.",
         examples: &["trust localhost:8000", "trust laptop"],
@@ -185,7 +189,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "alias",
         arguments: "<peer> <name>",
-        takes: &[Takes::Peer, Takes::Text],
+        takes: &[Takes::Known, Takes::Text],
         about: "give a peer a name of your own",
         more: "The name belongs to the peer's identity, whatever its address is later.",
         examples: &["alias localhost:8000 laptop"],
@@ -197,7 +201,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "forget",
         arguments: "<peer>",
-        takes: &[Takes::Peer],
+        takes: &[Takes::Known],
         about: "forget a peer, or who was at an address",
         more: "With an address, whoever answers there next is accepted like at first contact.",
         examples: &["forget localhost:8000", "forget laptop"],

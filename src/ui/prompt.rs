@@ -7,7 +7,7 @@
 //! Invariant: however the program ends, [`Terminal::restore`] gives the terminal back as it was.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -77,7 +77,8 @@ impl Prompt {
         let output = Output::start("painter", Box::new(io::stdout()), Some(poke))?;
         let screen = RefCell::new(Screen::new(config.grapheme_cluster_mode(), terminal_folds()));
         let (style, known) = (Style::of_terminal(), Known::default());
-        editor.set_helper(Some(Helper { output: output.clone(), style, known, screen }));
+        let (output_of_helper, anew) = (output.clone(), Cell::new(true));
+        editor.set_helper(Some(Helper { output: output_of_helper, style, known, screen, anew }));
         Ok(Self { editor, history: History::in_home(home), output, terminal })
     }
 
@@ -134,7 +135,7 @@ fn read_lines(
             Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => continue,
             Err(error) => {
                 tracing::error!("cannot read from the terminal: {error}");
-                return;
+                (Input::Broken, true)
             }
         };
         if sender.blocking_send(input).is_err() || last {
@@ -179,12 +180,19 @@ fn window() -> Winsize {
     tcgetwinsize(rustix::stdio::stdout()).ok().filter(|size| size.ws_col > 0).unwrap_or(unknown)
 }
 
+/// How many columns the window has.
+pub(super) fn columns() -> usize {
+    window().ws_col.into()
+}
+
 /// What rustyline asks while a line is typed.
 struct Helper {
     output: Output,
     style: Style,
     known: Known,
     screen: RefCell<Screen>,
+    /// Whether rustyline is about to draw the same line anew: it does so when the window has changed.
+    anew: Cell<bool>,
 }
 
 impl Helper {
@@ -202,11 +210,12 @@ impl rustyline::Helper for Helper {}
 impl Highlighter for Helper {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _default: bool) -> Cow<'b, str> {
         let (text, status) = self.output.above_prompt();
-        let columns = usize::from(window().ws_col);
+        let mut screen = self.screen.borrow_mut();
+        let columns = columns();
         // A line as wide as the window would leave the cursor in different places on different
         // terminals.
         let status = status.map_or_else(String::new, |status| status.line(columns - 1, self.style));
-        let mut shown = self.screen.borrow_mut().above(&text, &status, prompt, columns);
+        let mut shown = screen.above(&text, &status, prompt, (columns, self.anew.take()));
         shown.push_str(prompt);
         Cow::Owned(shown)
     }
@@ -219,8 +228,10 @@ impl Highlighter for Helper {
         Cow::Owned(self.style.paint(Paint::Faint, hint))
     }
 
-    /// Always: the screen is only known if every change of the line is drawn through here.
-    fn highlight_char(&self, _line: &str, _pos: usize, _kind: CmdKind) -> bool {
+    /// Always: the screen is only known if every change of the line is drawn through here. rustyline
+    /// asks before it draws, except when it was poked.
+    fn highlight_char(&self, line: &str, pos: usize, _kind: CmdKind) -> bool {
+        self.anew.set(self.screen.borrow().shows(line, pos));
         true
     }
 }
@@ -231,7 +242,7 @@ impl Completer for Helper {
     /// Gives rustyline one candidate at most. A list of several it would write itself, over the
     /// status line; so they are shown like everything else, above the prompt.
     fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        Ok(match complete::tab(&line[..pos], &self.known, window().ws_col.into()) {
+        Ok(match complete::tab(&line[..pos], &self.known, columns()) {
             Tab::Nothing => (pos, Vec::new()),
             Tab::Insert(start, text) => (start, vec![text]),
             Tab::List(list) => {
@@ -251,7 +262,7 @@ impl Hinter for Helper {
         let at_end = pos == line.len() && !line.contains('\n');
         let hint = complete::hint(line).filter(|_| at_end && self.style.is_coloured())?;
         let width = PROMPT.width() + line.width() + hint.shown.width();
-        (width < window().ws_col.into()).then_some(Hint(hint))
+        (width < columns()).then_some(Hint(hint))
     }
 }
 
@@ -270,3 +281,60 @@ impl rustyline::hint::Hint for Hint {
 }
 
 impl Validator for Helper {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::time::{Duration, Instant};
+
+    use pty_process::blocking::Command;
+    use rustix::termios::LocalModes;
+
+    use super::*;
+
+    /// Set in the process that panics.
+    const PANICS: &str = "P2P_TEST_PANICS";
+
+    /// The thread whose panic ends the prompt must give the terminal back before it tells why. The
+    /// test starts itself once more, at a terminal of its own.
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        if std::env::var_os(PANICS).is_some() {
+            return panic_at_a_prompt();
+        }
+        let (mut pty, pts) = pty_process::blocking::open().unwrap();
+        let before = tcgetattr(&pty).unwrap();
+        let name = "ui::prompt::tests::a_panic_gives_the_terminal_back";
+        let command = Command::new(std::env::current_exe().unwrap());
+        let command = command.args(["--exact", name, "--nocapture"]).env(PANICS, "1").env("TERM", "xterm");
+        let mut child = command.spawn(pts).unwrap();
+        let mut told = Vec::new();
+        // Where nobody has the other side open any more this is an error.
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = pty.read(&mut buffer) {
+            told.extend_from_slice(&buffer[..read]);
+        }
+        let told = String::from_utf8_lossy(&told);
+        assert!(child.wait().unwrap().success(), "{told}");
+        let now = tcgetattr(&pty).unwrap();
+        assert_eq!((now.local_modes, now.input_modes), (before.local_modes, before.input_modes), "{told:?}");
+        let restored = told.rfind("\x1b[?2004l").expect("bracketed paste is off");
+        assert!(told.rfind("\x1b[?2004h").unwrap() < restored, "{told:?}");
+        assert!(restored < told.find("panicked on purpose").unwrap(), "it is told last: {told:?}");
+    }
+
+    fn panic_at_a_prompt() {
+        let home = tempfile::tempdir().unwrap();
+        let prompt = Prompt::open(home.path()).unwrap();
+        let (_lines, _terminal) = prompt.start(Known::default()).unwrap();
+        let begun = Instant::now();
+        while tcgetattr(rustix::stdio::stdin()).unwrap().local_modes.contains(LocalModes::ICANON) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the prompt never came");
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        let painter = thread::Builder::new().name("painter".to_owned());
+        painter.spawn(|| panic!("panicked on purpose")).unwrap().join().unwrap_err();
+        // Not by way of the test harness, whose words would come last.
+        std::process::exit(0);
+    }
+}

@@ -15,11 +15,14 @@ use crate::size;
 use crate::wire::NodeId;
 
 use super::escape::{escape, escape_lines};
-use super::human::{duration, rate, table};
+use super::human::{NOTHING, duration, rate, table};
 use super::known::Known;
 use super::parse::{COMMANDS, Spec};
-use super::progress::Rates;
+use super::progress::{Rates, shortened};
 use super::style::{Paint, Style};
+
+/// How much of what a peer calls its program is listed. The peer may say anything there.
+const AGENT_COLUMNS: usize = 20;
 
 /// A command that was given to the node.
 #[derive(Debug, Clone)]
@@ -52,11 +55,13 @@ pub(super) struct Human {
     pub(super) at_prompt: bool,
     /// How they are coloured.
     pub(super) style: Style,
+    /// How wide the screen is at this moment.
+    pub(super) columns: fn() -> usize,
 }
 
 impl Human {
     /// For a reader who does not type here.
-    pub(super) const PIPED: Self = Self { at_prompt: false, style: Style::PLAIN };
+    pub(super) const PIPED: Self = Self { at_prompt: false, style: Style::PLAIN, columns: || usize::MAX };
 }
 
 impl Render for Human {
@@ -163,8 +168,8 @@ impl Render for Human {
                     count => format!("sent to {count} peers"),
                 }
             }
-            Reply::Peers(peers) => peers_table(peers),
-            Reply::Transfers(transfers) => transfers_table(transfers, known, rates),
+            Reply::Peers(peers) => peers_table(peers, (self.columns)()),
+            Reply::Transfers(transfers) => transfers_table(transfers, known, rates, (self.columns)()),
             Reply::Whoami(node) => whoami(node),
             Reply::Accepted(ids) => format!("accepted {}", numbers(ids)),
             Reply::Rejected(ids) => format!("rejected {}", numbers(ids)),
@@ -174,7 +179,9 @@ impl Render for Human {
             Reply::Forgotten(peer) => format!("{peer} is forgotten"),
             Reply::Idle => "nothing runs any more".to_owned(),
             // The event says it, with the reason; a sent message is on the screen already.
-            Reply::Disconnected { .. } | Reply::TextQueued { .. } | Reply::Done => return None,
+            Reply::Disconnected { .. } | Reply::TextQueued { .. } | Reply::Book(_) | Reply::Done => {
+                return None;
+            }
         })
     }
 
@@ -237,7 +244,7 @@ fn numbers(ids: &[TransferId]) -> String {
     }
 }
 
-fn peers_table(peers: &[PeerInfo]) -> String {
+fn peers_table(peers: &[PeerInfo], columns: usize) -> String {
     if peers.is_empty() {
         return "no peer is connected; `connect <host:port>` connects to one".to_owned();
     }
@@ -245,10 +252,10 @@ fn peers_table(peers: &[PeerInfo]) -> String {
         .iter()
         .map(|peer| {
             let speaks = match &peer.agent {
-                Some(agent) => escape(agent).into_owned(),
+                Some(agent) => shortened(&escape(agent), AGENT_COLUMNS),
                 None => peer.level.as_str().to_owned(),
             };
-            let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+            let or_dash = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
             [
                 peer.peer.to_string(),
                 or_dash(peer.dialled.as_ref().map(ToString::to_string)),
@@ -265,10 +272,11 @@ fn peers_table(peers: &[PeerInfo]) -> String {
     table(
         ["PEER", "DIALLED AS", "IDENTITY", "ALIAS", "TRUSTED", "SPEAKS", "CONNECTED FOR", "SENT", "RECEIVED"],
         &rows,
+        (1, columns),
     )
 }
 
-fn transfers_table(transfers: &[TransferInfo], known: &Known, rates: &Rates) -> String {
+fn transfers_table(transfers: &[TransferInfo], known: &Known, rates: &Rates, columns: usize) -> String {
     if transfers.is_empty() {
         return "no offer waits and no transfer runs".to_owned();
     }
@@ -289,7 +297,7 @@ fn transfers_table(transfers: &[TransferInfo], known: &Known, rates: &Rates) -> 
             ]
         })
         .collect();
-    table(["ID", "FILE", "PEER", "STAGE", "DONE", "RATE"], &rows)
+    table(["ID", "FILE", "PEER", "STAGE", "DONE", "RATE"], &rows, (2, columns))
 }
 
 /// `1.0 MB of 3.2 MB (31 %)`, or as much of it as is known.

@@ -16,12 +16,13 @@ use unicode_width::UnicodeWidthStr as _;
 /// rustyline's default.
 const TAB: usize = 8;
 
-/// What was drawn last, and how wide the window was then.
+/// What was drawn last.
 #[derive(Debug)]
 pub(super) struct Screen {
     mode: GraphemeClusterMode,
     /// Whether the terminal folds lines when the window becomes narrower.
     folds: bool,
+    /// How wide the rows of the line are at most.
     columns: usize,
     /// The width of the status line; 0 where there is none.
     status: usize,
@@ -36,22 +37,36 @@ impl Screen {
         Self { mode, folds, columns: 0, status: 0, prompt: 0, line: String::new(), cursor: 0 }
     }
 
-    /// What to write where rustyline is about to write its prompt: the way up to the status line,
-    /// the text with what was said, and the new status line.
-    pub(super) fn above(&mut self, text: &str, status: &str, prompt: &str, columns: usize) -> String {
+    /// Whether the line was drawn like this last.
+    pub(super) fn shows(&self, line: &str, cursor: usize) -> bool {
+        (self.line.as_str(), self.cursor) == (line, cursor)
+    }
+
+    /// What to write where rustyline is about to write its prompt in a window of that many columns:
+    /// the way up to the status line, the text with what was said, and the new status line.
+    ///
+    /// Where rustyline has not heard yet that the window has changed, it counts rows as before. When
+    /// it hears of that it draws a line of several rows anew, as it is; at other times (not `anew`)
+    /// such a line is as wide as before.
+    pub(super) fn above(
+        &mut self,
+        text: &str,
+        status: &str,
+        prompt: &str,
+        (window, anew): (usize, bool),
+    ) -> String {
         // What was folded below the cursor. Not done always: cleared from its top, a screen of tmux
         // is kept in its history as it was.
-        let below = if self.is_folded(columns) { "\x1b[J" } else { "" };
-        let up = self.folded_above(columns) + self.status_rows(columns);
-        let mut drawn = below.to_owned() + &"\x1b[A\x1b[K".repeat(up) + text;
-        if !status.is_empty() {
-            drawn.push_str(status);
-            drawn.push('\n');
+        let below = if self.is_folded(window) { "\x1b[J" } else { "" };
+        let up = self.folded_above(window) + self.status_rows(window);
+        let drawn = below.to_owned() + &"\x1b[A\x1b[K".repeat(up) + text;
+        let one_row = self.prompt + self.width(&self.line) < window.min(self.columns);
+        if anew || one_row || self.columns == 0 {
+            self.columns = window;
         }
         self.status = without_colours(status).width();
         self.prompt = prompt.width();
-        self.columns = columns;
-        drawn
+        if status.is_empty() { drawn } else { drawn + status + "\n" }
     }
 
     /// The line as it is to be written, with its rows on lines of their own.
@@ -64,7 +79,7 @@ impl Screen {
     /// What to write when rustyline has moved on to the row below its line: takes the status line
     /// away, which would otherwise stay above what was typed. Nothing is on the screen then.
     pub(super) fn leave(&mut self, screen_rows: usize) -> String {
-        let below = self.input_rows() + self.status_rows(self.columns);
+        let below = self.input_rows() + usize::from(self.status > 0);
         let drawn = if self.status > 0 && below < screen_rows {
             format!("\x1b[{below}A\x1b[M\x1b[{}B\r", below - 1)
         } else {
@@ -84,28 +99,28 @@ impl Screen {
         rows.len() + usize::from(before + last == self.columns)
     }
 
-    fn status_rows(&self, columns: usize) -> usize {
-        if self.status == 0 || !self.is_folded(columns) {
+    fn status_rows(&self, window: usize) -> usize {
+        if self.status == 0 || !self.is_folded(window) {
             return usize::from(self.status > 0);
         }
-        self.status.div_ceil(columns)
+        self.status.div_ceil(window)
     }
 
-    fn is_folded(&self, columns: usize) -> bool {
-        self.folds && 0 < columns && columns < self.columns
+    fn is_folded(&self, window: usize) -> bool {
+        self.folds && 0 < window && window < self.columns
     }
 
     /// By how many rows the cursor has moved down, and with it the place that rustyline believes to
     /// be its first row, because rows above it were folded.
-    fn folded_above(&self, columns: usize) -> usize {
-        if !self.is_folded(columns) {
+    fn folded_above(&self, window: usize) -> usize {
+        if !self.is_folded(window) {
             return 0;
         }
         let before = self.line.get(..self.cursor).unwrap_or(&self.line);
         let mut start = self.prompt;
         let mut more = 0;
         for row in rows(self.mode, self.prompt, before, self.columns) {
-            more += rows(self.mode, start, row, columns).len() - 1;
+            more += rows(self.mode, start, row, window).len() - 1;
             start = 0;
         }
         more
@@ -175,36 +190,53 @@ mod tests {
     #[test]
     fn without_a_status_line_only_what_was_said_is_written() {
         let mut screen = Screen::new(MODE, true);
-        assert_eq!(screen.above("hello\n", "", "> ", 80), "hello\n");
+        assert_eq!(screen.above("hello\n", "", "> ", (80, true)), "hello\n");
         assert_eq!(screen.line("send", 4), "send");
-        assert_eq!(screen.above("", "", "> ", 80), "");
+        assert_eq!(screen.above("", "", "> ", (80, true)), "");
         assert_eq!(screen.leave(24), "");
     }
 
     #[test]
     fn the_status_line_is_replaced_and_goes_when_the_line_is_left() {
         let mut screen = Screen::new(MODE, true);
-        assert_eq!(screen.above("", "\x1b[32m45\x1b[0m %", "> ", 80), "\x1b[32m45\x1b[0m %\n");
+        assert_eq!(screen.above("", "\x1b[32m45\x1b[0m %", "> ", (80, true)), "\x1b[32m45\x1b[0m %\n");
         assert_eq!(screen.status, 4);
         screen.line("send", 4);
-        assert_eq!(screen.above("hello\n", "46 %", "> ", 80), "\x1b[A\x1b[Khello\n46 %\n");
+        assert_eq!(screen.above("hello\n", "46 %", "> ", (80, true)), "\x1b[A\x1b[Khello\n46 %\n");
         assert_eq!(screen.leave(24), "\x1b[2A\x1b[M\x1b[1B\r");
-        assert_eq!(screen.above("", "", "> ", 80), "");
-        screen.above("", "46 %", "> ", 10);
+        assert_eq!(screen.above("", "", "> ", (80, true)), "");
+        screen.above("", "46 %", "> ", (10, true));
         screen.line("12345678", 8);
         assert_eq!(screen.leave(24), "\x1b[3A\x1b[M\x1b[2B\r", "rustyline adds a row behind a full one");
+    }
+
+    #[test]
+    fn rows_are_as_wide_as_rustyline_believes_the_window_to_be() {
+        let mut screen = Screen::new(MODE, true);
+        screen.above("", "", "> ", (60, false));
+        screen.line("short", 5);
+        screen.above("", "", "> ", (40, false));
+        assert_eq!(screen.columns, 40, "a short line is the same in any window");
+        let long = "x".repeat(50);
+        screen.line(&long, 50);
+        for (anew, columns) in [(false, 40), (true, 30)] {
+            // Rows of 40 are folded also when they are written into a window of 30.
+            assert_eq!(screen.above("", "", "> ", (30, anew)), "\x1b[J\x1b[A\x1b[K");
+            assert_eq!(screen.columns, columns);
+        }
+        assert_eq!(screen.above("", "", "> ", (30, false)), "");
     }
 
     #[test]
     fn what_a_narrower_window_folds_is_found_again() {
         for (folds, ups) in [(true, 4), (false, 1)] {
             let mut screen = Screen::new(MODE, folds);
-            screen.above("", &"s".repeat(60), "> ", 100);
+            screen.above("", &"s".repeat(60), "> ", (100, true));
             screen.line(&"x".repeat(118), 118);
             // The first row folds into three, the rest fits; the status line folds into two.
-            let drawn = screen.above("", "short", "> ", 40);
+            let drawn = screen.above("", "short", "> ", (40, true));
             assert_eq!(drawn.matches("\x1b[A").count(), ups, "{drawn:?}");
-            let drawn = screen.above("", "short", "> ", 100);
+            let drawn = screen.above("", "short", "> ", (100, true));
             assert_eq!(drawn, "\x1b[A\x1b[Kshort\n", "nothing is joined again");
         }
     }

@@ -89,6 +89,11 @@ impl Session {
         self.fail(self.lines, failure);
     }
 
+    /// Takes note that not all lines could be read: who gave them believes they were heard.
+    pub(super) fn input_broke(&mut self) {
+        self.failed = true;
+    }
+
     /// Takes the node's answer.
     pub(super) fn answered(&mut self, now: Instant, asked: &Asked, answer: &Result<Reply, Failure>) {
         match answer {
@@ -178,7 +183,10 @@ mod tests {
 
     #[test]
     fn at_a_prompt_a_number_sign_is_a_mistake() {
-        let mut session = Session::new(Box::new(Human { at_prompt: true, style: Style::PLAIN }), false);
+        let mut session = Session::new(
+            Box::new(Human { at_prompt: true, style: Style::PLAIN, columns: || usize::MAX }),
+            false,
+        );
         assert!(matches!(session.line("# hm"), Step::Nothing));
         assert!(session.take_said()[0].starts_with("error: unknown command `#`"));
     }

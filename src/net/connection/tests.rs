@@ -178,6 +178,34 @@ async fn a_peer_that_never_reads_holds_a_closed_connection_for_two_seconds_only(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_says_nothing_more_is_not_waited_for_long() {
+    let Ends { connection, mut inputs, tasks, peer } = connected(1 << 16);
+    connection.send(Message::Text("last words".into()));
+    let begun = tokio::time::Instant::now();
+    connection.close();
+    while inputs.recv().await.is_some() {}
+    tasks.wait().await;
+    assert!(begun.elapsed() < 2 * QUIET, "{:?}", begun.elapsed());
+    drop(peer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_goes_on_talking_is_read_for_two_seconds() {
+    let Ends { connection, mut inputs, tasks, mut peer } = connected(1 << 16);
+    let begun = tokio::time::Instant::now();
+    connection.close();
+    let talking = tokio::spawn(async move {
+        while peer.write_all(b"and another thing\n").await.is_ok() {
+            tokio::time::sleep(QUIET / 2).await;
+        }
+    });
+    while inputs.recv().await.is_some() {}
+    tasks.wait().await;
+    assert!(begun.elapsed() >= LINGER, "{:?}", begun.elapsed());
+    talking.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flood_of_texts_stops_its_own_reader_until_they_are_shown() {
     let Ends { mut inputs, mut peer, connection: _connection, .. } = connected(1 << 16);
     let sending = tokio::spawn(async move {

@@ -1,6 +1,6 @@
 use super::*;
-use crate::engine::{Event, Level, Reply, TransferId};
-use crate::wire::{FileHash, SafeName};
+use crate::engine::{Book, Change, Event, Level, Reply, TransferId};
+use crate::wire::{FileHash, NodeId, SafeName};
 use std::time::Duration;
 
 fn known() -> Known {
@@ -26,6 +26,12 @@ fn known() -> Known {
     });
     let peer = "192.0.2.5:4711".parse().unwrap();
     known.reply(&Reply::Sending { id: TransferId(3), peer, name: name("ours") });
+    let mut book = Book::default();
+    for (address, id) in [("localhost:8000", 1), ("example.org:8000", 2), ("203.0.113.7:9", 3)] {
+        book.apply(&Change::Pin(address.parse().unwrap(), NodeId([id; 32]))).unwrap();
+    }
+    book.apply(&Change::Alias(NodeId([2; 32]), "laptop".parse().unwrap())).unwrap();
+    known.book(&book);
     known
 }
 
@@ -61,6 +67,17 @@ fn peers_are_completed_by_what_was_typed_and_by_their_address() {
     assert_eq!(insert("send 127"), "send 127.0.0.1:8000 ");
     assert_eq!(list("sendfile "), "192.0.2.5:4711  localhost:8000");
     assert_eq!(tab("send localhost:8000 h", &known(), 80), Tab::Nothing, "a message is the user's");
+}
+
+#[test]
+fn addresses_that_were_typed_before_are_completed_also_by_the_name_of_who_is_there() {
+    assert_eq!(list("connect "), "203.0.113.7:9              localhost:8000\nexample.org:8000 (laptop)");
+    assert_eq!(insert("connect ex"), "connect example.org:8000");
+    assert_eq!(insert("connect lap"), "connect example.org:8000");
+    assert_eq!(list("connect l"), "example.org:8000 (laptop)  localhost:8000");
+    assert_eq!(list("forget "), "192.0.2.5:4711  203.0.113.7:9   laptop          localhost:8000");
+    assert_eq!(insert("trust la"), "trust laptop");
+    assert_eq!(insert("send l"), "send localhost:8000 ", "only who is connected hears anything");
 }
 
 #[test]

@@ -48,7 +48,10 @@ fn start(manners: Manners, screen: Screen) -> Bench {
     let (lines, received) = mpsc::channel(16);
     let output = Output::start("test", Box::new(screen.clone()), None).unwrap();
     let session = match manners {
-        Manners::Prompt => Session::new(Box::new(Human { at_prompt: true, style: Style::PLAIN }), false),
+        Manners::Prompt => Session::new(
+            Box::new(Human { at_prompt: true, style: Style::PLAIN, columns: || usize::MAX }),
+            false,
+        ),
         Manners::Piped { .. } => Session::new(Box::new(Json), true),
     };
     let mut front = Front::new(outside, received, session, output, manners);
@@ -139,6 +142,19 @@ async fn a_command_that_fails_makes_the_run_fail_but_not_stop() {
     assert!(bench.node.answer(reply, Ok(Reply::Done)));
     bench.type_line("quit").await;
     assert_eq!(bench.end().await.0, Exit::Failed);
+}
+
+#[tokio::test]
+async fn an_input_that_cannot_be_read_on_makes_the_run_fail() {
+    for manners in [PIPED, Manners::Prompt] {
+        let mut bench = start(manners, Screen::default());
+        bench.lines.send(Input::Broken).await.unwrap();
+        bench.lines = mpsc::channel(1).0;
+        if manners == PIPED {
+            bench.close().await;
+        }
+        assert_eq!(bench.end().await.0, Exit::Failed, "{manners:?}");
+    }
 }
 
 #[tokio::test]

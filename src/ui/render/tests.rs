@@ -7,7 +7,7 @@ use crate::engine::{HostPort, Level, Stage};
 use crate::ui::parse::{Parsed, parse};
 use crate::wire::{FileHash, SafeName};
 
-const PROMPT: Human = Human { at_prompt: true, style: Style::PLAIN };
+const PROMPT: Human = Human { at_prompt: true, style: Style::PLAIN, columns: || usize::MAX };
 
 fn peer() -> SocketAddr {
     "192.0.2.5:4711".parse().unwrap()
@@ -180,15 +180,15 @@ fn tables_line_up_and_empty_ones_say_what_to_do() {
         peer: peer(),
         dialled: None,
         level: Level::Extended,
-        agent: Some("p2p/0.1.0\x1b[2J".into()),
+        agent: Some("p2p/0.1.0\x1b[2J and whatever else it wants to say".into()),
         connected_for: Duration::from_secs(65),
         bytes_sent: 0,
         bytes_received: 3_200_000,
     };
     assert_eq!(
         say("peers", Reply::Peers(vec![info])),
-        "PEER            DIALLED AS  IDENTITY          ALIAS   TRUSTED  SPEAKS            CONNECTED FOR  SENT     RECEIVED\n\
-         192.0.2.5:4711  -           0707070707070707  laptop  yes      p2p/0.1.0\\x1b[2J  1 min 5 s      0 bytes  3.2 MB"
+        "PEER            DIALLED AS  IDENTITY          ALIAS   TRUSTED  SPEAKS                CONNECTED FOR  SENT     RECEIVED\n\
+         192.0.2.5:4711  -           0707070707070707  laptop  yes      p2p/0.1.0\\x1b[2J an…  1 min 5 s      0 bytes  3.2 MB"
     );
     let info = TransferInfo {
         id: TransferId(3),

@@ -672,6 +672,7 @@ impl Engine {
     fn on_closed(&mut self, conn: ConnId, closing: Closing) {
         match closing {
             Closing::Eof => self.on_eof(conn),
+            Closing::Error(_) if self.peers.get(conn).is_some_and(|peer| peer.said_bye) => self.on_eof(conn),
             Closing::Error(error) => {
                 self.close_peer(conn, &format!("the connection broke: {error}"), Ending::Broken);
             }

@@ -8,6 +8,7 @@
 //! themselves, so that it ends when their last reference does, wherever that is. A writer holds
 //! what its two queues hold, which the engine bounds.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -292,6 +293,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let read = match self.read_some(&mut buffer).await {
                 Ok(0) => return Closing::Eof,
                 Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    return Closing::Error("it ended in the middle".to_owned());
+                }
                 Err(error) => return Closing::Error(error.to_string()),
             };
             loop {
@@ -471,7 +475,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
         batch.bytes.clear();
         let (control, bulk) = (std::mem::take(&mut batch.control), std::mem::take(&mut batch.bulk));
-        control + bulk == 0 || self.inputs.send(Input::Written { conn: self.conn, control, bulk }.into()).await.is_ok()
+        if control + bulk > 0 {
+            // Where nobody listens the node has ended, and this is the last that it says.
+            let _ = self.inputs.send(Input::Written { conn: self.conn, control, bulk }.into()).await;
+        }
+        true
     }
 
     async fn write_bytes(&mut self, bytes: &[u8]) -> bool {

@@ -574,11 +574,12 @@ impl Engine {
         if self.peers.get(conn).is_some_and(|peer| !peer.read_closed) {
             return;
         }
-        let of_conn = |download: &&Download| download.conn == Some(conn);
+        let of_conn = |download: &&Download| download.conn == Some(conn) && download.manifest().is_some();
         let verifying = self.ended_with_chunks.values().any(|ended| *ended == conn)
             || self.downloads.values().filter(of_conn).any(|download| !download.chunks.arrived.is_empty());
         let hopeless = |download: &Download| {
-            !download.has_everything() && (download.state != State::Receiving || !verifying)
+            let may_be_others = verifying && download.manifest().is_some();
+            !download.has_everything() && (download.state != State::Receiving || !may_be_others)
         };
         let failing: Vec<_> = self
             .downloads

@@ -329,8 +329,14 @@ impl Engine {
         for text in self.complaints.end_all() {
             self.event(Event::Warning { peer: None, text });
         }
-        // Partial files stay; nobody does jobs any more.
-        self.outputs.retain(|output| matches!(output, Output::Event(_)));
+        // Partial files stay; nobody does jobs any more. Peers hear what ended.
+        self.outputs.retain(|output| match output {
+            Output::Event(_) => true,
+            Output::Send { message, .. } => {
+                matches!(message, Message::Withdraw { .. } | Message::Refuse { .. })
+            }
+            _ => false,
+        });
         let leaving: Vec<_> = self
             .peers
             .iter()

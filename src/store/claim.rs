@@ -16,6 +16,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
@@ -146,10 +147,12 @@ impl Claim {
 
     /// Removes the journal of a file that has got its final name.
     pub(super) fn remove_journal(&self, downloads: &Downloads) {
-        if self.journal.is_some()
-            && let Ok(partials) = downloads.open_partials()
-        {
-            let _ = rustix::fs::unlinkat(&partials, journal_name(&self.name), AtFlags::empty());
+        if let (Some(journal), Ok(partials)) = (&self.journal, downloads.open_partials()) {
+            let name = journal_name(&self.name);
+            // Since the partial file went, another may have made both anew.
+            if names(&partials, &name, journal) {
+                let _ = rustix::fs::unlinkat(&partials, name, AtFlags::empty());
+            }
         }
     }
 
@@ -165,8 +168,8 @@ impl Claim {
         let downloads = Downloads::open(downloads)?;
         let partials = downloads.open_partials()?;
         if names(&partials, &self.name, &self.file) {
-            rustix::fs::unlinkat(&partials, &self.name, AtFlags::empty())?;
             self.remove_journal(&downloads);
+            rustix::fs::unlinkat(&partials, &self.name, AtFlags::empty())?;
         }
         downloads.tidy();
         Ok(())
@@ -216,6 +219,9 @@ fn create_journal(partials: &OwnedFd, name: &str) -> Result<File, Errno> {
     retry_on_intr(|| rustix::fs::openat(partials, &name, flags, Mode::from_raw_mode(0o666))).map(File::from)
 }
 
+/// Longer than it takes to lock a file that was just made.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+
 /// A partial file that nobody uses, locked.
 pub(super) struct LeftBehind {
     pub(super) claim: Claim,
@@ -239,11 +245,17 @@ pub(super) fn left_behind(partials: &OwnedFd) -> Result<Vec<LeftBehind>, Errno> 
 }
 
 fn take_left_behind(partials: &OwnedFd, name: &str) -> Option<LeftBehind> {
+    // Whoever makes a partial file locks it before it makes a journal. One without may be about to
+    // be locked, and is left to whoever made it, unless that was long ago.
+    let journal = open_own(partials, &journal_name(name));
     let file = open_own(partials, name)?;
-    if lock(&file) != Lock::Held || !names(partials, name, &file) {
+    let is_new = || {
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
+        modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age < ABANDONED_AFTER))
+    };
+    if (journal.is_none() && is_new()) || lock(&file) != Lock::Held || !names(partials, name, &file) {
         return None;
     }
-    let journal = open_own(partials, &journal_name(name));
     let header = journal.as_ref().and_then(Header::read);
     Some(LeftBehind { claim: Claim { file, name: name.to_owned(), journal }, header })
 }

@@ -181,20 +181,19 @@ fn two_senders_of_one_name_both_arrive() {
 }
 
 #[test]
-fn a_file_sent_again_gets_a_number_and_the_first_stays() {
+fn another_file_of_one_name_gets_a_number_and_the_same_one_is_not_sent_again() {
     let (mut a, b, _) = connected();
     let source = a.dir().join("notes.txt");
-    for (content, arrives_as) in [("one", "notes.txt"), ("two", "notes (1).txt"), ("one", "notes (2).txt")] {
+    for (content, arrives_as) in [("one", "notes.txt"), ("two", "notes (1).txt"), ("one", "notes.txt")] {
         fs::write(&source, content).unwrap();
         a.sendfile(b.addr(), &source);
         assert_eq!(b.wait_received("notes.txt"), b.downloads().join(arrives_as));
         a.wait_sent("notes.txt");
     }
     let content = |name| fs::read_to_string(b.downloads().join(name)).unwrap();
-    assert_eq!(
-        [content("notes.txt"), content("notes (1).txt"), content("notes (2).txt")],
-        ["one", "two", "one"]
-    );
+    assert_eq!([content("notes.txt"), content("notes (1).txt")], ["one", "two"]);
+    assert_eq!(listing(&b.downloads()).len(), 2);
+    assert_eq!(a.count(&json!({ "event": "sent", "already": true })), 1);
 }
 
 #[test]

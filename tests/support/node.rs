@@ -440,6 +440,15 @@ impl TestNode {
     }
 
     /// Kills the process as nothing can catch it.
+    /// Kills the node, if it still runs, and starts it again with the same directories and options.
+    pub(crate) fn restart(&mut self) {
+        if self.is_running() {
+            self.kill();
+        }
+        let setup = std::mem::replace(&mut self.setup, NodeSetup::new());
+        *self = setup.start();
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -187,7 +187,7 @@ fn strangers_are_asked_about_named_and_trusted_as_the_readme_shows() {
     terminal.enter(&next());
     terminal.wait_text(" are taken without asking ");
     send(&mut stranger);
-    terminal.wait_text("[2] received report.pdf");
+    terminal.wait_text("[2] report.pdf was here already");
     stranger.type_line(&format!("send {} did you get it?", terminal.addr()));
     terminal.wait_text("<anna> did you get it?");
     terminal.enter(&next());

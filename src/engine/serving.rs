@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::uploads::{Form, State, Upload};
 use super::{Code, ConnId, Deadline, Engine, Failure, Job, Kept, TransferId};
-use crate::wire::{CHUNK_SIZE, ChunkIndex, ContentOffer, Entry, Message, OfferId, Prefix, Reason};
+use crate::wire::{CHUNK_SIZE, ChunkIndex, ContentOffer, Message, OfferId, Prefix, Reason};
 
 /// Chunks of one file that may be asked for and not read: more than the window of any receiver.
 const CHUNKS_ASKED: u64 = 256;
@@ -187,9 +187,10 @@ impl Engine {
         if serving.kept.is_some()
             && let Some(head) = &upload.head
         {
-            // The receiver has all of it: the last state of the list tells whether it is the same.
-            let last = head.pages().saturating_sub(1);
-            return self.job(id, Job::ReadPage(last));
+            // The receiver has all of it: the hash tells whether it is the same. No state would, of
+            // which the bytes behind the last whole block are no part.
+            let is_same = serving.kept.is_some_and(|kept| kept.state.0 == head.file_hash().0);
+            return self.tell_resumed(id, is_same);
         }
         if serving.sealing {
             self.send_seal(id);
@@ -220,10 +221,6 @@ impl Engine {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         let conn = upload.conn;
         let Form::Pulled(serving) = &mut upload.form else { return };
-        if let Some(kept) = serving.kept {
-            let last = entries.last_chunk().map(Entry::from_bytes);
-            return self.tell_resumed(id, last.is_some_and(|entry| entry.state == kept.state));
-        }
         let Some(conn) = conn else { return };
         if std::mem::take(&mut serving.offering) {
             self.send_offer(conn, id, entries);

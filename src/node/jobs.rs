@@ -151,7 +151,7 @@ mod tests {
         let release = Job::Release { keep: true };
         let waiting = [Job::FreeSpace, Job::CheckKept, chunk(), chunk(), chunk(), release.clone(), chunk()];
         let mut strand = Strand { waiting: waiting.into(), ..Strand::default() };
-        let mut take = |strand: &mut Strand, threads: usize| {
+        let take = |strand: &mut Strand, threads: usize| {
             strand.threads = threads;
             strand.take(2).map(Vec::from)
         };

@@ -68,7 +68,8 @@ impl Identity {
         }
     }
 
-    /// Whether nobody can have written to it since `now` without its times telling.
+    /// Whether nobody can have written to it since `now` without its times telling: the next write
+    /// gets another time than the last one had.
     fn is_settled(&self, now: SystemTime) -> bool {
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let before = since_epoch.saturating_sub(SETTLED_AFTER).as_secs();
@@ -112,8 +113,9 @@ impl Cache {
     }
 
     /// Keeps the hashes of a file. Where that cannot be done, it is hashed again next time.
-    pub(super) fn put(&self, file: &Identity, head: &ManifestHead, entries: &EntryList) {
-        if !file.is_settled(SystemTime::now()) {
+    /// `opened` is when its identity was looked at, before the first byte of it was hashed.
+    pub(super) fn put(&self, file: &Identity, opened: SystemTime, head: &ManifestHead, entries: &EntryList) {
+        if !file.is_settled(opened) {
             return;
         }
         if let Err(error) = self.try_put(file, head, entries) {
@@ -126,12 +128,8 @@ impl Cache {
             return Ok(());
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let header = Header {
-            version: 1,
-            file: file.clone(),
-            file_hash: head.file_hash(),
-            root: head.root(),
-        };
+        let header =
+            Header { version: 1, file: file.clone(), file_hash: head.file_hash(), root: head.root() };
         let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.dir)?;
         serde_json::to_writer(new.as_file_mut(), &header)?;
         new.write_all(b"\n")?;
@@ -157,7 +155,8 @@ impl Cache {
             if count <= MAX_FILES && bytes <= MAX_BYTES {
                 break;
             }
-            fs::remove_file(path)?;
+            // Another process may have removed it already.
+            let _ = fs::remove_file(path);
             count -= 1;
             bytes -= size;
         }

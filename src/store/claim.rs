@@ -123,12 +123,17 @@ impl Claim {
     pub(super) fn resume(downloads: &Path, incoming: &Incoming) -> Result<Option<Self>, Failure> {
         let Ok(opened) = Downloads::open(downloads) else { return Ok(None) };
         let Ok(partials) = opened.open_partials() else { return Ok(None) };
-        let found = left_behind(&partials).map_err(|errno| {
+        let names = partial_names(&partials).map_err(|errno| {
             cannot(format_args!("read the directory `{}`", opened.path.join(PARTIALS).display()), errno)
         })?;
-        let mut candidates: Vec<_> = found
-            .into_iter()
-            .filter_map(|left| left.header.is_some_and(|header| header.is_of(incoming)).then_some(left.claim))
+        // Only what may be the one is locked: others of this moment look for theirs, and would take
+        // what is locked for a file in use.
+        let is_of = |header: Option<Header>| header.is_some_and(|header| header.is_of(incoming));
+        let mut candidates: Vec<_> = names
+            .iter()
+            .filter(|name| is_of(read_header(&partials, name)))
+            .filter_map(|name| take_left_behind(&partials, name))
+            .filter_map(|left| is_of(left.header).then_some(left.claim))
             .collect();
         // The one with the most in it.
         candidates.sort_by_key(|claim| claim.bytes(incoming.size));
@@ -229,19 +234,19 @@ pub(super) struct LeftBehind {
     pub(super) header: Option<Header>,
 }
 
-/// The partial files that nobody uses. They are locked until they are dropped.
-pub(super) fn left_behind(partials: &OwnedFd) -> Result<Vec<LeftBehind>, Errno> {
+/// The names of the partial files, in use or not.
+pub(super) fn partial_names(partials: &OwnedFd) -> Result<Vec<String>, Errno> {
     let mut found = Vec::new();
     for entry in rustix::fs::Dir::read_from(partials)? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().to_str() else { continue };
-        if is_partial_name(name)
-            && let Some(left) = take_left_behind(partials, name)
-        {
-            found.push(left);
-        }
+        let name = entry.file_name().to_str().ok().filter(|name| is_partial_name(name));
+        found.extend(name.map(str::to_owned));
     }
     Ok(found)
+}
+
+fn read_header(partials: &OwnedFd, name: &str) -> Option<Header> {
+    open_own(partials, &journal_name(name)).as_ref().and_then(Header::read)
 }
 
 fn take_left_behind(partials: &OwnedFd, name: &str) -> Option<LeftBehind> {

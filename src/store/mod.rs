@@ -39,7 +39,7 @@ use crate::wire::{ChunkData, ChunkIndex, Entry, Manifest, ManifestHead, SafeName
 pub use home::{Home, HomeError};
 
 use cache::Cache;
-use claim::{left_behind, take_by_name};
+use claim::{partial_names, take_by_name};
 use downloads::{Downloads, PARTIALS};
 use failure::{cannot, out_of_order};
 use held::{Held, lock};
@@ -100,9 +100,7 @@ impl Disk {
             Job::FreeSpace => (self.free_space)(&self.downloads).map(|bytes| JobDone::FreeSpace { bytes }),
             Job::CreatePartial(manifest) => self.create_partial(transfer, manifest),
             Job::OpenPartial(incoming) => self.open_partial(transfer, incoming),
-            Job::CheckKept => {
-                self.pulled(transfer)?.check_kept(&self.downloads, self.free_space, hashing)
-            }
+            Job::CheckKept => self.pulled(transfer)?.check_kept(&self.downloads, self.free_space, hashing),
             Job::StartOver => self.pulled(transfer)?.start_over(&self.downloads, self.free_space),
             Job::StorePage { page, entries } => self.pulled(transfer)?.store_page(page, &entries, hashing),
             Job::StoreChunk { index, data, entry } => self.store(transfer, index, data, entry, hashing),
@@ -186,12 +184,12 @@ impl Disk {
     fn list_partials(&self, unused_for: Duration) -> Result<JobDone, Failure> {
         let Ok(opened) = Downloads::open(&self.downloads) else { return Ok(JobDone::Partials(Vec::new())) };
         let Ok(partials) = opened.open_partials() else { return Ok(JobDone::Partials(Vec::new())) };
-        let found = left_behind(&partials).map_err(|errno| {
+        let names = partial_names(&partials).map_err(|errno| {
             cannot(format_args!("read the directory `{}`", self.downloads.join(PARTIALS).display()), errno)
         })?;
         let oldest = SystemTime::now().checked_sub(unused_for).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut leftovers = Vec::new();
-        for left in found {
+        for left in names.iter().filter_map(|name| take_by_name(&partials, name)) {
             let touched = left.claim.file.metadata().and_then(|metadata| metadata.modified());
             if touched.is_ok_and(|touched| touched <= oldest) {
                 left.claim.discard(&self.downloads);

@@ -22,8 +22,8 @@ use super::journal::{HEADER_BYTES, Header};
 use super::partial::{meddled, put_in_place};
 use crate::engine::{Code, Failure, Incoming, JobDone, Kept, Leftover, PartialKey};
 use crate::wire::{
-    CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, Entry, Expected, Geometry, ManifestHead, SafeName,
-    State,
+    CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, Entry, Expected, FileHash, Geometry,
+    ManifestHead, SafeName, State,
 };
 
 /// Chunks verified in one job: 32 MiB.
@@ -44,6 +44,8 @@ struct Inner {
     entries: EntryList,
     stored: ChunkSet,
     stored_bytes: u64,
+    /// The hash of what was found, if that is a whole file.
+    found_hash: Option<FileHash>,
     /// Whether an earlier attempt may have left something in the partial file.
     resumed: bool,
 }
@@ -57,9 +59,8 @@ struct Claimed {
 struct Twin {
     path: PathBuf,
     file: File,
-    /// What its times were before it was hashed.
+    /// What it looked like before it was hashed.
     changed: (i64, i64, i64, i64),
-    file_hash: Option<crate::wire::FileHash>,
 }
 
 impl Pulled {
@@ -77,6 +78,7 @@ impl Pulled {
             entries: EntryList::new(),
             stored: ChunkSet::new(geometry.chunks()),
             stored_bytes: 0,
+            found_hash: None,
             resumed: false,
         };
         let resumed = Claim::resume(downloads, &incoming)?;
@@ -87,6 +89,11 @@ impl Pulled {
         inner.twin = twin;
         match resumed {
             Some(claim) => {
+                let rest = incoming.size - claim.bytes(incoming.size);
+                let free = free_space(downloads)?;
+                if rest > free {
+                    return Err(no_space(rest, free, downloads));
+                }
                 inner.take(claim, true)?;
                 inner.adopt(&incoming)?;
             }
@@ -126,8 +133,8 @@ impl Pulled {
                 ends_here = true;
                 break;
             }
-            if let Some(twin) = &mut inner.twin {
-                twin.file_hash = Some(digested.file_hash(self.geometry.size()));
+            if index.get() + 1 == self.geometry.chunks() {
+                inner.found_hash = Some(digested.file_hash(self.geometry.size()));
             }
             inner.entries.extend(&[digested.entry()]).map_err(lost)?;
         }
@@ -142,7 +149,7 @@ impl Pulled {
             inner.store(index, self.geometry);
         }
         inner.forget_rest(chunks, self.geometry)?;
-        Ok(JobDone::KeptChecked(Some(Kept { chunks, state: inner.entries.state() })))
+        Ok(JobDone::KeptChecked(Some(inner.kept())))
     }
 
     /// A file of the same name and size was read to its end.
@@ -152,18 +159,13 @@ impl Pulled {
         downloads: &Path,
         free_space: impl FnOnce(&Path) -> Result<u64, Failure>,
     ) -> Result<JobDone, Failure> {
-        let is_whole = inner.entries.len() == self.geometry.chunks();
         let wanted = self.incoming.head.as_ref().map(|head| head.file_hash());
-        let found = inner.twin.as_ref().and_then(|twin| twin.file_hash).filter(|_| is_whole);
         match wanted {
-            Some(wanted) if found == Some(wanted) && inner.twin_is_unchanged() => {
+            Some(wanted) if inner.found_hash == Some(wanted) && inner.twin_is_unchanged() => {
                 let path = inner.twin.as_ref().map(|twin| twin.path.clone());
                 return Ok(JobDone::AlreadyHere { path: path.unwrap_or_default() });
             }
-            None if is_whole => {
-                let (chunks, state) = (inner.entries.len(), inner.entries.state());
-                return Ok(JobDone::KeptChecked(Some(Kept { chunks, state })));
-            }
+            None if inner.found_hash.is_some() => return Ok(JobDone::KeptChecked(Some(inner.kept()))),
             _ => {}
         }
         inner.twin = None;
@@ -179,6 +181,7 @@ impl Pulled {
     ) -> Result<JobDone, Failure> {
         let mut inner = lock(&self.inner);
         inner.twin = None;
+        inner.found_hash = None;
         inner.stored = ChunkSet::new(self.geometry.chunks());
         inner.stored_bytes = 0;
         match inner.claim.take() {
@@ -217,8 +220,7 @@ impl Pulled {
             let indices = self.geometry.indices().skip(before as usize);
             for (index, entry) in indices.zip(checked.entries()) {
                 let chunk = &mut buffer[..self.geometry.len_of(index) as usize];
-                let expected =
-                    Expected::new(self.geometry, index, previous, *entry, Some(head.file_hash()));
+                let expected = Expected::new(self.geometry, index, previous, *entry, Some(head.file_hash()));
                 let is_there = !is_hole(&file, index.offset(), chunk.len())
                     && file.read_exact_at(chunk, index.offset()).is_ok()
                     && hashing.time(|| expected.verify(chunk)).is_ok();
@@ -260,7 +262,8 @@ impl Pulled {
         if hashing.time(|| expected.verify(&data.0)).is_err() {
             return Ok(returned(index, data, hashing));
         }
-        file.write_all_at(&data.0, index.offset()).map_err(|error| cannot("write the partial file", error))?;
+        file.write_all_at(&data.0, index.offset())
+            .map_err(|error| cannot("write the partial file", error))?;
         let mut inner = lock(&self.inner);
         if let Some(entry) = entry {
             inner.entries.extend(&[entry]).map_err(lost)?;
@@ -288,7 +291,7 @@ impl Pulled {
         };
         let file_hash = announced.file_hash();
         if let Some(twin) = &inner.twin {
-            if twin.file_hash != Some(file_hash) || !inner.twin_is_unchanged() {
+            if inner.found_hash != Some(file_hash) || !inner.twin_is_unchanged() {
                 return Err(mismatch());
             }
             return Ok(JobDone::Finished { path: twin.path.clone(), file_hash, already: true });
@@ -396,6 +399,13 @@ impl Inner {
         }
     }
 
+    /// What was found and verified, as its sender is to compare it. Where that is the whole file it is
+    /// named by its hash: the state does not tell of the bytes behind the last whole block.
+    fn kept(&self) -> Kept {
+        let state = self.found_hash.map_or(self.entries.state(), |hash| State(hash.0));
+        Kept { chunks: self.entries.len(), state }
+    }
+
     fn store(&mut self, index: ChunkIndex, geometry: Geometry) {
         if !self.stored.contains(index) {
             self.stored.insert(index);
@@ -436,7 +446,7 @@ impl Twin {
         let is_as_large = incoming.size > 0 && file.metadata().ok()?.len() == incoming.size;
         let changed = times(&file)?;
         let path = opened.path.join(incoming.name.as_str());
-        is_as_large.then_some(Self { path, file, changed, file_hash: None })
+        is_as_large.then_some(Self { path, file, changed })
     }
 }
 

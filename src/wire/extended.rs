@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{brief, parse, put_line, put_line_announcing, put_line_with_body};
 use super::{
-    BadLine, ChunkData, ChunkHash, ENTRIES_PER_PAGE, Entry, FileHash, Geometry, ManifestHead, Message, OfferError, Root,
-    SafeName, State,
+    BadLine, ChunkData, ChunkHash, ENTRIES_PER_PAGE, Entry, FileHash, Geometry, ManifestHead, Message,
+    OfferError, Root, SafeName, State,
 };
 
 /// What an offer is called on its connection: a number that its sender chose.
@@ -40,7 +40,8 @@ pub struct ContentOffer {
 pub struct Prefix {
     /// How many chunks.
     pub chunks: u32,
-    /// The state after the last whole block of them.
+    /// The state after them; where they are the whole file, its hash instead, because the state
+    /// does not tell of the bytes behind the last whole block.
     pub state: State,
 }
 
@@ -173,16 +174,17 @@ pub(super) fn decode(kind: &str, payload: &str, body: &Bytes) -> Option<Result<D
     let decoded = match kind {
         "OFFER" => decode_offer(payload, body).map(Message::Offer),
         "ACCEPT" => parse("ACCEPT", payload).map(|AcceptPayload { id, kept }| Message::Accept { id, kept }),
-        "REFUSE" => parse("REFUSE", payload).map(|reason: ReasonPayload<'_>| Message::Refuse {
-            id: reason.id,
-            reason: Reason::from(reason),
-        }),
+        "REFUSE" => parse("REFUSE", payload)
+            .map(|reason: ReasonPayload<'_>| Message::Refuse { id: reason.id, reason: Reason::from(reason) }),
         "WITHDRAW" => parse("WITHDRAW", payload).map(|reason: ReasonPayload<'_>| Message::Withdraw {
             id: reason.id,
             reason: Reason::from(reason),
         }),
-        "PULL" => parse("PULL", payload)
-            .map(|PullPayload { id, chunk, count }| Message::Pull { id, first: chunk, count }),
+        "PULL" => parse("PULL", payload).map(|PullPayload { id, chunk, count }| Message::Pull {
+            id,
+            first: chunk,
+            count,
+        }),
         "PULL_PAGE" => {
             parse("PULL_PAGE", payload).map(|PagePayload { id, page }| Message::PullPage { id, page })
         }
@@ -208,7 +210,8 @@ pub(super) fn decode(kind: &str, payload: &str, body: &Bytes) -> Option<Result<D
 
 /// The form of a text that is to be acknowledged.
 pub(super) fn decode_text(payload: &str) -> Result<Message, BadLine> {
-    parse("TEXT", payload).map(|TextPayload { id, text }| Message::NumberedText { id, text: text.into_owned() })
+    parse("TEXT", payload)
+        .map(|TextPayload { id, text }| Message::NumberedText { id, text: text.into_owned() })
 }
 
 fn decode_offer(payload: &str, body: &Bytes) -> Result<ContentOffer, BadLine> {

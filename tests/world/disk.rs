@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use peer_to_peer::engine::{
-    Code, Failure, Incoming, Job, JobDone, Kept, Leftover, PartialKey, TransferId,
-};
+use peer_to_peer::engine::{Code, Failure, Incoming, Job, JobDone, Kept, Leftover, PartialKey, TransferId};
 use peer_to_peer::wire::{
     CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, ENTRIES_PER_PAGE, Entry, Expected, FileHash,
     Geometry, Manifest, ManifestBuilder, ManifestHead, Page, State,
@@ -154,7 +152,10 @@ impl MemDisk {
             Job::ReadChunk(index) => self.read_chunk(transfer, index)?,
             Job::ReadPage(page) => {
                 let entries = page_entries(&self.sources[&transfer].entries, page);
-                JobDone::PageRead { page, entries: entries.iter().flat_map(|entry| entry.to_bytes()).collect() }
+                JobDone::PageRead {
+                    page,
+                    entries: entries.iter().flat_map(|entry| entry.to_bytes()).collect(),
+                }
             }
             Job::FreeSpace => JobDone::FreeSpace { bytes: self.free_bytes },
             Job::CreatePartial(manifest) => {
@@ -167,11 +168,8 @@ impl MemDisk {
             Job::CheckKept => self.check_kept(transfer),
             Job::StartOver => {
                 let pulled = self.pulled.get_mut(&transfer).expect("opened before it is begun anew");
-                let stored = Stored {
-                    incoming: pulled.incoming.clone(),
-                    bytes: BTreeMap::new(),
-                    entries: Vec::new(),
-                };
+                let stored =
+                    Stored { incoming: pulled.incoming.clone(), bytes: BTreeMap::new(), entries: Vec::new() };
                 self.stored.insert(pulled.key.clone(), stored);
                 pulled.entries.clear();
                 pulled.stored.clear();
@@ -292,8 +290,7 @@ impl MemDisk {
         let to_check = twin.is_some() || (resumed.is_some() && hash.is_none());
         let fresh = resumed.is_none();
         let entries = Vec::new();
-        let pulled =
-            Pulled { key, incoming, entries, stored: BTreeSet::new(), twin, checked: 0, fresh };
+        let pulled = Pulled { key, incoming, entries, stored: BTreeSet::new(), twin, checked: 0, fresh };
         self.pulled.insert(transfer, pulled);
         JobDone::PartialOpened { resumed: resumed.map(PartialKey), to_check }
     }
@@ -306,8 +303,8 @@ impl MemDisk {
         }
         let geometry = Geometry::new(pulled.incoming.size).unwrap();
         if let Some(twin) = &pulled.twin {
-            let entries = entries_of(&self.downloads[twin]);
-            let kept = Kept { chunks: geometry.chunks(), state: state_after(&entries) };
+            let state = State(file_hash(&self.downloads[twin]).0);
+            let kept = Kept { chunks: geometry.chunks(), state };
             return JobDone::KeptChecked(Some(kept));
         }
         let stored = self.stored.get_mut(&pulled.key).unwrap();
@@ -324,8 +321,13 @@ impl MemDisk {
         }
         stored.entries.clone_from(&pulled.entries);
         stored.bytes.retain(|index, _| pulled.stored.contains(index));
-        let kept = Kept { chunks: pulled.entries.len() as u32, state: state_after(&pulled.entries) };
-        JobDone::KeptChecked(Some(kept))
+        let chunks = pulled.entries.len() as u32;
+        let mut state = state_after(&pulled.entries);
+        if chunks == geometry.chunks() {
+            let whole: Vec<u8> = stored.bytes.values().flatten().copied().collect();
+            state = State(file_hash(&whole).0);
+        }
+        JobDone::KeptChecked(Some(Kept { chunks, state }))
     }
 
     fn store_page(&mut self, transfer: TransferId, page: u32, entries: &Bytes) -> JobDone {

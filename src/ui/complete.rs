@@ -261,5 +261,5 @@ pub(super) fn hint(line: &str) -> Option<Hint> {
     (between && !missing.is_empty()).then_some(Hint { shown: missing, taken: 0 })
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

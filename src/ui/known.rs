@@ -155,7 +155,7 @@ impl Known {
     }
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::{Code, Direction, Level};

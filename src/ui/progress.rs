@@ -242,7 +242,7 @@ pub(super) fn shortened(text: &str, columns: usize) -> String {
     short
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::SafeName;

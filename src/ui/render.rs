@@ -371,5 +371,5 @@ fn help_on(spec: &Spec) -> String {
     text
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

@@ -59,10 +59,7 @@ impl From<Args> for Config {
                 home: home.clone(),
                 require_id: args.require_id,
                 keep_partials: Duration::from_secs(u64::from(args.keep_partials) * 24 * 3600),
-                limits: Limits {
-                    reconnect: Duration::from_secs(args.reconnect.into()),
-                    ..Limits::default()
-                },
+                limits: Limits { reconnect: Duration::from_secs(args.reconnect.into()), ..Limits::default() },
             },
             home,
             json: args.json,

@@ -39,9 +39,12 @@ fn send(world: &mut World, node: NodeId, to: &str, file: &str) -> TransferId {
 
 /// Whether each file that arrived was there before, in order.
 fn arrived(world: &World, node: NodeId) -> Vec<bool> {
-    world.events(node, |event| {
-        if let Event::Received { already, .. } = event { Some(*already) } else { None }
-    })
+    world.events(
+        node,
+        |event| {
+            if let Event::Received { already, .. } = event { Some(*already) } else { None }
+        },
+    )
 }
 
 fn sent(world: &World, node: NodeId) -> Vec<bool> {
@@ -51,9 +54,12 @@ fn sent(world: &World, node: NodeId) -> Vec<bool> {
 }
 
 fn failures(world: &World, node: NodeId) -> Vec<Code> {
-    world.events(node, |event| {
-        if let Event::TransferFailed { code, .. } = event { Some(*code) } else { None }
-    })
+    world.events(
+        node,
+        |event| {
+            if let Event::TransferFailed { code, .. } = event { Some(*code) } else { None }
+        },
+    )
 }
 
 fn transfers(world: &mut World, node: NodeId) -> Vec<TransferInfo> {
@@ -158,7 +164,8 @@ fn after_a_broken_connection_a_transfer_goes_on_by_itself() {
         world.run_to_end();
         assert!(is_right(&world, b, "a", &bytes), "known: {known}: {world:?}");
         assert!(failures(&world, a).is_empty() && failures(&world, b).is_empty(), "{world:?}");
-        let ended = world.events(a, |event| if let Event::Sent { id, .. } = event { Some(*id) } else { None });
+        let ended =
+            world.events(a, |event| if let Event::Sent { id, .. } = event { Some(*id) } else { None });
         assert!(ended.contains(&id));
         assert_eq!(world.nodes[b.0].disk.bytes_stored, size as u64, "what was stored is not stored again");
         assert!(world.data_bytes <= size as u64 + 3 * WINDOW);
@@ -182,7 +189,10 @@ fn a_cancelled_transfer_stays_as_a_partial_one_and_sending_again_goes_on_with_it
         assert_eq!(failures(&world, a), [Code::Cancelled]);
         assert_eq!(failures(&world, b), [Code::Cancelled]);
         let left = transfers(&mut world, b);
-        assert!(matches!(left.as_slice(), [info] if info.stage == Stage::Partial && info.bytes > 0), "{left:?}");
+        assert!(
+            matches!(left.as_slice(), [info] if info.stage == Stage::Partial && info.bytes > 0),
+            "{left:?}"
+        );
         send(&mut world, a, &b_name, "a");
         world.run_to_end();
         assert!(is_right(&world, b, "a", &bytes), "{world:?}");

@@ -20,9 +20,7 @@ use super::{
     Leftover, Stage, TransferId, TransferInfo,
 };
 use crate::size;
-use crate::wire::{
-    ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry, Manifest, Message, Offer, SafeName,
-};
+use crate::wire::{ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry, Manifest, Message, Offer, SafeName};
 
 /// How far a download is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,13 +173,7 @@ pub(super) struct ChunkMap {
 
 impl ChunkMap {
     fn new(geometry: Geometry) -> Self {
-        Self {
-            geometry,
-            stored: Vec::new(),
-            stored_count: 0,
-            stored_bytes: 0,
-            arrived: BTreeMap::new(),
-        }
+        Self { geometry, stored: Vec::new(), stored_count: 0, stored_bytes: 0, arrived: BTreeMap::new() }
     }
 
     /// The file is accepted.

@@ -277,13 +277,11 @@ impl Engine {
             Input::Shown { conn, id } => self.on_shown(conn, id),
             Input::Closed { conn, closing } => self.on_closed(conn, closing),
             Input::Written { conn, control, bulk } => self.on_written(conn, control, bulk),
-            Input::JobDone { transfer, done, took } => {
-                match done {
-                    JobDone::Partials(found) => return self.on_partials(found),
-                    JobDone::Released { left: Some(left) } => self.on_left(transfer, left),
-                    done => self.on_job_done(transfer, done, took),
-                }
-            }
+            Input::JobDone { transfer, done, took } => match done {
+                JobDone::Partials(found) => return self.on_partials(found),
+                JobDone::Released { left: Some(left) } => self.on_left(transfer, left),
+                done => self.on_job_done(transfer, done, took),
+            },
             Input::Command { id, command } => self.on_command(id, command),
             Input::Stopping => self.on_stopping(),
             Input::Tick => self.on_tick(),

@@ -11,9 +11,7 @@ use bytes::Bytes;
 
 use super::downloads::{Download, Form, State};
 use super::window::{Asked, Window};
-use super::{
-    Code, ConnId, Deadline, Engine, Failure, Incoming, Job, JobDone, Kept, Leftover, TransferId,
-};
+use super::{Code, ConnId, Deadline, Engine, Failure, Incoming, Job, JobDone, Kept, Leftover, TransferId};
 use crate::wire::{
     ChunkData, ChunkIndex, ContentOffer, ENTRIES_PER_PAGE, Entry, Instance, ManifestHead, Message, NodeId,
     OfferId, Reason,
@@ -140,7 +138,8 @@ impl Engine {
         if self.consider(conn, &incoming.name, geometry, Form::Pulled(pull)).is_none() {
             let reason = Reason::new(Code::Declined.as_str(), super::downloads::DECLINED);
             self.send(conn, Message::Refuse { id: number, reason });
-            let what = format!("the offer of \"{}\" was declined: {}", incoming.name, super::downloads::DECLINED);
+            let what =
+                format!("the offer of \"{}\" was declined: {}", incoming.name, super::downloads::DECLINED);
             self.refuse(conn, &what);
         }
     }
@@ -166,8 +165,14 @@ impl Engine {
     }
 
     /// An offer that could not be understood, except for its number.
-    pub(super) fn on_bad_content_offer(&mut self, conn: ConnId, id: OfferId, error: &crate::wire::OfferError) {
-        let code = if matches!(error, crate::wire::OfferError::Name(_)) { Code::BadName } else { Code::Usage };
+    pub(super) fn on_bad_content_offer(
+        &mut self,
+        conn: ConnId,
+        id: OfferId,
+        error: &crate::wire::OfferError,
+    ) {
+        let code =
+            if matches!(error, crate::wire::OfferError::Name(_)) { Code::BadName } else { Code::Usage };
         self.send(conn, Message::Refuse { id, reason: Reason::new(code.as_str(), error.to_string()) });
         self.refuse(conn, &format!("an offer was refused: {error}"));
     }
@@ -479,8 +484,7 @@ impl Engine {
         let near = pull.cursor / ENTRIES_PER_PAGE + PAGES_AHEAD;
         let number = pull.id;
         let mut pages = Vec::new();
-        while pull.pages_asked < head.pages().min(near)
-            && pull.pages_asked < pull.pages_stored + PAGES_AHEAD
+        while pull.pages_asked < head.pages().min(near) && pull.pages_asked < pull.pages_stored + PAGES_AHEAD
         {
             pages.push(pull.pages_asked);
             pull.pages_asked += 1;
@@ -560,7 +564,10 @@ impl Engine {
         let follows = is_late && std::mem::replace(&mut pull.rewinding, is_late);
         if let Some(conn) = conn.filter(|_| !follows) {
             let name = download.name.clone();
-            self.count_bad_chunk(conn, &format!("chunk {} of \"{name}\" is not what was announced", index.get()));
+            self.count_bad_chunk(
+                conn,
+                &format!("chunk {} of \"{name}\" is not what was announced", index.get()),
+            );
         }
         self.pull_more(id);
     }

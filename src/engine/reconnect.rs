@@ -8,9 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::texts::Said;
-use super::{
-    Code, ConnId, Deadline, Engine, Event, Failure, HostPort, Output, Peer, Target, TransferId,
-};
+use super::{Code, ConnId, Deadline, Engine, Event, Failure, HostPort, Output, Peer, Target, TransferId};
 use crate::wire::{Instance, NodeId};
 
 /// Peers that are waited for at the same time.

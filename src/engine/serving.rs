@@ -93,7 +93,10 @@ impl Engine {
         self.await_confirmation(id);
         match kept {
             Some(kept) if kept.chunks > chunks => {
-                self.fail_upload(id, Failure::new(Code::Declined, "the receiver has more chunks than there are"));
+                self.fail_upload(
+                    id,
+                    Failure::new(Code::Declined, "the receiver has more chunks than there are"),
+                );
             }
             Some(kept) => {
                 let Some(Form::Pulled(serving)) = self.uploads.get_mut(&id).map(|upload| &mut upload.form)
@@ -143,7 +146,8 @@ impl Engine {
         let asked: u64 = upload.requested.iter().map(|range| u64::from(range.end - range.start)).sum();
         let Form::Pulled(serving) = &mut upload.form else { return };
         let end = first.checked_add(count).filter(|end| *end <= chunks && count > 0);
-        let Some(end) = end.filter(|_| asked + u64::from(count) <= CHUNKS_ASKED && serving.kept.is_none()) else {
+        let Some(end) = end.filter(|_| asked + u64::from(count) <= CHUNKS_ASKED && serving.kept.is_none())
+        else {
             return self.refuse(conn, "it asked for chunks that the file does not have, or for too many");
         };
         if !known && first > serving.frontier {

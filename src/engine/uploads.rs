@@ -25,8 +25,7 @@ use super::{
 use crate::size;
 use crate::wire::{
     BadName, CHUNK_SIZE, ChunkData, ChunkIndex, Entry, FileHash, Geometry, MAX_MANIFEST_SIZE, Manifest,
-    ManifestHead, Message, NodeId,
-    Offer, OfferId, SafeName,
+    ManifestHead, Message, NodeId, Offer, OfferId, SafeName,
 };
 
 /// A file that is not larger is hashed before it is offered, which takes no longer than an answer.
@@ -207,8 +206,7 @@ impl Engine {
         }
         let to = self.peers.get(conn).expect("the caller resolved it");
         let (peer, node_id) = (to.addr, to.node_id);
-        let form =
-            if to.features.transfer { Form::Pulled(Serving::default()) } else { Form::Listed(None) };
+        let form = if to.features.transfer { Form::Pulled(Serving::default()) } else { Form::Listed(None) };
         let id = self.next_transfer_id();
         self.uploads.insert(
             id,

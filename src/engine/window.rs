@@ -85,7 +85,8 @@ mod tests {
     /// Pulls over a path for some time, and answers the window then and the rate over the last half.
     fn pull(round_trip: Duration, bytes_per_sec: f64, time: Duration) -> (usize, f64) {
         let chunk_time = Duration::from_secs_f64(f64::from(CHUNK_SIZE) / bytes_per_sec);
-        let (mut window, mut now, mut line_free) = (Window::new(Duration::ZERO), Duration::ZERO, Duration::ZERO);
+        let (mut window, mut now, mut line_free) =
+            (Window::new(Duration::ZERO), Duration::ZERO, Duration::ZERO);
         let mut under_way: VecDeque<(Duration, Asked)> = VecDeque::new();
         let mut late_bytes = 0.0;
         while now < time {

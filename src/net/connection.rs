@@ -137,9 +137,7 @@ impl ReceiveBudget {
     /// Waits until a message may be held. Cancel-safe.
     async fn charge(&self, message: &Message) -> Charge {
         match message {
-            message if message.is_text() => {
-                self.texts.charge(message.weight().max(MIN_TEXT_CHARGE)).await
-            }
+            message if message.is_text() => self.texts.charge(message.weight().max(MIN_TEXT_CHARGE)).await,
             _ => self.bytes.charge(message.weight()).await,
         }
     }
@@ -458,7 +456,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             let Some(piece) = chunk.encode_frame(offset, self.frame_bytes, &mut batch.bytes) else { break };
             offset += piece.len();
             let begun = Instant::now();
-            if !self.write_bytes(&batch.bytes).await || !self.write_bytes(&piece).await || !self.flush().await {
+            if !self.write_bytes(&batch.bytes).await || !self.write_bytes(&piece).await || !self.flush().await
+            {
                 return false;
             }
             batch.bytes.clear();

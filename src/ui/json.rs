@@ -278,17 +278,19 @@ impl Render for Json {
                     limited_by: limited_by.map(Bottleneck::as_str),
                 }
             }
-            Event::Sent { id, peer, name, size, sha256, confirmed, already, elapsed, limited_by } => Line::Sent {
-                id: id.0,
-                peer: *peer,
-                name: name.as_str(),
-                size: *size,
-                sha256: *sha256,
-                already: *already,
-                confirmed: *confirmed,
-                elapsed_ms: millis(*elapsed),
-                limited_by: limited_by.map(Bottleneck::as_str),
-            },
+            Event::Sent { id, peer, name, size, sha256, confirmed, already, elapsed, limited_by } => {
+                Line::Sent {
+                    id: id.0,
+                    peer: *peer,
+                    name: name.as_str(),
+                    size: *size,
+                    sha256: *sha256,
+                    already: *already,
+                    confirmed: *confirmed,
+                    elapsed_ms: millis(*elapsed),
+                    limited_by: limited_by.map(Bottleneck::as_str),
+                }
+            }
             Event::TransferFailed { id, peer, name, direction, code, reason } => Line::TransferFailed {
                 id: id.0,
                 peer: *peer,

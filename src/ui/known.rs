@@ -204,7 +204,14 @@ mod tests {
 
         let expires_in = Some(Duration::from_secs(1));
         let sha256 = FileHash([0; 32]);
-        known.event(&Event::Offer { id, peer, name: name.clone(), size: 1, sha256, expires_in });
+        known.event(&Event::Offer {
+            id,
+            peer,
+            name: name.clone(),
+            size: 1,
+            sha256: Some(sha256),
+            expires_in,
+        });
         assert_eq!(known.transfers(true), [(id, "x".to_owned())]);
         known.reply(&Reply::Accepted(vec![id, TransferId(9)]));
         assert!(known.transfers(true).is_empty() && known.transfers(false).len() == 1);

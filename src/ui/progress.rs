@@ -250,7 +250,7 @@ mod tests {
     fn info(id: u64, name: &str, stage: Stage, bytes: u64, size: u64) -> TransferInfo {
         TransferInfo {
             id: TransferId(id),
-            peer: "192.0.2.5:1".parse().unwrap(),
+            peer: Some("192.0.2.5:1".parse().unwrap()),
             direction: Direction::Out,
             name: SafeName::new(name).unwrap(),
             size,

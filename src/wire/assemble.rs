@@ -44,8 +44,7 @@ impl Assembler {
             return Ok(None);
         }
         let goes_on = |begun: &Begun| {
-            (begun.id, begun.chunk, begun.length, begun.bytes.len())
-                == (id, chunk, length, offset as usize)
+            (begun.id, begun.chunk, begun.length, begun.bytes.len()) == (id, chunk, length, offset as usize)
         };
         let Some(mut begun) = self.0.take().filter(goes_on) else {
             return fault("it is not the next piece of its chunk");

@@ -170,7 +170,11 @@ mod tests {
         decode_with(FrameDecoder::plaintext(), bytes, cut)
     }
 
-    fn decode_with(mut decoder: FrameDecoder, bytes: &[u8], cut: usize) -> Result<Vec<Result<Message, BadLine>>, FrameError> {
+    fn decode_with(
+        mut decoder: FrameDecoder,
+        bytes: &[u8],
+        cut: usize,
+    ) -> Result<Vec<Result<Message, BadLine>>, FrameError> {
         let mut buffer = BytesMut::new();
         let mut frames = Vec::new();
         for part in bytes.chunks(cut.max(1)) {

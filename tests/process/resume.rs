@@ -49,10 +49,10 @@ impl Midway {
 }
 
 fn partial_bytes(downloads: &Path) -> u64 {
-    let sizes = listing(downloads)
-        .into_iter()
-        .filter(|entry| !entry.ends_with(".journal"))
-        .filter_map(|entry| Some(std::fs::metadata(downloads.join(entry)).ok().filter(|m| m.is_file())?.len()));
+    let sizes =
+        listing(downloads).into_iter().filter(|entry| !entry.ends_with(".journal")).filter_map(|entry| {
+            Some(std::fs::metadata(downloads.join(entry)).ok().filter(|m| m.is_file())?.len())
+        });
     sizes.max().unwrap_or(0)
 }
 
@@ -145,7 +145,10 @@ fn ten_files_in_both_directions_and_a_message_arrive_over_one_connection() {
     for number in 0..5 {
         for (node, peer) in [(&mut a, &b_addr), (&mut b, &a_addr)] {
             let path = node.dir().join(format!("{number}-{}.bin", node.port()));
-            hashes.push((path.file_name().unwrap().to_str().unwrap().to_owned(), write_noise(&path, 9 << 20, number)));
+            hashes.push((
+                path.file_name().unwrap().to_str().unwrap().to_owned(),
+                write_noise(&path, 9 << 20, number),
+            ));
             node.sendfile(peer, &path);
         }
     }

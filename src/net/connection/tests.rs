@@ -92,7 +92,7 @@ async fn a_text_overtakes_the_chunks_queued_before_it() {
     let mut before = 0;
     loop {
         if let Some(frame) = decoder.decode(&mut buffer).unwrap() {
-            match frame.message.unwrap() {
+            match frame.unwrap() {
                 Message::Text(_) => break,
                 _ => before += 1,
             }

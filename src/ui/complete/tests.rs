@@ -21,7 +21,7 @@ fn known() -> Known {
         peer: "192.0.2.5:4711".parse().unwrap(),
         name: name("report.pdf"),
         size: 1,
-        sha256: FileHash([0; 32]),
+        sha256: Some(FileHash([0; 32])),
         expires_in: Some(Duration::from_secs(1)),
     });
     let peer = "192.0.2.5:4711".parse().unwrap();

@@ -52,7 +52,7 @@ fn an_offer_says_what_to_type() {
         peer: peer(),
         name: name(),
         size: 3_200_000,
-        sha256: FileHash([0; 32]),
+        sha256: Some(FileHash([0; 32])),
         expires_in,
     };
     assert_eq!(
@@ -71,6 +71,7 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
         path: PathBuf::from("downloads/report (1).pdf"),
         size: 3_200_000,
         sha256: FileHash([0; 32]),
+        already: false,
         elapsed: Duration::from_millis(400),
         limited_by: Some(Bottleneck::Hashing),
     };
@@ -84,6 +85,7 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
         name: name(),
         size,
         sha256: FileHash([0; 32]),
+        already: false,
         confirmed,
         elapsed: Duration::from_millis(400),
         limited_by: None,
@@ -162,7 +164,7 @@ fn a_peer_goes_by_the_alias_it_was_given() {
         peer: peer(),
         name: name(),
         size: 3_200_000,
-        sha256: FileHash([0; 32]),
+        sha256: Some(FileHash([0; 32])),
         expires_in: None,
     };
     assert_eq!(shown(offer), "[2] laptop (192.0.2.5:4711) sends report.pdf, 3.2 MB");
@@ -192,7 +194,7 @@ fn tables_line_up_and_empty_ones_say_what_to_do() {
     );
     let info = TransferInfo {
         id: TransferId(3),
-        peer: peer(),
+        peer: Some(peer()),
         direction: Direction::In,
         name: name(),
         size: 3_200_000,

@@ -63,7 +63,7 @@ pub(super) enum Form {
     /// With the hashes of all chunks, to be sent as a whole.
     Listed(Manifest),
     /// To be pulled.
-    Pulled(Pull),
+    Pulled(Box<Pull>),
 }
 
 impl Download {
@@ -370,7 +370,7 @@ impl Engine {
         if needed > free {
             let (needed, free) = (size::human(needed), size::human(free));
             let why = format!("it needs {needed}, and {free} are free where received files go");
-            return self.refuse_offer(id, Failure::new(Code::NoSpace, why));
+            return self.refuse_offer(id, &Failure::new(Code::NoSpace, why));
         }
         let wanted = download.wanted;
         let asked = Event::Offer {
@@ -389,16 +389,16 @@ impl Engine {
             self.event(asked);
             self.timers.set(Deadline::Offer(id), self.now + self.config.limits.offer_expiry);
         } else {
-            self.refuse_offer(id, Failure::new(Code::Declined, DECLINED));
+            self.refuse_offer(id, &Failure::new(Code::Declined, DECLINED));
         }
     }
 
     /// Refuses an offer of which nobody was told on this side, except in the log.
-    fn refuse_offer(&mut self, id: TransferId, failure: Failure) {
+    fn refuse_offer(&mut self, id: TransferId, failure: &Failure) {
         let Some(download) = self.downloads.get(&id) else { return };
         let (conn, name) = (download.conn, download.name.clone());
         let what = format!("the offer of \"{name}\" was refused: {failure}");
-        self.tell_refused(id, &failure);
+        self.tell_refused(id, failure);
         self.forget_download(id);
         if let Some(conn) = conn {
             self.refuse(conn, &what);

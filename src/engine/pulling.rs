@@ -144,9 +144,9 @@ impl Engine {
         }
     }
 
-    fn pull_of(&self, sender: Option<(NodeId, Instance)>, offer: ContentOffer) -> Pull {
+    fn pull_of(&self, sender: Option<(NodeId, Instance)>, offer: ContentOffer) -> Box<Pull> {
         let ContentOffer { id, name, size, head, page } = offer;
-        Pull {
+        Box::new(Pull {
             id,
             sender,
             incoming: Arc::new(Incoming { from: sender.map(|(node_id, _)| node_id), name, size, head }),
@@ -161,7 +161,7 @@ impl Engine {
             arrived: BTreeMap::new(),
             cursor: 0,
             rewinding: false,
-        }
+        })
     }
 
     /// An offer that could not be understood, except for its number.
@@ -290,11 +290,7 @@ impl Engine {
                     self.job(id, Job::CheckKept);
                 }
             }
-            JobDone::KeptChecked(kept) => {
-                if self.is_creating(id) {
-                    self.accept_content(id, kept);
-                }
-            }
+            JobDone::KeptChecked(kept) if self.is_creating(id) => self.accept_content(id, kept),
             JobDone::AlreadyHere { path } => self.on_already_here(id, path),
             JobDone::PageStored { page, kept } => self.on_page_stored(id, page, &kept),
             JobDone::PageWrong(page) => {

@@ -129,7 +129,8 @@ impl Engine {
         let Some(away) = self.absent.by_id.get_mut(&node_id) else { return };
         let same_process = away.instance == instance;
         // Another process of the same user is not who left, unless it answers where that one did.
-        if !same_process && !(peer.dialled_by_us && away.address.is_some()) {
+        let answers_there = peer.dialled_by_us && away.address.is_some();
+        if !(same_process || answers_there) {
             return;
         }
         peer.dialled = peer.dialled.take().or_else(|| away.address.clone());

@@ -49,7 +49,9 @@ impl Texts {
     }
 
     fn acknowledged(&mut self, id: u64) {
-        while let Some(said) = self.unheard.pop_front_if(|said| said.id <= id) {
+        while self.unheard.front().is_some_and(|said| said.id <= id)
+            && let Some(said) = self.unheard.pop_front()
+        {
             self.unheard_bytes -= said.text.len();
         }
     }

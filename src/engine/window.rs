@@ -72,7 +72,8 @@ impl Window {
         let Some(latency) = latencies.into_iter().flatten().min() else { return MIN_CHUNKS };
         let rate = self.older.rate.max(self.newer.rate);
         let holds = 2.0 * rate * latency.as_secs_f64() / f64::from(CHUNK_SIZE);
-        (holds.ceil() as usize).clamp(MIN_CHUNKS, MAX_CHUNKS)
+        // The smallest window that holds so much.
+        (MIN_CHUNKS..MAX_CHUNKS).find(|chunks| *chunks as f64 >= holds).unwrap_or(MAX_CHUNKS)
     }
 }
 

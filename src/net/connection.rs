@@ -503,8 +503,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
 /// As many bytes as are written in [`FRAME_TIME`], where so many took so long.
 fn next_frame_bytes(bytes: usize, took: Duration) -> usize {
-    let in_time = bytes as f64 * FRAME_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6);
-    (in_time as usize).clamp(SMALL_FRAME, LARGE_FRAME)
+    let in_time = bytes as u128 * FRAME_TIME.as_nanos() / took.as_nanos().max(1);
+    usize::try_from(in_time).unwrap_or(LARGE_FRAME).clamp(SMALL_FRAME, LARGE_FRAME)
 }
 
 /// Messages to be written together.

@@ -39,15 +39,15 @@ pub(super) struct Inbox {
     pub(super) greeted: mpsc::Receiver<FromGreeter>,
     pub(super) from_peers: mpsc::Receiver<FromPeer>,
     pub(super) from_disk: mpsc::Receiver<FromDisk>,
-    /// Texts that were taken. There are no more of them than are charged to their budget.
-    pub(super) shown: mpsc::UnboundedReceiver<(ConnId, u64)>,
+    /// Texts that were taken.
+    pub(super) shown: mpsc::Receiver<(ConnId, u64)>,
 }
 
 /// The senders of which connections and dials get clones.
 pub(super) struct Outlets {
     pub(super) greeted: mpsc::Sender<FromGreeter>,
     pub(super) from_peers: mpsc::Sender<FromPeer>,
-    pub(super) shown: mpsc::UnboundedSender<(ConnId, u64)>,
+    pub(super) shown: mpsc::Sender<(ConnId, u64)>,
 }
 
 pub(super) struct Actor {

@@ -79,13 +79,14 @@ type Queued = (Told, Option<Charge>, Option<Receipt>);
 pub(super) struct Receipt {
     pub(super) conn: ConnId,
     pub(super) id: u64,
-    pub(super) shown: mpsc::UnboundedSender<(ConnId, u64)>,
+    pub(super) shown: mpsc::Sender<(ConnId, u64)>,
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        // Where the node has ended nobody needs to know.
-        let _ = self.shown.send((self.conn, self.id));
+        // Where the node has ended nobody needs to know. There is room for more than the texts that
+        // the budget lets wait; one whose receipt is lost would be said again, and dropped as a repeat.
+        let _ = self.shown.try_send((self.conn, self.id));
     }
 }
 

@@ -37,6 +37,9 @@ const SMALL_QUEUE: usize = 64;
 /// Messages of all peers that may wait for the actor.
 const PEER_QUEUE: usize = 256;
 
+/// Receipts of texts that may wait for the actor: more than there can be texts.
+const RECEIPTS: usize = 8192;
+
 /// Results of jobs that may wait for the actor.
 const DISK_QUEUE: usize = 256;
 
@@ -162,7 +165,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let (greeted, greeted_queue) = mpsc::channel(SMALL_QUEUE);
     let (from_peers, from_peers_queue) = mpsc::channel(PEER_QUEUE);
     let (from_disk, from_disk_queue) = mpsc::channel(DISK_QUEUE);
-    let (shown, shown_queue) = mpsc::unbounded_channel();
+    let (shown, shown_queue) = mpsc::channel(RECEIPTS);
     events.send(Told::Event(Event::Listening { addr: listening }), None, None);
     if let Some(text) = exposure(config.plain, listening.ip()) {
         events.send(Told::Event(Event::Warning { peer: None, text: text.to_owned() }), None, None);

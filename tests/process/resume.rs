@@ -51,7 +51,7 @@ impl Midway {
 fn partial_bytes(downloads: &Path) -> u64 {
     let sizes =
         listing(downloads).into_iter().filter(|entry| !entry.ends_with(".journal")).filter_map(|entry| {
-            Some(std::fs::metadata(downloads.join(entry)).ok().filter(|m| m.is_file())?.len())
+            Some(std::fs::metadata(downloads.join(entry)).ok().filter(std::fs::Metadata::is_file)?.len())
         });
     sizes.max().unwrap_or(0)
 }

@@ -215,11 +215,11 @@ impl MemDisk {
             return Err(changed());
         }
         // A few chunks at a time, as a disk does.
-        let end = until.min(source.entries.len() as u32 + 16);
+        let end = until.min(count(&source.entries) + 16);
         for index in source.geometry.indices().take(end as usize).skip(source.entries.len()) {
             source.entries.push(Digested::of(state_after(&source.entries), chunk_of(bytes, index)).entry());
         }
-        let chunks = until.min(source.entries.len() as u32);
+        let chunks = until.min(count(&source.entries));
         if chunks < source.geometry.chunks() {
             let state = state_after(&source.entries[..chunks as usize]);
             return Ok(JobDone::SourceHashing { hashed: Kept { chunks, state } });
@@ -321,7 +321,7 @@ impl MemDisk {
         }
         stored.entries.clone_from(&pulled.entries);
         stored.bytes.retain(|index, _| pulled.stored.contains(index));
-        let chunks = pulled.entries.len() as u32;
+        let chunks = count(&pulled.entries);
         let mut state = state_after(&pulled.entries);
         if chunks == geometry.chunks() {
             let whole: Vec<u8> = stored.bytes.values().flatten().copied().collect();
@@ -333,7 +333,7 @@ impl MemDisk {
     fn store_page(&mut self, transfer: TransferId, page: u32, entries: &Bytes) -> JobDone {
         let pulled = self.pulled.get_mut(&transfer).expect("opened before it gets pages");
         let head = pulled.incoming.head.clone().expect("only a known list has pages");
-        assert_eq!(pulled.entries.len() as u32, page * ENTRIES_PER_PAGE, "pages come in order");
+        assert_eq!(count(&pulled.entries), page * ENTRIES_PER_PAGE, "pages come in order");
         let Ok(checked) = head.check_page(page.into(), entries) else { return JobDone::PageWrong(page) };
         let before = pulled.entries.len();
         pulled.entries.extend(checked.entries());
@@ -364,12 +364,13 @@ impl MemDisk {
     ) -> Result<JobDone, Failure> {
         let pulled = self.pulled.get_mut(&transfer).expect("opened before it is written");
         let geometry = Geometry::new(pulled.incoming.size).unwrap();
-        let wrong = JobDone::ChunkReturned { index, data: data.clone(), actual: digest(&data.0) };
+        let actual = digest(&data.0);
+        let wrong = || JobDone::ChunkReturned { index, data: data.clone(), actual };
         if pulled.stored.contains(&index.get()) {
-            return Ok(wrong);
+            return Ok(wrong());
         }
         let expected = match entry {
-            Some(_) if index.as_usize() != pulled.entries.len() => return Ok(wrong),
+            Some(_) if index.as_usize() != pulled.entries.len() => return Ok(wrong()),
             Some(entry) => Expected::new(geometry, index, state_after(&pulled.entries), entry, None),
             None => {
                 let head = pulled.incoming.head.as_ref().expect("else there is an entry");
@@ -379,7 +380,7 @@ impl MemDisk {
             }
         };
         if expected.verify(&data.0).is_err() {
-            return Ok(wrong);
+            return Ok(wrong());
         }
         if self.stores_left == 0 {
             return Err(Failure::new(Code::NoSpace, "the disk is full"));
@@ -491,6 +492,11 @@ fn changed() -> Failure {
 fn chunk_of(bytes: &[u8], index: ChunkIndex) -> &[u8] {
     let offset = usize::try_from(index.offset()).unwrap();
     &bytes[offset..bytes.len().min(offset + CHUNK_SIZE as usize)]
+}
+
+/// How many chunks they are of.
+fn count(entries: &[Entry]) -> u32 {
+    u32::try_from(entries.len()).unwrap()
 }
 
 fn state_after(entries: &[Entry]) -> State {

@@ -140,6 +140,9 @@ fn page(content: &[u8], number: usize) -> Bytes {
     page.iter().flat_map(|entry| entry.to_bytes()).collect()
 }
 
+/// Does something to a partial file and its journal.
+type Damage = fn(&Path, &Path);
+
 #[test]
 fn a_late_file_killed_after_any_chunk_goes_on_from_there() {
     for size in [4 * CHUNK, 3 * CHUNK + 7] {
@@ -168,7 +171,7 @@ fn a_file_without_content_is_complete_at_once() {
 #[test]
 fn only_what_is_right_is_kept_of_a_damaged_partial_file() {
     let content = content(5 * CHUNK + 7, 1);
-    let damages: [(u32, fn(&Path, &Path)); 7] = [
+    let damages: [(u32, Damage); 7] = [
         (2, |partial, _| flip(partial, 2 * CHUNK as u64 + 9)),
         (1, |partial, _| cut(partial, 2 * CHUNK as u64 - 1)),
         (0, |partial, _| cut(partial, 0)),
@@ -414,7 +417,7 @@ fn another_file_of_the_name_and_size_stays_and_differs_to_the_last_byte() {
 fn what_changed_under_the_same_name_is_begun_anew() {
     let (old, new) = (content(3 * CHUNK, 1), content(3 * CHUNK, 2));
     let test = Test::interrupted(&old);
-    assert_eq!(test.open(late(&new)).1, true);
+    assert!(test.open(late(&new)).1);
     assert_eq!(test.check().unwrap().chunks, 2);
     test.run(Job::StartOver);
     test.store_late(&new, 0..3);
@@ -503,7 +506,7 @@ fn release_keeps_what_is_worth_it_and_it_can_be_listed_and_discarded() {
     test.store_late(&content, 0..2);
     let JobDone::Released { left: Some(left) } = test.run(Job::Release { keep: true }) else { panic!() };
     assert_eq!((left.size, left.bytes, left.file_hash), (3 * CHUNK as u64, 2 * CHUNK as u64, None));
-    assert_eq!(test.listed(Duration::from_secs(60)), [left.clone()]);
+    assert_eq!(test.listed(Duration::from_secs(60)), std::slice::from_ref(&left));
     assert_eq!(test.run(Job::DiscardPartial(left.key)), JobDone::Discarded);
     assert!(test.partials().is_empty());
 }

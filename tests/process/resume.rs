@@ -116,7 +116,7 @@ fn texts_that_a_broken_connection_lost_arrive_once_and_in_order() {
     for round in 0..3 {
         gate.hold_after(300);
         for number in 0..10 {
-            a.type_line(&format!("broadcast {round}-{number}"));
+            a.result_of(&format!("broadcast {round}-{number}"));
         }
         gate.wait_until_held();
         gate.cut(usize::MAX);

@@ -179,7 +179,7 @@ impl MemDisk {
             }
             Job::StorePage { page, entries } => self.store_page(transfer, page, &entries),
             Job::StoreChunk { index, data, entry } => match self.pulled.contains_key(&transfer) {
-                true => self.store_pulled(transfer, index, data, entry)?,
+                true => self.store_pulled(transfer, index, &data, entry)?,
                 false => self.store_listed(transfer, index, data)?,
             },
             Job::Finish { name, seal } => self.finish(transfer, &name, seal.as_deref())?,
@@ -359,7 +359,7 @@ impl MemDisk {
         &mut self,
         transfer: TransferId,
         index: ChunkIndex,
-        data: ChunkData,
+        data: &ChunkData,
         entry: Option<Entry>,
     ) -> Result<JobDone, Failure> {
         let pulled = self.pulled.get_mut(&transfer).expect("opened before it is written");

@@ -705,7 +705,16 @@ impl Engine {
         let (peer, name) = (download.peer, download.name.clone());
         // What has the wrong hash is of no use to anybody.
         let keep = download.manifest().is_none() && code != Code::HashMismatch;
-        self.event(Event::TransferFailed { id, peer, name, direction: Direction::In, code, reason: message });
+        let reason = match download.chunks.stored_bytes {
+            bytes if keep && bytes > 0 => {
+                format!(
+                    "{message}; {} of it are kept, and sending it again goes on from there",
+                    size::human(bytes)
+                )
+            }
+            _ => message,
+        };
+        self.event(Event::TransferFailed { id, peer, name, direction: Direction::In, code, reason });
         self.end_download(id, keep);
     }
 

@@ -28,6 +28,8 @@ pub enum Event {
         alias: Option<Alias>,
         /// Whether the dialled address was pinned to it just now.
         first_contact: bool,
+        /// Whether it was dialled because an earlier connection had broken.
+        again: bool,
         /// What it speaks.
         level: Level,
     },

@@ -38,6 +38,8 @@ enum Line<'a> {
         alias: Option<String>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         first_contact: bool,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
         level: &'a str,
     },
     FirstContact {
@@ -228,13 +230,14 @@ impl Render for Json {
         let path;
         Some(write(&match event {
             Event::Listening { addr } => Line::Listening { addr: *addr },
-            Event::PeerConnected { peer, dialled, node_id, alias, first_contact, level } => {
+            Event::PeerConnected { peer, dialled, node_id, alias, first_contact, again, level } => {
                 Line::PeerConnected {
                     peer: *peer,
                     dialled: dialled.as_ref().map(ToString::to_string),
                     node_id: *node_id,
                     alias: alias.as_ref().map(ToString::to_string),
                     first_contact: *first_contact,
+                    again: *again,
                     level: level.as_str(),
                 }
             }

@@ -171,6 +171,7 @@ mod tests {
             node_id: Some(NodeId([7; 32])),
             alias: None,
             first_contact: false,
+            again: false,
             level: Level::Extended,
         };
         assert_eq!(known.name_of(peer), "192.0.2.5:1");
@@ -196,6 +197,7 @@ mod tests {
             node_id: None,
             alias: None,
             first_contact: false,
+            again: false,
             level: Level::Baseline,
         });
         assert_eq!(known.peers(), [["192.0.2.5:1"]]);

@@ -77,6 +77,9 @@ impl Render for Human {
             | Event::FirstContact { dialled: typed, node_id: id, .. } => {
                 format!("first contact with {typed}: its identity is {id}, and is expected there from now on")
             }
+            Event::PeerConnected { dialled: Some(typed), again: true, .. } => {
+                format!("connected to {typed} again")
+            }
             Event::PeerConnected { dialled: Some(_), .. } => return None,
             Event::PeerConnected { peer, node_id, alias, .. } => {
                 format!("{peer} connected{}", who(*node_id, alias.as_ref()))

@@ -11,6 +11,7 @@ fn known() -> Known {
         node_id: None,
         alias: None,
         first_contact: false,
+        again: false,
         level: Level::Baseline,
     };
     known.event(&connected("127.0.0.1:8000", Some("localhost:8000")));

@@ -44,6 +44,7 @@ fn events_have_the_promised_fields() {
             node_id: None,
             alias: None,
             first_contact: false,
+            again: false,
             level: Level::Baseline
         }),
         json!({"event": "peer_connected", "peer": "192.0.2.5:4711", "level": "baseline"})

@@ -122,6 +122,7 @@ fn connecting_is_told_once_to_whoever_typed_it() {
         node_id: None,
         alias: None,
         first_contact: false,
+        again: false,
         level: Level::Extended,
     };
     assert_eq!(PROMPT.event(&by_us, &Known::default()), None);
@@ -131,6 +132,7 @@ fn connecting_is_told_once_to_whoever_typed_it() {
         node_id: None,
         alias: None,
         first_contact: false,
+        again: false,
         level: Level::Baseline,
     };
     assert_eq!(shown(&by_them), "192.0.2.5:4711 connected [plain]");
@@ -155,6 +157,7 @@ fn a_peer_goes_by_the_alias_it_was_given() {
         node_id: Some(NodeId([7; 32])),
         alias: Some("laptop".parse().unwrap()),
         first_contact: false,
+        again: false,
         level: Level::Extended,
     });
     let shown = |event| PROMPT.event(&event, &known).unwrap();

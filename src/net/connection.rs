@@ -3,7 +3,7 @@
 //! The reader turns bytes into messages and hands them to the node's actor; the writer takes
 //! messages, those without file content first. Both are generic over the stream.
 //!
-//! Bounds: a reader holds one line; what it has handed on and is not yet dealt with is charged to
+//! Bounds: a reader holds one message that is not whole (see `unfinished`); what it has handed on and is not yet dealt with is charged to
 //! the connection's [`ReceiveBudget`] and to the node's, and the charge travels with the bytes
 //! themselves, so that it ends when their last reference does, wherever that is. A writer holds
 //! what its two queues hold, which the engine bounds.
@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::unfinished::{Share, Unfinished};
 use crate::engine::{Closing, ConnId, Input};
 use crate::wire::{CHUNK_SIZE, ChunkData, FrameDecoder, Message};
 
@@ -88,6 +89,8 @@ pub(crate) struct ReceiveBudget {
     bytes: Budget,
     /// Apart, since how long texts wait is up to whoever reads them.
     texts: Budget,
+    /// Of messages that are not whole.
+    unfinished: Unfinished,
 }
 
 #[derive(Debug, Clone)]
@@ -126,12 +129,17 @@ impl ReceiveBudget {
         Self {
             bytes: Budget::new(NODE_BUDGET_BYTES, CONNECTION_BUDGET_BYTES),
             texts: Budget::new(NODE_TEXT_BUDGET_BYTES, CONNECTION_TEXT_BUDGET_BYTES),
+            unfinished: Unfinished::default(),
         }
     }
 
     /// The same node's, for another connection.
     fn for_connection(&self) -> Self {
-        Self { bytes: self.bytes.for_connection(), texts: self.texts.for_connection() }
+        Self {
+            bytes: self.bytes.for_connection(),
+            texts: self.texts.for_connection(),
+            unfinished: self.unfinished.clone(),
+        }
     }
 
     /// Waits until a message may be held. Cancel-safe.
@@ -200,6 +208,7 @@ impl Connection {
             decoder,
             inputs: inputs.clone(),
             budget: budget.for_connection(),
+            unfinished: budget.unfinished.share(),
             told_at: Instant::now(),
             closing: closing.clone(),
             written: written.clone(),
@@ -251,6 +260,7 @@ struct Reader<R> {
     decoder: FrameDecoder,
     inputs: mpsc::Sender<FromPeer>,
     budget: ReceiveBudget,
+    unfinished: Share,
     /// When it was last told that bytes come.
     told_at: Instant,
     closing: CancellationToken,
@@ -299,6 +309,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             loop {
                 match self.decoder.decode(&mut buffer) {
                     Ok(Some(decoded)) => {
+                        self.unfinished.finished();
                         let handed_on = match decoded {
                             Ok(message) => self.hand_on(message).await,
                             Err(error) => self.give(Input::BadLine { conn: self.conn, error }.into()).await,
@@ -311,6 +322,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     Err(fault) => return Closing::Fault(fault),
                 }
             }
+            self.unfinished.holds(buffer.len() + self.decoder.held());
             // Busy connections read in large pieces; quiet ones give the memory back.
             if read == room {
                 read_size = (read_size * 4).min(LARGE_READ);
@@ -325,7 +337,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Reads, and tells from time to time that bytes come where no message does.
     async fn read_some(&mut self, buffer: &mut BytesMut) -> std::io::Result<usize> {
-        let read = self.stream.read_buf(buffer).await?;
+        let read = tokio::select! {
+            read = self.stream.read_buf(buffer) => read?,
+            () = self.unfinished.gives_way().cancelled() => {
+                return Err(std::io::Error::other("it did not finish a message, and others need the memory"));
+            }
+        };
         if self.told_at.elapsed() >= ALIVE_INTERVAL {
             self.told_at = Instant::now();
             // Where nobody listens the node has ended, and the next message finds out.

@@ -7,6 +7,7 @@ mod connection;
 mod dial;
 mod listener;
 mod tls;
+mod unfinished;
 
 pub(crate) use connection::{Charge, Connection, FromPeer, ReceiveBudget};
 pub(crate) use dial::dial;

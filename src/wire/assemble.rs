@@ -21,6 +21,11 @@ struct Begun {
 }
 
 impl Assembler {
+    /// Bytes of the chunk that is not whole.
+    pub(super) fn held(&self) -> usize {
+        self.0.as_ref().map_or(0, |begun| begun.bytes.len())
+    }
+
     /// Takes the next piece in, and gives the chunk back that it completes.
     ///
     /// # Errors

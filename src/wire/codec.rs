@@ -104,6 +104,11 @@ impl FrameDecoder {
         usize::try_from(body).expect("at most 1 MiB").saturating_sub(buffer.len())
     }
 
+    /// Bytes of a chunk that is not whole yet, apart from what is in the buffer.
+    pub fn held(&self) -> usize {
+        self.assembler.held()
+    }
+
     fn decode_frame(
         &mut self,
         buffer: &mut BytesMut,

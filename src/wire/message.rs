@@ -430,6 +430,10 @@ pub(super) struct Announced {
 impl Line {
     /// Reads one line, without its newline. Bytes may follow it only from a peer that said `HELLO`.
     pub(super) fn read(line: &[u8], extended: bool) -> Self {
+        // serde would take a list of the fields for an object.
+        if line.trim_ascii_start().first() != Some(&b'{') {
+            return Self::Whole(Err(BadLine::NotAMessage("it is no JSON object".to_owned())));
+        }
         let envelope: Envelope<'_> = match serde_json::from_slice(line) {
             Ok(envelope) => envelope,
             Err(error) => return Self::Whole(Err(BadLine::NotAMessage(brief(&error)))),

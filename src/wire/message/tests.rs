@@ -129,7 +129,7 @@ fn how_far_a_line_was_understood_is_told() {
         "null",
         "{}",
         r#"{"type":1}"#,
-        r#"["TEXT", "hi"]"#,
+        r#"["TEXT", "hi", null]"#,
         "{\"type\":\"TEXT\",\"payload\":\"\u{1}\"}",
         nested.as_str(),
     ] {

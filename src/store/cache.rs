@@ -126,12 +126,8 @@ impl Cache {
             return Ok(());
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let header = Header {
-            version: 1,
-            file: file.clone(),
-            file_hash: head.file_hash(),
-            root: head.root(),
-        };
+        let header =
+            Header { version: 1, file: file.clone(), file_hash: head.file_hash(), root: head.root() };
         let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.dir)?;
         serde_json::to_writer(new.as_file_mut(), &header)?;
         new.write_all(b"\n")?;

@@ -124,7 +124,11 @@ impl EntryList {
     }
 
     /// The head of the list of a file of that size and hash; `None` where it is not the whole list.
-    pub(super) fn head(&self, size: u64, file_hash: crate::wire::FileHash) -> io::Result<Option<ManifestHead>> {
+    pub(super) fn head(
+        &self,
+        size: u64,
+        file_hash: crate::wire::FileHash,
+    ) -> io::Result<Option<ManifestHead>> {
         let Ok(mut builder) = ManifestBuilder::new(size) else { return Ok(None) };
         let mut fits = true;
         self.for_each(|entry| {
@@ -153,12 +157,8 @@ mod tests {
     #[test]
     fn a_list_is_the_same_in_memory_and_on_disk() {
         let dir = tempfile::tempdir().unwrap();
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(dir.path().join("list"))
-            .unwrap();
+        let file =
+            File::options().read(true).write(true).create_new(true).open(dir.path().join("list")).unwrap();
         let mut lists = [EntryList::new(), EntryList::in_file(file, 100)];
         for list in &mut lists {
             for number in 0..20_000 {

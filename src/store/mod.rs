@@ -100,9 +100,7 @@ impl Disk {
             Job::FreeSpace => (self.free_space)(&self.downloads).map(|bytes| JobDone::FreeSpace { bytes }),
             Job::CreatePartial(manifest) => self.create_partial(transfer, manifest),
             Job::OpenPartial(incoming) => self.open_partial(transfer, incoming),
-            Job::CheckKept => {
-                self.pulled(transfer)?.check_kept(&self.downloads, self.free_space, hashing)
-            }
+            Job::CheckKept => self.pulled(transfer)?.check_kept(&self.downloads, self.free_space, hashing),
             Job::StartOver => self.pulled(transfer)?.start_over(&self.downloads, self.free_space),
             Job::StorePage { page, entries } => self.pulled(transfer)?.store_page(page, &entries, hashing),
             Job::StoreChunk { index, data, entry } => self.store(transfer, index, data, entry, hashing),

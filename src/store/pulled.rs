@@ -22,8 +22,8 @@ use super::journal::{HEADER_BYTES, Header};
 use super::partial::{meddled, put_in_place};
 use crate::engine::{Code, Failure, Incoming, JobDone, Kept, Leftover, PartialKey};
 use crate::wire::{
-    CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, Entry, Expected, Geometry, ManifestHead, SafeName,
-    State,
+    CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, Entry, Expected, Geometry, ManifestHead,
+    SafeName, State,
 };
 
 /// Chunks verified in one job: 32 MiB.
@@ -217,8 +217,7 @@ impl Pulled {
             let indices = self.geometry.indices().skip(before as usize);
             for (index, entry) in indices.zip(checked.entries()) {
                 let chunk = &mut buffer[..self.geometry.len_of(index) as usize];
-                let expected =
-                    Expected::new(self.geometry, index, previous, *entry, Some(head.file_hash()));
+                let expected = Expected::new(self.geometry, index, previous, *entry, Some(head.file_hash()));
                 let is_there = !is_hole(&file, index.offset(), chunk.len())
                     && file.read_exact_at(chunk, index.offset()).is_ok()
                     && hashing.time(|| expected.verify(chunk)).is_ok();
@@ -260,7 +259,8 @@ impl Pulled {
         if hashing.time(|| expected.verify(&data.0)).is_err() {
             return Ok(returned(index, data, hashing));
         }
-        file.write_all_at(&data.0, index.offset()).map_err(|error| cannot("write the partial file", error))?;
+        file.write_all_at(&data.0, index.offset())
+            .map_err(|error| cannot("write the partial file", error))?;
         let mut inner = lock(&self.inner);
         if let Some(entry) = entry {
             inner.entries.extend(&[entry]).map_err(lost)?;

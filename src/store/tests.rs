@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::downloads::PARTIALS;
 use super::*;
 use crate::engine::Code;
-use crate::wire::{CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry};
+use crate::wire::{CHUNK_SIZE, ChunkHash, Digested, FileHash, Geometry, ManifestBuilder, State};
 
 impl Disk {
     /// Does a job, however long it takes.
@@ -36,7 +36,7 @@ struct TestDisk {
 impl TestDisk {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        Self { disk: Disk::new(root.path().join("downloads")), root }
+        Self { disk: Disk::new(root.path().join("downloads"), None), root }
     }
 
     /// The same, with the directory there.
@@ -60,7 +60,10 @@ impl TestDisk {
 
     fn store(&self, transfer: TransferId, content: &[u8], raw: u32) {
         let (index, data) = chunk(content, raw);
-        assert_eq!(self.disk.done(transfer, Job::StoreChunk { index, data }), JobDone::ChunkStored(index));
+        assert_eq!(
+            self.disk.done(transfer, Job::StoreChunk { index, data, entry: None }),
+            JobDone::ChunkStored(index)
+        );
     }
 
     fn store_all(&self, transfer: TransferId, content: &[u8]) {
@@ -70,14 +73,17 @@ impl TestDisk {
     }
 
     fn finish(&self, transfer: TransferId, called: &str) -> PathBuf {
-        match self.disk.done(transfer, Job::Finish(name(called))) {
-            JobDone::Finished { path } => path,
+        match self.disk.done(transfer, Job::Finish { name: name(called), seal: None }) {
+            JobDone::Finished { path, file_hash, already: false } => {
+                assert_eq!(file_hash.0[..], Sha256::digest(fs::read(&path).unwrap())[..]);
+                path
+            }
             other => panic!("{other:?}"),
         }
     }
 
     fn release(&self, transfer: TransferId) {
-        assert_eq!(self.disk.done(transfer, Job::Release), JobDone::Released);
+        assert_eq!(self.disk.done(transfer, Job::Release { keep: false }), JobDone::Released { left: None });
     }
 
     fn fail(&self, transfer: TransferId, job: Job) -> Failure {
@@ -114,6 +120,25 @@ pub(in crate::store) fn content(size: usize, seed: u64) -> Vec<u8> {
 pub(in crate::store) fn manifest(content: &[u8]) -> Manifest {
     let chunks = content.chunks(CHUNK).map(|chunk| ChunkHash(Sha256::digest(chunk).into())).collect();
     Manifest::new(content.len() as u64, FileHash(Sha256::digest(content).into()), chunks).unwrap()
+}
+
+/// The list of a file's chunks.
+pub(in crate::store) fn entries(content: &[u8]) -> Vec<Entry> {
+    let mut state = State::INITIAL;
+    let entry_of = |chunk: &[u8]| {
+        let entry = Digested::of(state, chunk).entry();
+        state = entry.state;
+        entry
+    };
+    content.chunks(CHUNK).map(entry_of).collect()
+}
+
+pub(in crate::store) fn head(content: &[u8]) -> Arc<ManifestHead> {
+    let mut builder = ManifestBuilder::new(content.len() as u64).unwrap();
+    for entry in entries(content) {
+        builder.push(entry).unwrap();
+    }
+    Arc::new(builder.finish(FileHash(Sha256::digest(content).into())).unwrap())
 }
 
 pub(in crate::store) fn index(raw: u32) -> ChunkIndex {
@@ -212,7 +237,7 @@ fn a_wrong_chunk_is_not_written_and_comes_back_with_its_digest() {
         shown(u32::MAX - 1, b"far outside"),
     ] {
         let actual = ChunkHash(Sha256::digest(&data.0).into());
-        let done = test.disk.done(ONE, Job::StoreChunk { index, data: data.clone() });
+        let done = test.disk.done(ONE, Job::StoreChunk { index, data: data.clone(), entry: None });
         assert_eq!(done, JobDone::ChunkReturned { index, data, actual });
     }
     assert_eq!(fs::read(test.partial(&content)).unwrap(), b"", "nothing was written");
@@ -229,7 +254,7 @@ fn a_chunk_that_is_there_comes_back_and_is_not_written_again() {
     fs::write(test.partial(&content), b"").unwrap();
     let (index, data) = chunk(&content, 1);
     let actual = ChunkHash(Sha256::digest(&data.0).into());
-    let done = test.disk.done(ONE, Job::StoreChunk { index, data: data.clone() });
+    let done = test.disk.done(ONE, Job::StoreChunk { index, data: data.clone(), entry: None });
     assert_eq!(done, JobDone::ChunkReturned { index, data, actual }, "another file may share it");
     assert_eq!(fs::read(test.partial(&content)).unwrap(), b"", "the second was not written");
 }
@@ -243,7 +268,7 @@ fn a_file_whose_own_hash_is_wrong_gets_no_name_though_all_chunks_are_right() {
     assert_eq!(test.disk.done(ONE, Job::CreatePartial(lying)), JobDone::PartialCreated);
     test.store_all(ONE, &content);
     for _ in 0..2 {
-        let failure = test.fail(ONE, Job::Finish(name("f")));
+        let failure = test.fail(ONE, Job::Finish { name: name("f"), seal: None });
         assert_eq!(failure.code, Code::HashMismatch, "{failure}");
     }
     assert!(!test.downloads().join("f").exists());
@@ -257,7 +282,7 @@ fn a_file_with_missing_chunks_gets_no_name() {
     let content = content(2 * CHUNK, 1);
     test.create(ONE, &content);
     test.store(ONE, &content, 0);
-    test.fail(ONE, Job::Finish(name("f")));
+    test.fail(ONE, Job::Finish { name: name("f"), seal: None });
     assert!(!test.downloads().join("f").exists());
     test.store(ONE, &content, 1);
     assert_eq!(fs::read(test.finish(ONE, "f")).unwrap(), content);
@@ -315,7 +340,7 @@ fn two_files_of_one_name_both_arrive() {
 #[test]
 fn two_transfers_of_one_content_share_no_partial_file() {
     let test = TestDisk::new();
-    let other_process = Disk::new(test.downloads());
+    let other_process = Disk::new(test.downloads(), None);
     let content = content(2 * CHUNK, 1);
     test.create(ONE, &content);
     test.create(TWO, &content);
@@ -325,7 +350,7 @@ fn two_transfers_of_one_content_share_no_partial_file() {
     let mut lengths: Vec<_> = files.map(|file| file.unwrap().metadata().unwrap().len()).collect();
     lengths.sort_unstable();
     assert_eq!(lengths, [0, 0, CHUNK as u64], "each has its own");
-    other_process.done(ONE, Job::Release);
+    other_process.done(ONE, Job::Release { keep: false });
     test.store_all(TWO, &content);
     assert_eq!(fs::read(test.finish(TWO, "f")).unwrap(), content);
     test.store(ONE, &content, 1);
@@ -348,7 +373,7 @@ fn what_a_killed_process_left_is_taken_over() {
 fn partial_files_stay_when_the_disk_is_dropped_without_release() {
     let test = TestDisk::new();
     let content = content(CHUNK, 1);
-    let quitting = Disk::new(test.downloads());
+    let quitting = Disk::new(test.downloads(), None);
     quitting.done(ONE, Job::CreatePartial(manifest(&content)));
     drop(quitting);
     assert!(test.partial(&content).is_file());
@@ -416,14 +441,14 @@ fn a_downloads_directory_that_cannot_be_one_is_named_in_a_clear_error() {
         (at("loop"), "is a symlink that cannot be followed"),
         (at("fifo"), "is not a directory"),
     ] {
-        let disk = Disk::new(downloads.clone());
+        let disk = Disk::new(downloads.clone(), None);
         for job in [Job::FreeSpace, Job::CreatePartial(manifest(b"x"))] {
             let failure = failure(disk.done(ONE, job));
             assert_eq!(failure.code, Code::DiskError, "{failure}");
             assert!(failure.message.contains(reason), "{failure}");
             assert!(failure.message.contains("--downloads"), "it says what to do: {failure}");
         }
-        assert_eq!(disk.done(ONE, Job::Release), JobDone::Released);
+        assert_eq!(disk.done(ONE, Job::Release { keep: false }), JobDone::Released { left: None });
     }
     assert_eq!(listing(root.path()), before);
 }
@@ -433,7 +458,7 @@ fn a_downloads_directory_that_cannot_be_one_is_named_in_a_clear_error() {
 #[cfg(target_os = "linux")]
 fn a_directory_that_cannot_be_written_fails_with_a_sentence() {
     for downloads in ["/proc/downloads", "/proc/self/fdinfo"] {
-        let disk = Disk::new(downloads.into());
+        let disk = Disk::new(downloads.into(), None);
         let failure = failure(disk.done(ONE, Job::CreatePartial(manifest(b"x"))));
         assert_eq!(failure.code, Code::DiskError, "{failure}");
         assert!(failure.message.contains(downloads), "{failure}");
@@ -453,10 +478,13 @@ fn the_downloads_directory_may_be_a_symlink() {
 #[test]
 fn free_space_is_that_of_the_nearest_directory_there_is() {
     let test = TestDisk::new();
-    let disk = Disk::new(test.downloads().join("not/yet/there"));
+    let disk = Disk::new(test.downloads().join("not/yet/there"), None);
     let JobDone::FreeSpace { bytes } = disk.done(ONE, Job::FreeSpace) else { panic!() };
     assert!(bytes > 0);
-    assert!(matches!(Disk::new("not/there".into()).done(ONE, Job::FreeSpace), JobDone::FreeSpace { .. }));
+    assert!(matches!(
+        Disk::new("not/there".into(), None).done(ONE, Job::FreeSpace),
+        JobDone::FreeSpace { .. }
+    ));
 }
 
 #[test]
@@ -548,8 +576,13 @@ fn release_removes_only_the_transfers_own_file() {
 fn jobs_out_of_order_fail_and_do_not_panic() {
     let test = TestDisk::with_downloads();
     let (index, data) = chunk(b"x", 0);
-    let store = Job::StoreChunk { index, data };
-    for job in [Job::HashSource, Job::ReadChunk(index), store, Job::Finish(name("f"))] {
+    let store = Job::StoreChunk { index, data, entry: None };
+    for job in [
+        Job::HashSource { until: 1 },
+        Job::ReadChunk(index),
+        store,
+        Job::Finish { name: name("f"), seal: None },
+    ] {
         assert_eq!(test.fail(ONE, job).code, Code::DiskError);
     }
     test.create(ONE, b"x");
@@ -585,7 +618,7 @@ fn a_downloads_directory_that_vanished_or_was_replaced_is_told() {
             fs::create_dir_all(test.downloads().join(PARTIALS)).unwrap();
             fs::write(test.partial(b"x"), "not verified").unwrap();
         }
-        let failure = test.fail(ONE, Job::Finish(name("f")));
+        let failure = test.fail(ONE, Job::Finish { name: name("f"), seal: None });
         assert_eq!(failure.code, Code::DiskError);
         assert!(failure.message.contains(test.downloads().to_str().unwrap()), "{failure}");
         test.release(ONE);
@@ -603,7 +636,7 @@ fn a_partial_file_that_another_program_cut_gets_no_name() {
         test.store(ONE, &content, order[1]);
         let file = fs::File::options().write(true).open(test.partial(&content)).unwrap();
         file.set_len(10).unwrap();
-        assert_eq!(test.fail(ONE, Job::Finish(name("f"))).code, Code::DiskError);
+        assert_eq!(test.fail(ONE, Job::Finish { name: name("f"), seal: None }).code, Code::DiskError);
         test.release(ONE);
     }
     assert!(test.listing().is_empty());
@@ -625,7 +658,7 @@ fn many_at_once_lose_nothing_and_leave_nothing() {
     const THREADS: u64 = 8;
     const ROUNDS: u64 = 40;
     let test = TestDisk::new();
-    let disks = [Disk::new(test.downloads()), Disk::new(test.downloads())];
+    let disks = [Disk::new(test.downloads(), None), Disk::new(test.downloads(), None)];
     let contents: Vec<Vec<u8>> = (0..3).map(|seed| content(1000, seed)).collect();
     let finished: Vec<AtomicU64> = contents.iter().map(|_| AtomicU64::new(0)).collect();
     std::thread::scope(|scope| {
@@ -639,13 +672,16 @@ fn many_at_once_lose_nothing_and_leave_nothing() {
                     assert_eq!(done, JobDone::PartialCreated);
                     if round % 2 == 0 {
                         let (index, data) = chunk(&contents[which], 0);
-                        let done = disk.done(transfer, Job::StoreChunk { index, data });
+                        let done = disk.done(transfer, Job::StoreChunk { index, data, entry: None });
                         assert_eq!(done, JobDone::ChunkStored(index));
-                        let done = disk.done(transfer, Job::Finish(name("same")));
+                        let done = disk.done(transfer, Job::Finish { name: name("same"), seal: None });
                         assert!(matches!(done, JobDone::Finished { .. }), "{done:?}");
                         finished[which].fetch_add(1, Ordering::Relaxed);
                     }
-                    assert_eq!(disk.done(transfer, Job::Release), JobDone::Released);
+                    assert_eq!(
+                        disk.done(transfer, Job::Release { keep: false }),
+                        JobDone::Released { left: None }
+                    );
                 }
             });
         }

@@ -8,13 +8,23 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use super::super::tests::{content, failure, index, make_fifo, manifest};
-use crate::engine::{Code, Failure, Job, JobDone, TransferId};
+use super::super::tests::{content, entries, failure, head, index, make_fifo, manifest};
+use crate::engine::{Code, Failure, Job, JobDone, Kept, TransferId};
 use crate::store::Disk;
-use crate::wire::{CHUNK_SIZE, Manifest};
+use crate::wire::{CHUNK_SIZE, ChunkData, Manifest};
 
 const CHUNK: usize = CHUNK_SIZE as usize;
 const ID: TransferId = TransferId(1);
+
+/// Hashes on, to the end of the file if it is not too large for one part.
+const HASH: Job = Job::HashSource { until: u32::MAX };
+
+fn hashed_chunks(done: &JobDone) -> u32 {
+    match done {
+        JobDone::SourceHashing { hashed } => hashed.chunks,
+        other => panic!("{other:?}"),
+    }
+}
 
 /// A file and a disk that sends it.
 struct TestSource {
@@ -28,21 +38,21 @@ impl TestSource {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("source");
         fs::write(&path, content).unwrap();
-        Self { disk: Disk::new(dir.path().join("downloads")), path, _dir: dir }
+        Self { disk: Disk::new(dir.path().join("downloads"), None), path, _dir: dir }
     }
 
     /// The same, opened.
     fn opened(content: &[u8]) -> Self {
         let test = Self::new(content);
         let size = content.len() as u64;
-        assert_eq!(test.run(Job::OpenSource(test.path.clone())), JobDone::SourceOpened { size });
+        assert_eq!(test.run(Job::OpenSource(test.path.clone())), JobDone::SourceOpened { size, head: None });
         test
     }
 
     /// The same, hashed.
     fn hashed(content: &[u8]) -> Self {
         let test = Self::opened(content);
-        assert_eq!(test.run(Job::HashSource), JobDone::SourceHashed(manifest(content)));
+        assert_eq!(test.run(HASH), JobDone::SourceHashed(head(content)));
         test
     }
 
@@ -70,7 +80,7 @@ fn assert_changed(done: JobDone, path: &Path) {
 fn open_failure(path: PathBuf) -> Failure {
     let (done, answer) = sync_channel(1);
     std::thread::spawn(move || {
-        let disk = Disk::new("downloads".into());
+        let disk = Disk::new("downloads".into(), None);
         done.send(disk.done(ID, Job::OpenSource(path)))
     });
     let failure = failure(answer.recv_timeout(Duration::from_secs(10)).expect("it answers at once"));
@@ -85,7 +95,7 @@ fn files_of_every_awkward_size_are_hashed_and_read_exactly() {
         let test = TestSource::hashed(&content);
         for (raw, bytes) in content.chunks(CHUNK).enumerate().rev() {
             match test.run(Job::ReadChunk(index(u32::try_from(raw).unwrap()))) {
-                JobDone::ChunkRead { index, data } => {
+                JobDone::ChunkRead { index, data, .. } => {
                     assert_eq!((index.as_usize(), &data.0[..]), (raw, bytes), "{size}");
                 }
                 other => panic!("{other:?}"),
@@ -98,11 +108,14 @@ fn files_of_every_awkward_size_are_hashed_and_read_exactly() {
 fn a_large_file_is_hashed_in_parts() {
     let content = content((65 << 20) + 3, 1);
     let test = TestSource::opened(&content);
-    assert_eq!(test.run(Job::HashSource), JobDone::SourceHashing { bytes: 32 << 20 });
-    assert_eq!(test.run(Job::HashSource), JobDone::SourceHashing { bytes: 64 << 20 });
-    let whole = JobDone::SourceHashed(manifest(&content));
-    assert_eq!(test.run(Job::HashSource), whole);
-    assert_eq!(test.run(Job::HashSource), whole, "it is not hashed again");
+    let list = entries(&content);
+    for chunks in [128, 256] {
+        let hashed = Kept { chunks, state: list[chunks as usize - 1].state };
+        assert_eq!(test.run(HASH), JobDone::SourceHashing { hashed });
+    }
+    let whole = JobDone::SourceHashed(head(&content));
+    assert_eq!(test.run(HASH), whole);
+    assert_eq!(test.run(HASH), whole, "it is not hashed again");
 }
 
 #[test]
@@ -137,8 +150,8 @@ fn a_symlink_to_a_regular_file_is_sent() {
     let test = TestSource::new(b"x");
     let link = test.path.with_file_name("link");
     symlink(&test.path, &link).unwrap();
-    assert_eq!(test.run(Job::OpenSource(link)), JobDone::SourceOpened { size: 1 });
-    assert_eq!(test.run(Job::HashSource), JobDone::SourceHashed(manifest(b"x")));
+    assert_eq!(test.run(Job::OpenSource(link)), JobDone::SourceOpened { size: 1, head: None });
+    assert_eq!(test.run(HASH), JobDone::SourceHashed(head(b"x")));
 }
 
 #[test]
@@ -146,12 +159,12 @@ fn growth_and_truncation_before_the_end_of_hashing_are_noticed() {
     for size in [0, 10, CHUNK] {
         let test = TestSource::opened(&vec![1; size]);
         test.append(b"more");
-        assert_changed(test.run(Job::HashSource), &test.path);
+        assert_changed(test.run(HASH), &test.path);
     }
     for length in [0, CHUNK as u64] {
         let test = TestSource::opened(&vec![1; CHUNK + 1]);
         test.cut(length);
-        assert_changed(test.run(Job::HashSource), &test.path);
+        assert_changed(test.run(HASH), &test.path);
     }
 }
 
@@ -161,10 +174,10 @@ fn a_write_between_two_parts_is_noticed_though_the_size_stays() {
     let test = TestSource::opened(b"");
     test.cut(size);
     test.run(Job::OpenSource(test.path.clone()));
-    assert_eq!(test.run(Job::HashSource), JobDone::SourceHashing { bytes: 32 << 20 });
+    assert_eq!(hashed_chunks(&test.run(HASH)), 128);
     let later = SystemTime::now() + Duration::from_secs(1);
     File::options().write(true).open(&test.path).unwrap().set_modified(later).unwrap();
-    assert_changed(test.run(Job::HashSource), &test.path);
+    assert_changed(test.run(HASH), &test.path);
 }
 
 #[test]
@@ -199,10 +212,10 @@ fn a_new_file_under_the_name_does_not_disturb_the_old_one() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_file_that_does_not_tell_its_size_is_not_sent_as_an_empty_one() {
-    let disk = Disk::new("downloads".into());
+    let disk = Disk::new("downloads".into(), None);
     let path = PathBuf::from("/proc/self/status");
-    assert_eq!(disk.done(ID, Job::OpenSource(path.clone())), JobDone::SourceOpened { size: 0 });
-    assert_changed(disk.done(ID, Job::HashSource), &path);
+    assert_eq!(disk.done(ID, Job::OpenSource(path.clone())), JobDone::SourceOpened { size: 0, head: None });
+    assert_changed(disk.done(ID, HASH), &path);
 }
 
 #[test]
@@ -218,14 +231,14 @@ fn a_file_of_more_chunks_than_can_be_numbered_is_too_large() {
 #[test]
 fn release_closes_the_source() {
     let test = TestSource::hashed(b"x");
-    assert_eq!(test.run(Job::Release), JobDone::Released);
+    assert_eq!(test.run(Job::Release { keep: false }), JobDone::Released { left: None });
     failure(test.run(Job::ReadChunk(index(0))));
 }
 
 #[test]
 fn chunks_out_of_order_or_of_another_file_fail_and_do_not_panic() {
-    let test = TestSource::opened(b"x");
-    failure(test.run(Job::ReadChunk(index(0))));
+    let test = TestSource::opened(&content(2 * CHUNK, 1));
+    failure(test.run(Job::ReadChunk(index(1))));
     let test = TestSource::hashed(b"x");
     failure(test.run(Job::ReadChunk(index(1))));
     let test = TestSource::hashed(b"");
@@ -233,10 +246,62 @@ fn chunks_out_of_order_or_of_another_file_fail_and_do_not_panic() {
 }
 
 #[test]
+fn a_file_is_hashed_while_it_is_sent_and_then_sealed() {
+    for size in [1, CHUNK, 3 * CHUNK + 7] {
+        let content = content(size, 1);
+        let (list, test) = (entries(&content), TestSource::opened(&content));
+        for (raw, bytes) in content.chunks(CHUNK).enumerate() {
+            let raw = u32::try_from(raw).unwrap();
+            // Again what was hashed, and nothing that was not.
+            for (at, chunk) in
+                content.chunks(CHUNK).enumerate().take(raw as usize).chain([(raw as usize, bytes)])
+            {
+                let at = index(u32::try_from(at).unwrap());
+                let data = ChunkData(chunk.to_vec().into());
+                let entry = list[at.as_usize()];
+                assert_eq!(test.run(Job::ReadChunk(at)), JobDone::ChunkRead { index: at, data, entry });
+            }
+            failure(test.run(Job::ReadChunk(index(raw + 2))));
+        }
+        assert_eq!(test.run(HASH), JobDone::SourceHashed(head(&content)), "{size}");
+        let page: Vec<u8> = list.iter().flat_map(|entry| entry.to_bytes()).collect();
+        assert_eq!(test.run(Job::ReadPage(0)), JobDone::PageRead { page: 0, entries: page.into() });
+    }
+}
+
+#[test]
+fn hashing_stops_where_it_is_told_to_and_tells_the_state_there() {
+    let content = content(3 * CHUNK + 7, 1);
+    let (list, test) = (entries(&content), TestSource::opened(&content));
+    for until in [2, 1, 3] {
+        let hashed = Kept { chunks: until, state: list[until as usize - 1].state };
+        assert_eq!(test.run(Job::HashSource { until }), JobDone::SourceHashing { hashed });
+    }
+    failure(test.run(Job::ReadPage(0)));
+    failure(test.run(Job::ListChunks));
+    assert_eq!(test.run(Job::HashSource { until: 4 }), JobDone::SourceHashed(head(&content)));
+}
+
+#[test]
+fn a_chunk_that_changed_between_two_readings_of_a_file_that_is_not_sealed_is_not_sent() {
+    let mut content = content(3 * CHUNK, 1);
+    let test = TestSource::opened(&content);
+    assert!(matches!(test.run(Job::ReadChunk(index(0))), JobDone::ChunkRead { .. }));
+    content[3] ^= 1;
+    let later = SystemTime::now() + Duration::from_secs(1);
+    fs::write(&test.path, &content).unwrap();
+    File::options().write(true).open(&test.path).unwrap().set_modified(later).unwrap();
+    assert_changed(test.run(Job::ReadChunk(index(0))), &test.path);
+    assert_changed(test.run(HASH), &test.path);
+}
+
+#[test]
 fn a_manifest_of_ours_is_one_that_others_take() {
     let content = content(3 * CHUNK, 1);
     let test = TestSource::opened(&content);
-    let JobDone::SourceHashed(ours) = test.run(Job::HashSource) else { panic!() };
+    test.run(HASH);
+    let JobDone::ChunkList(ours) = test.run(Job::ListChunks) else { panic!() };
+    assert_eq!(ours, manifest(&content));
     let chunks = ours.geometry().indices().map(|index| ours.chunk_hash(index)).collect();
     assert_eq!(Manifest::new(ours.size(), ours.file_hash(), chunks).unwrap(), ours);
 }

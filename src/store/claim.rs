@@ -17,6 +17,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -56,13 +57,13 @@ enum Attempt {
 impl Claim {
     /// Makes a partial file for content with this hash, and the directories it needs.
     pub(super) fn new(downloads: &Path, hash: FileHash) -> Result<(Self, Downloads), Failure> {
-        Self::named(downloads, &hash.to_string())
+        Self::named(downloads, &hash.to_string(), false)
     }
 
-    fn named(downloads: &Path, base: &str) -> Result<(Self, Downloads), Failure> {
+    fn named(downloads: &Path, base: &str, with_journal: bool) -> Result<(Self, Downloads), Failure> {
         for _ in 0..ATTEMPTS {
             let Some(opened) = Downloads::create(downloads)? else { continue };
-            match Self::in_downloads(&opened, base) {
+            match Self::in_downloads(&opened, base, with_journal) {
                 Ok(Some(claim)) => return Ok((claim, opened)),
                 Ok(None) => {}
                 Err(failure) => {
@@ -79,56 +80,57 @@ impl Claim {
         Err(Failure::new(Code::DiskError, message))
     }
 
-    fn in_downloads(downloads: &Downloads, base: &str) -> Result<Option<Self>, Failure> {
+    fn in_downloads(downloads: &Downloads, base: &str, with_journal: bool) -> Result<Option<Self>, Failure> {
         let Some(partials) = downloads.create_partials()? else { return Ok(None) };
-        Self::in_directory(&partials, base).map_err(|errno| {
+        Self::in_directory(&partials, base, with_journal).map_err(|errno| {
             cannot(format_args!("create a file in `{}`", downloads.path.join(PARTIALS).display()), errno)
         })
     }
 
-    fn in_directory(partials: &OwnedFd, base: &str) -> Result<Option<Self>, Errno> {
+    fn in_directory(partials: &OwnedFd, base: &str, with_journal: bool) -> Result<Option<Self>, Errno> {
         let mut name = base.to_owned();
         let mut number = 0;
         for _ in 0..ATTEMPTS {
             match attempt(partials, &name)? {
-                Attempt::Claimed(file) => return Ok(Some(Self { file, name, journal: None })),
-                Attempt::Changed => {}
-                Attempt::DirectoryGone => return Ok(None),
-                Attempt::Taken => {
-                    number += 1;
-                    name = format!("{base}.{number}");
+                Attempt::Claimed(file) if !with_journal => {
+                    return Ok(Some(Self { file, name, journal: None }));
                 }
+                Attempt::Claimed(file) => match create_journal(partials, &name) {
+                    Ok(journal) => return Ok(Some(Self { file, name, journal: Some(journal) })),
+                    Err(errno) => {
+                        let _ = rustix::fs::unlinkat(partials, &name, AtFlags::empty());
+                        match errno {
+                            // What has the name of the journal cannot be removed.
+                            Errno::EXIST => {}
+                            Errno::NOENT => return Ok(None),
+                            errno => return Err(errno),
+                        }
+                    }
+                },
+                Attempt::Changed => continue,
+                Attempt::DirectoryGone => return Ok(None),
+                Attempt::Taken => {}
             }
+            number += 1;
+            name = format!("{base}.{number}");
         }
         Err(Errno::EXIST)
     }
 
     /// Makes a partial file that can be resumed, and the journal beside it.
     pub(super) fn for_pulling(downloads: &Path, incoming: &Incoming) -> Result<(Self, Downloads), Failure> {
-        let (mut claim, opened) = Self::named(downloads, &base_name(incoming))?;
-        let made = opened.open_partials().and_then(|partials| create_journal(&partials, &claim.name));
-        match made {
-            Ok(journal) => claim.journal = Some(journal),
-            Err(errno) => {
-                claim.discard(downloads);
-                let path = downloads.join(PARTIALS);
-                return Err(cannot(format_args!("create a file in `{}`", path.display()), errno));
-            }
-        }
-        Ok((claim, opened))
+        Self::named(downloads, &base_name(incoming), true)
     }
 
     /// Finds what an earlier attempt left of a file, if nobody uses it.
     pub(super) fn resume(downloads: &Path, incoming: &Incoming) -> Result<Option<Self>, Failure> {
         let Ok(opened) = Downloads::open(downloads) else { return Ok(None) };
         let Ok(partials) = opened.open_partials() else { return Ok(None) };
-        let found = left_behind(&partials).map_err(|errno| {
+        let is_of = |header: Option<&Header>| header.is_some_and(|header| header.is_of(incoming));
+        let found = left_behind(&partials, is_of).map_err(|errno| {
             cannot(format_args!("read the directory `{}`", opened.path.join(PARTIALS).display()), errno)
         })?;
-        let mut candidates: Vec<_> = found
-            .into_iter()
-            .filter_map(|left| left.header.is_some_and(|header| header.is_of(incoming)).then_some(left.claim))
-            .collect();
+        let mut candidates: Vec<_> = found.into_iter().map(|left| left.claim).collect();
         // The one with the most in it.
         candidates.sort_by_key(|claim| claim.bytes(incoming.size));
         Ok(candidates.pop())
@@ -223,34 +225,66 @@ pub(super) struct LeftBehind {
     pub(super) header: Option<Header>,
 }
 
-/// The partial files that nobody uses. They are locked until they are dropped.
-pub(super) fn left_behind(partials: &OwnedFd) -> Result<Vec<LeftBehind>, Errno> {
+/// The partial files that nobody uses and whose header is wanted. They are locked until they are
+/// dropped.
+pub(super) fn left_behind(
+    partials: &OwnedFd,
+    is_wanted: impl Fn(Option<&Header>) -> bool,
+) -> Result<Vec<LeftBehind>, Errno> {
     let mut found = Vec::new();
     for entry in rustix::fs::Dir::read_from(partials)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else { continue };
-        if is_partial_name(name)
-            && let Some(left) = take_left_behind(partials, name)
-        {
-            found.push(left);
-        }
+        found.extend(take_left_behind(partials, name, &is_wanted));
     }
     Ok(found)
 }
 
-fn take_left_behind(partials: &OwnedFd, name: &str) -> Option<LeftBehind> {
-    let file = open_own(partials, name)?;
-    if lock(&file) != Lock::Held || !names(partials, name, &file) {
+fn take_left_behind(
+    partials: &OwnedFd,
+    name: &str,
+    is_wanted: impl Fn(Option<&Header>) -> bool,
+) -> Option<LeftBehind> {
+    if !is_partial_name(name) {
         return None;
     }
+    let file = open_own(partials, name)?;
     let journal = open_own(partials, &journal_name(name));
-    let header = journal.as_ref().and_then(Header::read);
-    Some(LeftBehind { claim: Claim { file, name: name.to_owned(), journal }, header })
+    let read = || journal.as_ref().and_then(Header::read);
+    // Only what is wanted is locked: one who looks for another file at that moment is to find it.
+    if !is_wanted(read().as_ref()) || lock(&file) != Lock::Held || !names(partials, name, &file) {
+        return None;
+    }
+    // Whoever had the lock until now may have begun another file.
+    let header = read();
+    is_wanted(header.as_ref())
+        .then(|| LeftBehind { claim: Claim { file, name: name.to_owned(), journal }, header })
 }
 
 /// Takes the partial file of that name, if nobody uses it.
 pub(super) fn take_by_name(partials: &OwnedFd, name: &str) -> Option<LeftBehind> {
-    if is_partial_name(name) { take_left_behind(partials, name) } else { None }
+    take_left_behind(partials, name, |_| true)
+}
+
+/// Removes the journals that were not written to since then and whose files are gone: one who was
+/// killed right after a file got its final name leaves such a one.
+pub(super) fn remove_lone_journals(partials: &OwnedFd, oldest: SystemTime) -> Result<(), Errno> {
+    for entry in rustix::fs::Dir::read_from(partials)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let Some(of) = name.strip_suffix(journal::SUFFIX).filter(|of| is_partial_name(of)) else { continue };
+        let is_lone = !is_there(partials, of);
+        let written = || open_own(partials, name)?.metadata().ok()?.modified().ok();
+        if is_lone && written().is_some_and(|written| written <= oldest) {
+            rustix::fs::unlinkat(partials, name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether anything has that name, as far as can be told.
+fn is_there(partials: &OwnedFd, name: &str) -> bool {
+    !matches!(rustix::fs::statat(partials, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
 }
 
 /// Opens a file that is ours alone: a regular one of this user with no other name.
@@ -285,9 +319,6 @@ fn attempt(partials: &OwnedFd, name: &str) -> Result<Attempt, Errno> {
 /// Removes a file that nobody has locked any more, without reading or writing it. One that can be
 /// resumed stays.
 fn remove_leftover(partials: &OwnedFd, name: &str) -> Attempt {
-    if rustix::fs::statat(partials, journal_name(name), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-        return Attempt::Taken;
-    }
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     match retry_on_intr(|| rustix::fs::openat(partials, name, flags, Mode::empty())) {
         Ok(file) => remove_if_unlocked(partials, name, &file),
@@ -306,8 +337,18 @@ fn remove_if_unlocked(partials: &OwnedFd, name: &str, file: &OwnedFd) -> Attempt
     if !names(partials, name, file) {
         return Attempt::Changed;
     }
+    let journal = journal_name(name);
+    let has_journal = is_there(partials, &journal);
+    if has_journal && open_own(partials, &journal).is_none_or(|journal| Header::read(&journal).is_some()) {
+        return Attempt::Taken;
+    }
     match rustix::fs::unlinkat(partials, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Attempt::Changed,
+        Ok(()) | Err(Errno::NOENT) => {
+            if has_journal {
+                let _ = rustix::fs::unlinkat(partials, &journal, AtFlags::empty());
+            }
+            Attempt::Changed
+        }
         Err(_) => Attempt::Taken,
     }
 }

@@ -44,7 +44,7 @@ struct Inner {
     entries: EntryList,
     stored: ChunkSet,
     stored_bytes: u64,
-    /// Whether an earlier attempt may have left something in the partial file.
+    /// Whether an earlier attempt may have left something in the partial file that is not verified yet.
     resumed: bool,
 }
 
@@ -142,6 +142,7 @@ impl Pulled {
             inner.store(index, self.geometry);
         }
         inner.forget_rest(chunks, self.geometry)?;
+        inner.resumed = false;
         Ok(JobDone::KeptChecked(Some(Kept { chunks, state: inner.entries.state() })))
     }
 
@@ -228,6 +229,7 @@ impl Pulled {
                 previous = entry.state;
             }
         }
+        inner.resumed &= inner.entries.len() < self.geometry.chunks();
         Ok(JobDone::PageStored { page, kept })
     }
 

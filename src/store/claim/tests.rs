@@ -58,7 +58,7 @@ fn a_directory_that_vanished_is_told_from_one_that_refuses() {
     let downloads = Downloads::create(dir.path()).unwrap().unwrap();
     let partials = downloads.create_partials().unwrap().unwrap();
     downloads.tidy();
-    assert!(matches!(Claim::in_directory(&partials, &hash().to_string()), Ok(None)));
+    assert!(matches!(Claim::in_directory(&partials, &hash().to_string(), false), Ok(None)));
     assert!(Claim::new(dir.path(), hash()).is_ok(), "it is made anew");
 }
 

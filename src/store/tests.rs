@@ -145,12 +145,12 @@ pub(in crate::store) fn index(raw: u32) -> ChunkIndex {
     Geometry::new(u64::from(u32::MAX) * CHUNK as u64).unwrap().index(raw.into()).unwrap()
 }
 
-fn chunk(content: &[u8], raw: u32) -> (ChunkIndex, ChunkData) {
+pub(in crate::store) fn chunk(content: &[u8], raw: u32) -> (ChunkIndex, ChunkData) {
     let bytes = content.chunks(CHUNK).nth(raw as usize).unwrap();
     (index(raw), ChunkData(bytes.to_vec().into()))
 }
 
-fn name(name: &str) -> SafeName {
+pub(in crate::store) fn name(name: &str) -> SafeName {
     SafeName::new(name).unwrap()
 }
 
@@ -165,7 +165,7 @@ pub(in crate::store) fn failure(done: JobDone) -> Failure {
 }
 
 /// All paths below `dir`, in order, and none where it is not there.
-fn listing(dir: &Path) -> Vec<String> {
+pub(in crate::store) fn listing(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten() {
         let path = entry.unwrap().path();

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags};
@@ -46,6 +47,8 @@ struct Opened {
     file: File,
     geometry: Geometry,
     identity: Identity,
+    /// When that was, or shortly before.
+    at: SystemTime,
     /// Modification time, in seconds and nanoseconds.
     modified: (i64, i64),
 }
@@ -105,7 +108,7 @@ impl Source {
         let head = Arc::new(head.ok_or_else(|| out_of_order("a list of our own contradicts itself"))?);
         self.head = Some(head.clone());
         if let Some(cache) = &self.cache {
-            cache.put(&self.opened.identity, &head, &self.entries);
+            cache.put(&self.opened.identity, self.opened.at, &head, &self.entries);
         }
         Ok(head)
     }
@@ -170,6 +173,7 @@ impl Opened {
         let file = retry_on_intr(|| rustix::fs::open(&path, flags, Mode::empty()))
             .map(File::from)
             .map_err(|errno| unreadable(errno.into()))?;
+        let at = SystemTime::now();
         let metadata = file.metadata().map_err(unreadable)?;
         refuse_unless_regular(&path, metadata.file_type())?;
         let identity = Identity::of(&path, &metadata);
@@ -178,7 +182,7 @@ impl Opened {
             Failure::new(Code::TooLarge, message)
         })?;
         let modified = (metadata.mtime(), metadata.mtime_nsec());
-        Ok(Self { path, file, geometry, identity, modified })
+        Ok(Self { path, file, geometry, identity, at, modified })
     }
 
     fn read_exact(&self, buffer: &mut [u8], offset: u64) -> Result<(), Failure> {

@@ -146,12 +146,15 @@ impl Claim {
         self.file.metadata().map_or(0, |metadata| (metadata.blocks() * 512).min(metadata.len()).min(size))
     }
 
-    /// Removes the journal of a file that has got its final name.
+    /// Removes the journal of a file that has got its final name. Another may have that name for a
+    /// partial file of its own by now, and a journal beside it.
     pub(super) fn remove_journal(&self, downloads: &Downloads) {
-        if self.journal.is_some()
+        let name = journal_name(&self.name);
+        if let Some(journal) = &self.journal
             && let Ok(partials) = downloads.open_partials()
+            && names(&partials, &name, journal)
         {
-            let _ = rustix::fs::unlinkat(&partials, journal_name(&self.name), AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&partials, name, AtFlags::empty());
         }
     }
 
@@ -167,8 +170,9 @@ impl Claim {
         let downloads = Downloads::open(downloads)?;
         let partials = downloads.open_partials()?;
         if names(&partials, &self.name, &self.file) {
-            rustix::fs::unlinkat(&partials, &self.name, AtFlags::empty())?;
+            // The journal first, as long as the name is ours.
             self.remove_journal(&downloads);
+            rustix::fs::unlinkat(&partials, &self.name, AtFlags::empty())?;
         }
         downloads.tidy();
         Ok(())
@@ -342,13 +346,11 @@ fn remove_if_unlocked(partials: &OwnedFd, name: &str, file: &OwnedFd) -> Attempt
     if has_journal && open_own(partials, &journal).is_none_or(|journal| Header::read(&journal).is_some()) {
         return Attempt::Taken;
     }
+    if has_journal {
+        let _ = rustix::fs::unlinkat(partials, &journal, AtFlags::empty());
+    }
     match rustix::fs::unlinkat(partials, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {
-            if has_journal {
-                let _ = rustix::fs::unlinkat(partials, &journal, AtFlags::empty());
-            }
-            Attempt::Changed
-        }
+        Ok(()) | Err(Errno::NOENT) => Attempt::Changed,
         Err(_) => Attempt::Taken,
     }
 }

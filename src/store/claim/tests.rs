@@ -71,3 +71,21 @@ fn tidying_removes_only_an_empty_directory() {
     claim.discard(dir.path());
     assert_eq!(downloads.open_partials().unwrap_err(), Errno::NOENT);
 }
+
+/// The moment between giving a file its final name and removing its journal.
+#[test]
+fn the_journal_of_one_who_took_the_name_of_a_finished_file_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = crate::wire::SafeName::new("f").unwrap();
+    let incoming = Incoming { from: None, name, size: 1, head: None };
+    let (finished, downloads) = Claim::for_pulling(dir.path(), &incoming).unwrap();
+    let partials = dir.path().join(PARTIALS);
+    fs::rename(partials.join(&finished.name), dir.path().join("f")).unwrap();
+    let (next, _) = Claim::for_pulling(dir.path(), &incoming).unwrap();
+    assert_eq!(next.name, finished.name);
+    finished.remove_journal(&downloads);
+    finished.discard(dir.path());
+    assert!(names(downloads.open_partials().unwrap(), &journal_name(&next.name), next.journal().unwrap()));
+    next.discard(dir.path());
+    assert!(!partials.exists());
+}

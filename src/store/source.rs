@@ -158,6 +158,7 @@ impl Source {
 }
 
 /// The list is too long for memory, and the disk it is on does not work.
+#[allow(clippy::needless_pass_by_value)] // It is given so by `map_err`.
 fn list_lost(error: io::Error) -> Failure {
     let message = format!("cannot keep the list of the file's hashes in a temporary file: {error}");
     Failure::new(Code::DiskError, message)

@@ -89,3 +89,23 @@ fn the_journal_of_one_who_took_the_name_of_a_finished_file_stays() {
     next.discard(dir.path());
     assert!(!partials.exists());
 }
+
+#[test]
+fn one_who_looks_for_a_file_keeps_no_other_from_being_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| {
+        let name = crate::wire::SafeName::new(name).unwrap();
+        let incoming = Incoming { from: None, name, size: 1, head: None };
+        let (claim, _) = Claim::for_pulling(dir.path(), &incoming).unwrap();
+        Header::of(&incoming).write(claim.journal().unwrap()).unwrap();
+        incoming
+    });
+    let found = Claim::resume(dir.path(), &a).unwrap();
+    assert!(found.is_some());
+    assert!(Claim::resume(dir.path(), &a).unwrap().is_none(), "it is in use");
+    let partials = Downloads::open(dir.path()).unwrap().open_partials().unwrap();
+    drop(found);
+    let looking = left_behind(&partials, |header| header.is_some_and(|header| header.is_of(&a))).unwrap();
+    assert_eq!(looking.len(), 1);
+    assert!(Claim::resume(dir.path(), &b).unwrap().is_some());
+}

@@ -190,6 +190,8 @@ impl TestPull {
         let (resumed, to_check) = self.open(&late(content));
         assert!(resumed.is_some() && to_check);
         assert_eq!(self.check(), kept(content, chunks));
+        let length = (chunks as usize * CHUNK).min(content.len());
+        assert_eq!(self.partial().metadata().unwrap().len(), length as u64, "the rest is of no use");
         self.complete(content, true, &(0..chunks).collect::<Vec<_>>());
     }
 
@@ -311,6 +313,26 @@ fn a_file_that_is_not_whole_or_not_sealed_gets_no_name() {
     cut(&test.partial(), SIZE as u64 - 1);
     failure(test.done(TestPull::finish_job(Some(head(&content)))));
     assert!(!test.downloads().join("f").exists());
+}
+
+#[test]
+fn a_partial_file_whose_length_another_program_changed_gets_no_name() {
+    let content = content(SIZE, 1);
+    for incoming in [late(&content), known(&content)] {
+        let is_late = incoming.head.is_none();
+        for length in [0, SIZE - 1, SIZE + 1] {
+            let test = TestPull::new();
+            test.open_new(&incoming);
+            if !is_late {
+                test.page(&content);
+            }
+            (0..CHUNKS).for_each(|raw| test.store(&content, raw, is_late));
+            cut(&test.partial(), length as u64);
+            let seal = is_late.then(|| head(&content));
+            assert_eq!(failure(test.done(TestPull::finish_job(seal))).code, Code::DiskError);
+            assert!(!test.downloads().join("f").exists());
+        }
+    }
 }
 
 #[test]
@@ -583,6 +605,16 @@ fn what_cannot_be_gone_on_with_makes_room_for_the_next_attempt() {
 }
 
 #[test]
+fn what_can_be_gone_on_with_makes_room_for_nobody() {
+    let content = content(SIZE, 1);
+    let test = TestPull::begun(&content, &known(&content), 3);
+    let manifest = super::super::tests::manifest(&content);
+    assert_eq!(test.disk.done(TWO, Job::CreatePartial(manifest)), JobDone::PartialCreated);
+    test.disk.done(TWO, Job::Release { keep: false });
+    test.go_on_known(&content, &[0, 1, 2]);
+}
+
+#[test]
 fn the_same_content_is_gone_on_with_whoever_sends_it() {
     let content = content(SIZE, 1);
     let test = TestPull::begun(&content, &known(&content), 3);
@@ -729,7 +761,7 @@ fn what_is_planted_under_the_name_of_a_partial_file_is_not_used() {
         |_, at| fs::create_dir(at).unwrap(),
     ];
     for (number, plant) in plants.into_iter().enumerate() {
-        for planted_journal in [false, true] {
+        for (planted_journal, aged) in [(false, false), (true, false), (false, true), (true, true)] {
             for incoming in [late(&content), known(&content)] {
                 let test = TestPull::begun(&content, &incoming, 3);
                 let at = if planted_journal { test.journal() } else { test.partial() };
@@ -738,7 +770,11 @@ fn what_is_planted_under_the_name_of_a_partial_file_is_not_used() {
                 fs::rename(&at, &victim).unwrap();
                 let before = fs::read(&victim).unwrap();
                 plant(&victim, &at);
-                assert!(test.partials_list(Duration::ZERO).is_empty(), "plant {number}");
+                assert!(test.partials_list(DAY).is_empty(), "plant {number}");
+                if aged {
+                    assert!(test.partials_list(Duration::ZERO).is_empty(), "plant {number}");
+                }
+                assert!(at.symlink_metadata().is_ok(), "plant {number} was removed");
                 assert_eq!(test.open(&incoming), (None, false), "plant {number} {planted_journal}");
                 let is_late = incoming.head.is_none();
                 if !is_late {
@@ -769,8 +805,11 @@ fn another_users_file_is_not_gone_on_with() {
     let content = content(SIZE, 1);
     let test = TestPull::begun(&content, &late(&content), 3);
     // Only root can give a file away; others have nothing to show here.
-    if std::os::unix::fs::chown(test.partial(), Some(12_345), None).is_ok() {
+    let at = test.partial();
+    if std::os::unix::fs::chown(&at, Some(12_345), None).is_ok() {
+        assert!(test.partials_list(DAY).is_empty());
         assert!(test.partials_list(Duration::ZERO).is_empty());
+        assert!(at.exists());
         assert_eq!(test.open(&late(&content)), (None, false));
     }
 }
@@ -785,8 +824,8 @@ fn two_processes_share_no_partial_file() {
         let (resumed, _) = test.open(&incoming);
         let key = resumed.unwrap();
         // The second process neither goes on with it, nor lists, ages or discards it.
-        assert!(other.partials_list(Duration::ZERO).is_empty());
         assert!(other.partials_list(DAY).is_empty());
+        assert!(other.partials_list(Duration::ZERO).is_empty());
         assert_eq!(other.done(Job::DiscardPartial(key.clone())), JobDone::Discarded);
         assert!(test.partials().join(&key.0).exists());
         assert_eq!(other.open(&incoming), (None, false));
@@ -867,7 +906,7 @@ fn partial_files_are_listed_and_removed_when_nobody_wanted_them_for_long() {
         touch(&test.partials().join(stranger), SystemTime::UNIX_EPOCH);
     }
     touch(&test.partials().join(&first.key.0), SystemTime::now() - 2 * DAY);
-    assert_eq!(test.partials_list(DAY), [left.clone()]);
+    assert_eq!(test.partials_list(DAY), std::slice::from_ref(&left));
     assert!(!test.partials().join(&first.key.0).exists());
     assert!(!test.partials().join(format!("{}.journal", first.key.0)).exists());
     assert_eq!(listing(&test.partials()).len(), 2 + 4);

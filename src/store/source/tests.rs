@@ -81,7 +81,7 @@ fn open_failure(path: PathBuf) -> Failure {
     let (done, answer) = sync_channel(1);
     std::thread::spawn(move || {
         let disk = Disk::new("downloads".into(), None);
-        done.send(disk.done(ID, Job::OpenSource(path)))
+        done.send(disk.done(ID, Job::OpenSource(path))).unwrap();
     });
     let failure = failure(answer.recv_timeout(Duration::from_secs(10)).expect("it answers at once"));
     assert_eq!(failure.code, Code::SourceUnreadable, "{failure}");

@@ -18,12 +18,17 @@ use sha2::{Digest, Sha256};
 use super::entries::EntryList;
 use crate::wire::{ENTRIES_PER_PAGE, Entry, FileHash, Geometry, ManifestHead, Root};
 
-/// What the file system's clock and a slow disk may be off by.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
+/// How much it holds, and of what.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    files: usize,
+    bytes: u64,
+    /// How long a file must have been left alone before it was opened.
+    settled_after: Duration,
+}
 
-/// Files in the cache, and bytes in all: the lists of 256 GiB.
-const MAX_FILES: usize = 4096;
-const MAX_BYTES: u64 = 64 << 20;
+/// The lists of 256 GiB. Some file systems tell times in steps of two seconds.
+const LIMITS: Limits = Limits { files: 4096, bytes: 64 << 20, settled_after: Duration::from_secs(2) };
 
 /// Bytes in a header; a path has at most 4,096.
 const MAX_HEADER: u64 = 32 << 10;
@@ -32,6 +37,7 @@ const MAX_HEADER: u64 = 32 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Cache {
     dir: PathBuf,
+    limits: Limits,
 }
 
 /// What tells a file from others, and from itself at another time.
@@ -68,13 +74,12 @@ impl Identity {
         }
     }
 
-    /// Whether nobody can have written to it since `now` without its times telling: the next write
-    /// gets another time than the last one had.
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let before = since_epoch.saturating_sub(SETTLED_AFTER).as_secs();
-        let before = i64::try_from(before).unwrap_or(i64::MAX);
-        self.modified.0 < before && self.changed.0 < before
+    /// Whether nobody can have written to it after `opened` without its times telling.
+    fn is_settled(&self, opened: SystemTime, after: Duration) -> bool {
+        let since_epoch = opened.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let before = since_epoch.saturating_sub(after);
+        let seconds = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+        self.modified.max(self.changed) < (seconds, before.subsec_nanos().into())
     }
 
     fn file_name(&self) -> String {
@@ -90,13 +95,21 @@ impl Identity {
 impl Cache {
     /// The cache of a home, made when something is put in.
     pub(super) fn new(home: &Path) -> Self {
-        Self { dir: home.join("hashes") }
+        Self { dir: home.join("hashes"), limits: LIMITS }
     }
 
     /// The hashes of a file, if they are known.
     pub(super) fn get(&self, file: &Identity) -> Option<(ManifestHead, EntryList)> {
         let path = self.dir.join(file.file_name());
-        let opened = File::open(&path).ok()?;
+        let opened = match File::open(&path) {
+            Ok(opened) => opened,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::debug!("cannot open `{}`: {error}", path.display());
+                }
+                return None;
+            }
+        };
         match read(&opened, file) {
             Ok(Some(found)) => {
                 // What is used is thrown away last.
@@ -106,16 +119,22 @@ impl Cache {
             Ok(None) => None,
             Err(error) => {
                 tracing::debug!("`{}` is of no use: {error}", path.display());
-                let _ = fs::remove_file(&path);
+                // Not where only this process has no room or no file descriptors left, and not what
+                // another has put in its place meanwhile.
+                let is_damaged =
+                    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
+                if is_damaged && is_at(&opened, &path) {
+                    let _ = fs::remove_file(&path);
+                }
                 None
             }
         }
     }
 
-    /// Keeps the hashes of a file. Where that cannot be done, it is hashed again next time.
-    /// `opened` is when its identity was looked at, before the first byte of it was hashed.
+    /// Keeps the hashes of a file that was opened, and looked at, no sooner than `opened`. Where that
+    /// cannot be done, it is hashed again next time.
     pub(super) fn put(&self, file: &Identity, opened: SystemTime, head: &ManifestHead, entries: &EntryList) {
-        if !file.is_settled(opened) {
+        if !file.is_settled(opened, self.limits.settled_after) {
             return;
         }
         if let Err(error) = self.try_put(file, head, entries) {
@@ -124,7 +143,7 @@ impl Cache {
     }
 
     fn try_put(&self, file: &Identity, head: &ManifestHead, entries: &EntryList) -> io::Result<()> {
-        if u64::from(entries.len()) * Entry::BYTES as u64 > MAX_BYTES / 2 {
+        if u64::from(entries.len()) * Entry::BYTES as u64 > self.limits.bytes / 2 {
             return Ok(());
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
@@ -145,22 +164,36 @@ impl Cache {
         let mut files = Vec::new();
         for file in fs::read_dir(&self.dir)? {
             let file = file?;
-            let metadata = file.metadata()?;
-            files.push((metadata.modified()?, metadata.len(), file.path()));
+            // Another process may have removed it, and a directory is none of ours.
+            if let Ok(metadata) = file.metadata()
+                && metadata.is_file()
+            {
+                files.push((metadata.modified()?, metadata.len(), file.path()));
+            }
         }
         files.sort();
         let mut bytes: u64 = files.iter().map(|(_, size, _)| size).sum();
         let mut count = files.len();
         for (_, size, path) in files {
-            if count <= MAX_FILES && bytes <= MAX_BYTES {
+            if count <= self.limits.files && bytes <= self.limits.bytes {
                 break;
             }
-            // Another process may have removed it already.
-            let _ = fs::remove_file(path);
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             count -= 1;
             bytes -= size;
         }
         Ok(())
+    }
+}
+
+/// Whether an open file still has this path.
+fn is_at(opened: &File, path: &Path) -> bool {
+    match (opened.metadata(), path.symlink_metadata()) {
+        (Ok(opened), Ok(named)) => (opened.dev(), opened.ino()) == (named.dev(), named.ino()),
+        _ => false,
     }
 }
 

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -57,13 +57,13 @@ enum Attempt {
 impl Claim {
     /// Makes a partial file for content with this hash, and the directories it needs.
     pub(super) fn new(downloads: &Path, hash: FileHash) -> Result<(Self, Downloads), Failure> {
-        Self::named(downloads, &hash.to_string())
+        Self::named(downloads, &hash.to_string(), false)
     }
 
-    fn named(downloads: &Path, base: &str) -> Result<(Self, Downloads), Failure> {
+    fn named(downloads: &Path, base: &str, with_journal: bool) -> Result<(Self, Downloads), Failure> {
         for _ in 0..ATTEMPTS {
             let Some(opened) = Downloads::create(downloads)? else { continue };
-            match Self::in_downloads(&opened, base) {
+            match Self::in_downloads(&opened, base, with_journal) {
                 Ok(Some(claim)) => return Ok((claim, opened)),
                 Ok(None) => {}
                 Err(failure) => {
@@ -80,61 +80,57 @@ impl Claim {
         Err(Failure::new(Code::DiskError, message))
     }
 
-    fn in_downloads(downloads: &Downloads, base: &str) -> Result<Option<Self>, Failure> {
+    fn in_downloads(downloads: &Downloads, base: &str, with_journal: bool) -> Result<Option<Self>, Failure> {
         let Some(partials) = downloads.create_partials()? else { return Ok(None) };
-        Self::in_directory(&partials, base).map_err(|errno| {
+        Self::in_directory(&partials, base, with_journal).map_err(|errno| {
             cannot(format_args!("create a file in `{}`", downloads.path.join(PARTIALS).display()), errno)
         })
     }
 
-    fn in_directory(partials: &OwnedFd, base: &str) -> Result<Option<Self>, Errno> {
+    fn in_directory(partials: &OwnedFd, base: &str, with_journal: bool) -> Result<Option<Self>, Errno> {
         let mut name = base.to_owned();
         let mut number = 0;
         for _ in 0..ATTEMPTS {
             match attempt(partials, &name)? {
-                Attempt::Claimed(file) => return Ok(Some(Self { file, name, journal: None })),
-                Attempt::Changed => {}
-                Attempt::DirectoryGone => return Ok(None),
-                Attempt::Taken => {
-                    number += 1;
-                    name = format!("{base}.{number}");
+                Attempt::Claimed(file) if !with_journal => {
+                    return Ok(Some(Self { file, name, journal: None }));
                 }
+                Attempt::Claimed(file) => match create_journal(partials, &name) {
+                    Ok(journal) => return Ok(Some(Self { file, name, journal: Some(journal) })),
+                    Err(errno) => {
+                        let _ = rustix::fs::unlinkat(partials, &name, AtFlags::empty());
+                        match errno {
+                            // What has the name of the journal cannot be removed.
+                            Errno::EXIST => {}
+                            Errno::NOENT => return Ok(None),
+                            errno => return Err(errno),
+                        }
+                    }
+                },
+                Attempt::Changed => continue,
+                Attempt::DirectoryGone => return Ok(None),
+                Attempt::Taken => {}
             }
+            number += 1;
+            name = format!("{base}.{number}");
         }
         Err(Errno::EXIST)
     }
 
     /// Makes a partial file that can be resumed, and the journal beside it.
     pub(super) fn for_pulling(downloads: &Path, incoming: &Incoming) -> Result<(Self, Downloads), Failure> {
-        let (mut claim, opened) = Self::named(downloads, &base_name(incoming))?;
-        let made = opened.open_partials().and_then(|partials| create_journal(&partials, &claim.name));
-        match made {
-            Ok(journal) => claim.journal = Some(journal),
-            Err(errno) => {
-                claim.discard(downloads);
-                let path = downloads.join(PARTIALS);
-                return Err(cannot(format_args!("create a file in `{}`", path.display()), errno));
-            }
-        }
-        Ok((claim, opened))
+        Self::named(downloads, &base_name(incoming), true)
     }
 
     /// Finds what an earlier attempt left of a file, if nobody uses it.
     pub(super) fn resume(downloads: &Path, incoming: &Incoming) -> Result<Option<Self>, Failure> {
         let Ok(opened) = Downloads::open(downloads) else { return Ok(None) };
         let Ok(partials) = opened.open_partials() else { return Ok(None) };
-        let names = partial_names(&partials).map_err(|errno| {
+        let is_of = |header: Option<&Header>| header.is_some_and(|header| header.is_of(incoming));
+        let found = left_behind(&partials, is_of).map_err(|errno| {
             cannot(format_args!("read the directory `{}`", opened.path.join(PARTIALS).display()), errno)
         })?;
-        // Only what may be the one is locked: others of this moment look for theirs, and would take
-        // what is locked for a file in use.
-        let is_of = |header: Option<Header>| header.is_some_and(|header| header.is_of(incoming));
-        let mut candidates: Vec<_> = names
-            .iter()
-            .filter(|name| is_of(read_header(&partials, name)))
-            .filter_map(|name| take_left_behind(&partials, name))
-            .filter_map(|left| is_of(left.header).then_some(left.claim))
-            .collect();
+        let mut candidates: Vec<_> = found.into_iter().map(|left| left.claim).collect();
         // The one with the most in it.
         candidates.sort_by_key(|claim| claim.bytes(incoming.size));
         Ok(candidates.pop())
@@ -150,14 +146,15 @@ impl Claim {
         self.file.metadata().map_or(0, |metadata| (metadata.blocks() * 512).min(metadata.len()).min(size))
     }
 
-    /// Removes the journal of a file that has got its final name.
+    /// Removes the journal of a file that has got its final name. Another may have that name for a
+    /// partial file of its own by now, and a journal beside it.
     pub(super) fn remove_journal(&self, downloads: &Downloads) {
-        if let (Some(journal), Ok(partials)) = (&self.journal, downloads.open_partials()) {
-            let name = journal_name(&self.name);
-            // Since the partial file went, another may have made both anew.
-            if names(&partials, &name, journal) {
-                let _ = rustix::fs::unlinkat(&partials, name, AtFlags::empty());
-            }
+        let name = journal_name(&self.name);
+        if let Some(journal) = &self.journal
+            && let Ok(partials) = downloads.open_partials()
+            && names(&partials, &name, journal)
+        {
+            let _ = rustix::fs::unlinkat(&partials, name, AtFlags::empty());
         }
     }
 
@@ -173,6 +170,7 @@ impl Claim {
         let downloads = Downloads::open(downloads)?;
         let partials = downloads.open_partials()?;
         if names(&partials, &self.name, &self.file) {
+            // The journal first, as long as the name is ours.
             self.remove_journal(&downloads);
             rustix::fs::unlinkat(&partials, &self.name, AtFlags::empty())?;
         }
@@ -224,9 +222,6 @@ fn create_journal(partials: &OwnedFd, name: &str) -> Result<File, Errno> {
     retry_on_intr(|| rustix::fs::openat(partials, &name, flags, Mode::from_raw_mode(0o666))).map(File::from)
 }
 
-/// Longer than it takes to lock a file that was just made.
-const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
-
 /// A partial file that nobody uses, locked.
 pub(super) struct LeftBehind {
     pub(super) claim: Claim,
@@ -234,40 +229,66 @@ pub(super) struct LeftBehind {
     pub(super) header: Option<Header>,
 }
 
-/// The names of the partial files, in use or not.
-pub(super) fn partial_names(partials: &OwnedFd) -> Result<Vec<String>, Errno> {
+/// The partial files that nobody uses and whose header is wanted. They are locked until they are
+/// dropped.
+pub(super) fn left_behind(
+    partials: &OwnedFd,
+    is_wanted: impl Fn(Option<&Header>) -> bool,
+) -> Result<Vec<LeftBehind>, Errno> {
     let mut found = Vec::new();
     for entry in rustix::fs::Dir::read_from(partials)? {
         let entry = entry?;
-        let name = entry.file_name().to_str().ok().filter(|name| is_partial_name(name));
-        found.extend(name.map(str::to_owned));
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        found.extend(take_left_behind(partials, name, &is_wanted));
     }
     Ok(found)
 }
 
-fn read_header(partials: &OwnedFd, name: &str) -> Option<Header> {
-    open_own(partials, &journal_name(name)).as_ref().and_then(Header::read)
-}
-
-fn take_left_behind(partials: &OwnedFd, name: &str) -> Option<LeftBehind> {
-    // Whoever makes a partial file locks it before it makes a journal. One without may be about to
-    // be locked, and is left to whoever made it, unless that was long ago.
-    let journal = open_own(partials, &journal_name(name));
-    let file = open_own(partials, name)?;
-    let is_new = || {
-        let modified = file.metadata().and_then(|metadata| metadata.modified());
-        modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age < ABANDONED_AFTER))
-    };
-    if (journal.is_none() && is_new()) || lock(&file) != Lock::Held || !names(partials, name, &file) {
+fn take_left_behind(
+    partials: &OwnedFd,
+    name: &str,
+    is_wanted: impl Fn(Option<&Header>) -> bool,
+) -> Option<LeftBehind> {
+    if !is_partial_name(name) {
         return None;
     }
-    let header = journal.as_ref().and_then(Header::read);
-    Some(LeftBehind { claim: Claim { file, name: name.to_owned(), journal }, header })
+    let file = open_own(partials, name)?;
+    let journal = open_own(partials, &journal_name(name));
+    let read = || journal.as_ref().and_then(Header::read);
+    // Only what is wanted is locked: one who looks for another file at that moment is to find it.
+    if !is_wanted(read().as_ref()) || lock(&file) != Lock::Held || !names(partials, name, &file) {
+        return None;
+    }
+    // Whoever had the lock until now may have begun another file.
+    let header = read();
+    is_wanted(header.as_ref())
+        .then(|| LeftBehind { claim: Claim { file, name: name.to_owned(), journal }, header })
 }
 
 /// Takes the partial file of that name, if nobody uses it.
 pub(super) fn take_by_name(partials: &OwnedFd, name: &str) -> Option<LeftBehind> {
-    if is_partial_name(name) { take_left_behind(partials, name) } else { None }
+    take_left_behind(partials, name, |_| true)
+}
+
+/// Removes the journals that were not written to since then and whose files are gone: one who was
+/// killed right after a file got its final name leaves such a one.
+pub(super) fn remove_lone_journals(partials: &OwnedFd, oldest: SystemTime) -> Result<(), Errno> {
+    for entry in rustix::fs::Dir::read_from(partials)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let Some(of) = name.strip_suffix(journal::SUFFIX).filter(|of| is_partial_name(of)) else { continue };
+        let is_lone = !is_there(partials, of);
+        let written = || open_own(partials, name)?.metadata().ok()?.modified().ok();
+        if is_lone && written().is_some_and(|written| written <= oldest) {
+            rustix::fs::unlinkat(partials, name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether anything has that name, as far as can be told.
+fn is_there(partials: &OwnedFd, name: &str) -> bool {
+    !matches!(rustix::fs::statat(partials, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
 }
 
 /// Opens a file that is ours alone: a regular one of this user with no other name.
@@ -302,9 +323,6 @@ fn attempt(partials: &OwnedFd, name: &str) -> Result<Attempt, Errno> {
 /// Removes a file that nobody has locked any more, without reading or writing it. One that can be
 /// resumed stays.
 fn remove_leftover(partials: &OwnedFd, name: &str) -> Attempt {
-    if rustix::fs::statat(partials, journal_name(name), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-        return Attempt::Taken;
-    }
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     match retry_on_intr(|| rustix::fs::openat(partials, name, flags, Mode::empty())) {
         Ok(file) => remove_if_unlocked(partials, name, &file),
@@ -322,6 +340,14 @@ fn remove_if_unlocked(partials: &OwnedFd, name: &str, file: &OwnedFd) -> Attempt
     // Between opening and locking it, another may have removed it and put its own in its place.
     if !names(partials, name, file) {
         return Attempt::Changed;
+    }
+    let journal = journal_name(name);
+    let has_journal = is_there(partials, &journal);
+    if has_journal && open_own(partials, &journal).is_none_or(|journal| Header::read(&journal).is_some()) {
+        return Attempt::Taken;
+    }
+    if has_journal {
+        let _ = rustix::fs::unlinkat(partials, &journal, AtFlags::empty());
     }
     match rustix::fs::unlinkat(partials, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Attempt::Changed,

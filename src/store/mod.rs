@@ -39,7 +39,7 @@ use crate::wire::{ChunkData, ChunkIndex, Entry, Manifest, ManifestHead, SafeName
 pub use home::{Home, HomeError};
 
 use cache::Cache;
-use claim::{partial_names, take_by_name};
+use claim::{left_behind, remove_lone_journals, take_by_name};
 use downloads::{Downloads, PARTIALS};
 use failure::{cannot, out_of_order};
 use held::{Held, lock};
@@ -56,6 +56,9 @@ pub struct Disk {
     sources: Held<Mutex<Source>>,
     partials: Held<Mutex<Partial>>,
     pulled: Held<Pulled>,
+    /// Held while partial files that nobody uses are looked at, for which they are locked: another
+    /// who looks for one at that moment would take it for one in use.
+    looking: Mutex<()>,
     /// Bytes free for a directory; another function in tests.
     free_space: fn(&Path) -> Result<u64, Failure>,
 }
@@ -70,6 +73,7 @@ impl Disk {
             sources: Held::new(),
             partials: Held::new(),
             pulled: Held::new(),
+            looking: Mutex::new(()),
             free_space: downloads::free_space,
         }
     }
@@ -127,6 +131,7 @@ impl Disk {
 
     fn open_partial(&self, transfer: TransferId, incoming: Arc<Incoming>) -> Result<JobDone, Failure> {
         self.refuse_second(transfer)?;
+        let _looking = lock(&self.looking);
         let (pulled, opened) = Pulled::open(&self.downloads, incoming, self.free_space)?;
         self.pulled.put(transfer, pulled);
         Ok(opened)
@@ -182,14 +187,16 @@ impl Disk {
     /// Removes the partial files that were not touched for so long, and lists those that can be
     /// resumed.
     fn list_partials(&self, unused_for: Duration) -> Result<JobDone, Failure> {
+        let _looking = lock(&self.looking);
         let Ok(opened) = Downloads::open(&self.downloads) else { return Ok(JobDone::Partials(Vec::new())) };
         let Ok(partials) = opened.open_partials() else { return Ok(JobDone::Partials(Vec::new())) };
-        let names = partial_names(&partials).map_err(|errno| {
+        let unreadable = |errno| {
             cannot(format_args!("read the directory `{}`", self.downloads.join(PARTIALS).display()), errno)
-        })?;
+        };
+        let found = left_behind(&partials, |_| true).map_err(unreadable)?;
         let oldest = SystemTime::now().checked_sub(unused_for).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut leftovers = Vec::new();
-        for left in names.iter().filter_map(|name| take_by_name(&partials, name)) {
+        for left in found {
             let touched = left.claim.file.metadata().and_then(|metadata| metadata.modified());
             if touched.is_ok_and(|touched| touched <= oldest) {
                 left.claim.discard(&self.downloads);
@@ -204,12 +211,14 @@ impl Disk {
                 });
             }
         }
+        remove_lone_journals(&partials, oldest).map_err(unreadable)?;
         opened.tidy();
         leftovers.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(JobDone::Partials(leftovers))
     }
 
     fn discard_partial(&self, key: &PartialKey) -> Result<JobDone, Failure> {
+        let _looking = lock(&self.looking);
         if let Ok(opened) = Downloads::open(&self.downloads)
             && let Ok(partials) = opened.open_partials()
             && let Some(left) = take_by_name(&partials, &key.0)

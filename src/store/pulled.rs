@@ -46,7 +46,7 @@ struct Inner {
     stored_bytes: u64,
     /// The hash of what was found, if that is a whole file.
     found_hash: Option<FileHash>,
-    /// Whether an earlier attempt may have left something in the partial file.
+    /// Whether an earlier attempt may have left something in the partial file that is not verified yet.
     resumed: bool,
 }
 
@@ -149,6 +149,7 @@ impl Pulled {
             inner.store(index, self.geometry);
         }
         inner.forget_rest(chunks, self.geometry)?;
+        inner.resumed = false;
         Ok(JobDone::KeptChecked(Some(inner.kept())))
     }
 
@@ -231,6 +232,7 @@ impl Pulled {
                 previous = entry.state;
             }
         }
+        inner.resumed &= inner.entries.len() < self.geometry.chunks();
         Ok(JobDone::PageStored { page, kept })
     }
 

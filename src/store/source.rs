@@ -47,7 +47,7 @@ struct Opened {
     file: File,
     geometry: Geometry,
     identity: Identity,
-    /// When that was looked at.
+    /// When that was, or shortly before.
     at: SystemTime,
     /// Modification time, in seconds and nanoseconds.
     modified: (i64, i64),

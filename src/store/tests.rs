@@ -74,7 +74,10 @@ impl TestDisk {
 
     fn finish(&self, transfer: TransferId, called: &str) -> PathBuf {
         match self.disk.done(transfer, Job::Finish { name: name(called), seal: None }) {
-            JobDone::Finished { path, .. } => path,
+            JobDone::Finished { path, file_hash, already: false } => {
+                assert_eq!(file_hash.0[..], Sha256::digest(fs::read(&path).unwrap())[..]);
+                path
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -142,12 +145,12 @@ pub(in crate::store) fn index(raw: u32) -> ChunkIndex {
     Geometry::new(u64::from(u32::MAX) * CHUNK as u64).unwrap().index(raw.into()).unwrap()
 }
 
-fn chunk(content: &[u8], raw: u32) -> (ChunkIndex, ChunkData) {
+pub(in crate::store) fn chunk(content: &[u8], raw: u32) -> (ChunkIndex, ChunkData) {
     let bytes = content.chunks(CHUNK).nth(raw as usize).unwrap();
     (index(raw), ChunkData(bytes.to_vec().into()))
 }
 
-fn name(name: &str) -> SafeName {
+pub(in crate::store) fn name(name: &str) -> SafeName {
     SafeName::new(name).unwrap()
 }
 
@@ -162,7 +165,7 @@ pub(in crate::store) fn failure(done: JobDone) -> Failure {
 }
 
 /// All paths below `dir`, in order, and none where it is not there.
-fn listing(dir: &Path) -> Vec<String> {
+pub(in crate::store) fn listing(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten() {
         let path = entry.unwrap().path();

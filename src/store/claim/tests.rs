@@ -58,7 +58,7 @@ fn a_directory_that_vanished_is_told_from_one_that_refuses() {
     let downloads = Downloads::create(dir.path()).unwrap().unwrap();
     let partials = downloads.create_partials().unwrap().unwrap();
     downloads.tidy();
-    assert!(matches!(Claim::in_directory(&partials, &hash().to_string()), Ok(None)));
+    assert!(matches!(Claim::in_directory(&partials, &hash().to_string(), false), Ok(None)));
     assert!(Claim::new(dir.path(), hash()).is_ok(), "it is made anew");
 }
 
@@ -70,4 +70,42 @@ fn tidying_removes_only_an_empty_directory() {
     assert!(downloads.open_partials().is_ok());
     claim.discard(dir.path());
     assert_eq!(downloads.open_partials().unwrap_err(), Errno::NOENT);
+}
+
+/// The moment between giving a file its final name and removing its journal.
+#[test]
+fn the_journal_of_one_who_took_the_name_of_a_finished_file_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = crate::wire::SafeName::new("f").unwrap();
+    let incoming = Incoming { from: None, name, size: 1, head: None };
+    let (finished, downloads) = Claim::for_pulling(dir.path(), &incoming).unwrap();
+    let partials = dir.path().join(PARTIALS);
+    fs::rename(partials.join(&finished.name), dir.path().join("f")).unwrap();
+    let (next, _) = Claim::for_pulling(dir.path(), &incoming).unwrap();
+    assert_eq!(next.name, finished.name);
+    finished.remove_journal(&downloads);
+    finished.discard(dir.path());
+    assert!(names(downloads.open_partials().unwrap(), &journal_name(&next.name), next.journal().unwrap()));
+    next.discard(dir.path());
+    assert!(!partials.exists());
+}
+
+#[test]
+fn one_who_looks_for_a_file_keeps_no_other_from_being_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| {
+        let name = crate::wire::SafeName::new(name).unwrap();
+        let incoming = Incoming { from: None, name, size: 1, head: None };
+        let (claim, _) = Claim::for_pulling(dir.path(), &incoming).unwrap();
+        Header::of(&incoming).write(claim.journal().unwrap()).unwrap();
+        incoming
+    });
+    let found = Claim::resume(dir.path(), &a).unwrap();
+    assert!(found.is_some());
+    assert!(Claim::resume(dir.path(), &a).unwrap().is_none(), "it is in use");
+    let partials = Downloads::open(dir.path()).unwrap().open_partials().unwrap();
+    drop(found);
+    let looking = left_behind(&partials, |header| header.is_some_and(|header| header.is_of(&a))).unwrap();
+    assert_eq!(looking.len(), 1);
+    assert!(Claim::resume(dir.path(), &b).unwrap().is_some());
 }

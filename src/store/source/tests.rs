@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::super::tests::{content, entries, failure, head, index, make_fifo, manifest};
 use crate::engine::{Code, Failure, Job, JobDone, Kept, TransferId};
 use crate::store::Disk;
-use crate::wire::{CHUNK_SIZE, ChunkData, Manifest};
+use crate::wire::{CHUNK_SIZE, ChunkData, Manifest, State};
 
 const CHUNK: usize = CHUNK_SIZE as usize;
 const ID: TransferId = TransferId(1);
@@ -108,8 +108,11 @@ fn files_of_every_awkward_size_are_hashed_and_read_exactly() {
 fn a_large_file_is_hashed_in_parts() {
     let content = content((65 << 20) + 3, 1);
     let test = TestSource::opened(&content);
-    assert_eq!(hashed_chunks(&test.run(HASH)), 128);
-    assert_eq!(hashed_chunks(&test.run(HASH)), 256);
+    let list = entries(&content);
+    for chunks in [128, 256] {
+        let hashed = Kept { chunks, state: list[chunks as usize - 1].state };
+        assert_eq!(test.run(HASH), JobDone::SourceHashing { hashed });
+    }
     let whole = JobDone::SourceHashed(head(&content));
     assert_eq!(test.run(HASH), whole);
     assert_eq!(test.run(HASH), whole, "it is not hashed again");
@@ -234,7 +237,7 @@ fn release_closes_the_source() {
 
 #[test]
 fn chunks_out_of_order_or_of_another_file_fail_and_do_not_panic() {
-    let test = TestSource::opened(&[1; CHUNK + 1]);
+    let test = TestSource::opened(&content(2 * CHUNK, 1));
     failure(test.run(Job::ReadChunk(index(1))));
     let test = TestSource::hashed(b"x");
     failure(test.run(Job::ReadChunk(index(1))));
@@ -301,4 +304,60 @@ fn a_manifest_of_ours_is_one_that_others_take() {
     assert_eq!(ours, manifest(&content));
     let chunks = ours.geometry().indices().map(|index| ours.chunk_hash(index)).collect();
     assert_eq!(Manifest::new(ours.size(), ours.file_hash(), chunks).unwrap(), ours);
+}
+
+#[test]
+fn no_chunk_further_on_than_what_is_hashed_is_read_and_hashing_goes_on_behind_what_was_read() {
+    let content = content(4 * CHUNK + 7, 1);
+    let (list, test) = (entries(&content), TestSource::opened(&content));
+    let read = |raw: u32| test.run(Job::ReadChunk(index(raw)));
+    failure(read(1));
+    assert!(matches!(read(0), JobDone::ChunkRead { .. }));
+    failure(read(2));
+    let hashed = Kept { chunks: 3, state: list[2].state };
+    assert_eq!(test.run(Job::HashSource { until: 3 }), JobDone::SourceHashing { hashed });
+    failure(read(4));
+    assert!(matches!(read(3), JobDone::ChunkRead { entry, .. } if entry == list[3]));
+    let nothing = Kept { chunks: 0, state: State::INITIAL };
+    assert_eq!(test.run(Job::HashSource { until: 0 }), JobDone::SourceHashing { hashed: nothing });
+    assert!(matches!(read(4), JobDone::ChunkRead { entry, .. } if entry == list[4]));
+    // All of it is read now, but asked is what it was like before.
+    assert_eq!(test.run(Job::HashSource { until: 3 }), JobDone::SourceHashing { hashed });
+    failure(test.run(Job::ReadPage(0)));
+    assert_eq!(test.run(Job::HashSource { until: 5 }), JobDone::SourceHashed(head(&content)));
+    assert_eq!(test.run(Job::HashSource { until: 3 }), JobDone::SourceHashing { hashed });
+}
+
+#[test]
+fn a_file_that_changed_while_it_was_sent_is_not_sealed() {
+    type Change = fn(&TestSource);
+    let changes: [Change; 3] = [
+        |test| test.append(b"more"),
+        |test| test.cut(CHUNK as u64),
+        |test| {
+            let later = SystemTime::now() + Duration::from_secs(1);
+            File::options().write(true).open(&test.path).unwrap().set_modified(later).unwrap();
+        },
+    ];
+    for change in changes {
+        for read in 0..=3 {
+            let test = TestSource::opened(&content(3 * CHUNK, 1));
+            for raw in 0..read {
+                assert!(matches!(test.run(Job::ReadChunk(index(raw))), JobDone::ChunkRead { .. }));
+            }
+            change(&test);
+            for _ in 0..2 {
+                assert_changed(test.run(HASH), &test.path);
+            }
+            failure(test.run(Job::ReadPage(0)));
+        }
+    }
+}
+
+#[test]
+fn a_page_that_the_list_does_not_have_is_empty() {
+    let test = TestSource::hashed(b"x");
+    for page in [1, u32::MAX] {
+        assert_eq!(test.run(Job::ReadPage(page)), JobDone::PageRead { page, entries: [].as_slice().into() });
+    }
 }

@@ -56,6 +56,9 @@ const QUIET: Duration = Duration::from_millis(300);
 const SMALL_READ: usize = 4 << 10;
 const LARGE_READ: usize = 256 << 10;
 
+/// How long the last words of a peer may take that takes nothing any more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How often it is told that bytes come, where no message does.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -512,6 +515,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     async fn check(&mut self, result: std::io::Result<()>) -> bool {
         let Err(error) = result else { return true };
+        // What the peer said before it closed the connection comes first, and how it ended is in that.
+        let _ = timeout(LAST_WORDS, self.closing.cancelled()).await;
         let closing = Closing::Error(error.to_string());
         let _ = self.inputs.send(Input::Closed { conn: self.conn, closing }.into()).await;
         false

@@ -48,8 +48,8 @@ impl Midway {
     }
 
     /// The sender says what happened and sends the same file to somebody else.
-    fn assert_sender_lives_on(mut self) {
-        assert_eq!(self.sender.wait_failed("large.bin"), "disconnected");
+    fn assert_sender_lives_on(mut self, code: &str) {
+        assert_eq!(self.sender.wait_failed("large.bin"), code);
         self.sender.wait_for(&json!({ "event": "peer_disconnected", "peer": self.gate.addr() }));
         let other = TestNode::start();
         self.sender.connect(other.addr());
@@ -88,7 +88,7 @@ fn a_killed_receiver_fails_the_transfer_at_the_sender() {
     scene.receiver.kill();
     scene.gate.open();
     scene.assert_only_a_partial_file_is_left();
-    scene.assert_sender_lives_on();
+    scene.assert_sender_lives_on("disconnected");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_receiver_that_quits_fails_the_transfer_at_the_sender() {
     scene.receiver.exit_code();
     scene.gate.open();
     scene.assert_only_a_partial_file_is_left();
-    scene.assert_sender_lives_on();
+    scene.assert_sender_lives_on("shutting_down");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_terminated_node_ends_like_one_that_quits() {
     assert_eq!(scene.receiver.exit_code(), Some(143));
     scene.gate.open();
     scene.assert_only_a_partial_file_is_left();
-    scene.assert_sender_lives_on();
+    scene.assert_sender_lives_on("shutting_down");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn disconnecting_in_the_middle_of_a_transfer_ends_it_on_both_sides() {
     assert_eq!(scene.receiver.wait_failed("large.bin"), "disconnected");
     scene.assert_only_a_partial_file_is_left();
     scene.gate.open();
-    scene.assert_sender_lives_on();
+    scene.assert_sender_lives_on("disconnected");
 }
 
 #[test]

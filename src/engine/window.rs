@@ -1,8 +1,9 @@
 //! How much of a file is asked for ahead of what has been stored.
 //!
 //! The window is twice what the path holds: the best rate at which chunks were stored lately, times
-//! the shortest time lately from asking for a chunk until it was stored. Both are measured as in
-//! BBR (Cardwell et al. 2016): the rate over the time that one chunk was under way, so that a window
+//! the shortest time from asking for a chunk until it was stored. That is not forgotten, since with
+//! chunks under way all the time it would be mistaken for the time that they wait for each other. Both
+//! are measured as in BBR (Cardwell et al. 2016): the rate over the time that one chunk was under way, so that a window
 //! which is too small to fill the path doubles with each round trip, and one that fills it stays.
 
 use std::time::Duration;
@@ -16,23 +17,17 @@ const MIN_CHUNKS: usize = 8;
 /// 16 MiB: what is lost at most when a connection breaks, and the bound on memory.
 const MAX_CHUNKS: usize = 64;
 
-/// How long a measurement counts, at least; twice that at most.
+/// How long a measured rate counts, at least; twice that at most.
 const MEMORY: Duration = Duration::from_secs(5);
 
 /// The window of one transfer.
 #[derive(Debug)]
 pub(super) struct Window {
     delivered_bytes: u64,
-    older: Best,
-    newer: Best,
+    /// The best rates measured in some time, in bytes a second.
+    older_rate: f64,
+    newer_rate: f64,
     newer_since: Duration,
-}
-
-/// The best that was measured in some time.
-#[derive(Debug, Clone, Copy, Default)]
-struct Best {
-    /// Bytes a second.
-    rate: f64,
     latency: Option<Duration>,
 }
 
@@ -45,7 +40,7 @@ pub(super) struct Asked {
 
 impl Window {
     pub(super) fn new(now: Duration) -> Self {
-        Self { delivered_bytes: 0, older: Best::default(), newer: Best::default(), newer_since: now }
+        Self { delivered_bytes: 0, older_rate: 0.0, newer_rate: 0.0, newer_since: now, latency: None }
     }
 
     /// A chunk is asked for now.
@@ -57,20 +52,19 @@ impl Window {
     pub(super) fn stored(&mut self, asked: Asked, bytes: u32, now: Duration) {
         self.delivered_bytes += u64::from(bytes);
         if now >= self.newer_since + MEMORY {
-            self.older = std::mem::take(&mut self.newer);
+            self.older_rate = std::mem::take(&mut self.newer_rate);
             self.newer_since = now;
         }
         let latency = now.saturating_sub(asked.at).max(Duration::from_micros(1));
         let rate = (self.delivered_bytes - asked.delivered_bytes) as f64 / latency.as_secs_f64();
-        self.newer.rate = self.newer.rate.max(rate);
-        self.newer.latency = Some(self.newer.latency.map_or(latency, |best| best.min(latency)));
+        self.newer_rate = self.newer_rate.max(rate);
+        self.latency = Some(self.latency.map_or(latency, |best| best.min(latency)));
     }
 
     /// Chunks that may be asked for and not stored.
     pub(super) fn chunks(&self) -> usize {
-        let latencies = [self.older.latency, self.newer.latency];
-        let Some(latency) = latencies.into_iter().flatten().min() else { return MIN_CHUNKS };
-        let rate = self.older.rate.max(self.newer.rate);
+        let Some(latency) = self.latency else { return MIN_CHUNKS };
+        let rate = self.older_rate.max(self.newer_rate);
         let holds = 2.0 * rate * latency.as_secs_f64() / f64::from(CHUNK_SIZE);
         // The smallest window that holds so much.
         (MIN_CHUNKS..MAX_CHUNKS).find(|chunks| *chunks as f64 >= holds).unwrap_or(MAX_CHUNKS)

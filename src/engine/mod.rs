@@ -279,7 +279,10 @@ impl Engine {
             Input::Written { conn, control, bulk } => self.on_written(conn, control, bulk),
             Input::JobDone { transfer, done, took } => match done {
                 JobDone::Partials(found) => return self.on_partials(found),
-                JobDone::Released { left: Some(left) } => self.on_left(transfer, left),
+                JobDone::Released { left } => {
+                    self.on_released(transfer, left);
+                    self.on_ended_download_job(transfer, JobDone::Released { left: None });
+                }
                 done => self.on_job_done(transfer, done, took),
             },
             Input::Command { id, command } => self.on_command(id, command),
@@ -728,6 +731,7 @@ impl Engine {
         if ending == Ending::Broken {
             self.wait_for(conn, &mut peer);
         }
+        self.redial_after(&peer);
         let is_waited_for = ending == Ending::Broken && self.is_away(peer.node_id);
         let failure = Failure::new(Code::Disconnected, reason);
         for id in self.uploads_with(conn) {

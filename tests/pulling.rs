@@ -508,3 +508,41 @@ fn ten_files_in_both_directions_arrive_and_a_text_does_not_wait_for_them() {
         assert_eq!(codes(&world, node), []);
     }
 }
+
+#[test]
+fn a_connection_that_breaks_before_hello_is_dialled_again_and_not_for_ever() {
+    let (mut world, a, b, b_name) = pair(8);
+    world.cut(a);
+    world.line = Line { latency: SECOND / 2, bytes_per_sec: 20 * CHUNK as u64 };
+    world.run_for(5 * SECOND);
+    let bytes = put(&mut world, a, "a", 100 * CHUNK);
+    send(&mut world, a, &b_name, "a");
+    world.run_for(3 * SECOND);
+    let before = world.connections();
+    world.cut(a);
+    // Each dial is cut before its HELLO is there.
+    for dialled in 1..4 {
+        world.run_until(|world| world.connections() == before + dialled);
+        world.cut(a);
+    }
+    world.run_to_end();
+    assert_eq!(world.nodes[b.0].disk.downloads.get("a"), Some(&bytes));
+    assert_eq!((codes(&world, a), codes(&world, b)), (vec![], vec![]));
+
+    put(&mut world, a, "b", 100 * CHUNK);
+    send(&mut world, a, &b_name, "b");
+    world.run_for(3 * SECOND);
+    let (before, broke_at) = (world.connections(), world.now);
+    world.cut(a);
+    while codes(&world, a).is_empty() {
+        let connections = world.connections();
+        world.run_until(|world| world.connections() > connections || !codes(world, a).is_empty());
+        world.cut(a);
+    }
+    assert_eq!(codes(&world, a), [Code::Disconnected]);
+    let took = world.now - broke_at;
+    assert!((119 * SECOND..125 * SECOND).contains(&took), "{took:?}");
+    let dials = world.connections() - before;
+    assert!((8..16).contains(&dials), "{dials} dials, each after a longer pause");
+    assert_eq!(world.run_command(a, Command::Wait), Ok(Reply::Idle));
+}

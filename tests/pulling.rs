@@ -546,3 +546,16 @@ fn a_connection_that_breaks_before_hello_is_dialled_again_and_not_for_ever() {
     assert!((8..16).contains(&dials), "{dials} dials, each after a longer pause");
     assert_eq!(world.run_command(a, Command::Wait), Ok(Reply::Idle));
 }
+
+#[test]
+fn a_peer_that_acknowledges_no_text_is_not_waited_for_for_ever() {
+    let mut world = World::new(9);
+    let node = world.secure_node(1, AcceptPolicy::All);
+    let deaf = script(&mut world, node, 2, 1);
+    world.run_command(node, Command::Broadcast("hi".into())).unwrap();
+    assert_eq!(world.run_command(node, Command::Wait), Ok(Reply::Idle));
+    let undelivered = world
+        .events(node, |event| if let Event::Undelivered { texts, .. } = event { Some(*texts) } else { None });
+    assert_eq!(undelivered, [1]);
+    assert!(world.now > 299 * SECOND && !world.scripts[deaf.0].closed);
+}

@@ -159,6 +159,8 @@ enum Deadline {
     Offer(TransferId),
     /// A transfer that does not move.
     Stall(TransferId),
+    /// A peer that acknowledges texts does not acknowledge one.
+    Heard(ConnId),
     /// A quiet peer may be gone.
     Liveness(ConnId),
     /// A peer whose connection broke is not waited for any longer.
@@ -368,6 +370,7 @@ impl Engine {
                 }
                 Deadline::Offer(id) => self.on_offer_expired(id),
                 Deadline::Stall(id) => self.on_stalled(id),
+                Deadline::Heard(conn) => self.on_not_heard(conn),
                 Deadline::Liveness(conn) => self.on_liveness(conn),
                 Deadline::Away(node_id) => self.on_away_too_long(node_id),
                 Deadline::Redial(node_id) => self.on_redial(node_id),
@@ -721,6 +724,7 @@ impl Engine {
     fn close_peer(&mut self, conn: ConnId, reason: &str, ending: Ending) {
         let Some(mut peer) = self.peers.remove(conn) else { return };
         self.timers.clear(Deadline::Liveness(conn));
+        self.timers.clear(Deadline::Heard(conn));
         self.chunks_ahead -= peer.chunks_ahead;
         self.timers.clear(Deadline::Hello(conn));
         self.timers.clear(Deadline::Write(conn));

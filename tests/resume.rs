@@ -98,7 +98,7 @@ fn files_of_every_edge_size_arrive_whether_their_hashes_are_known_or_not() {
 #[test]
 fn a_list_of_several_pages_is_fetched_page_by_page() {
     let (mut world, a, b, b_name) = pair(2);
-    let size = 2100 * CHUNK + 5;
+    let size = 1030 * CHUNK + 5;
     let bytes = put(&mut world, a, "large", size);
     for known in [false, true] {
         world.nodes[b.0].disk.downloads.clear();
@@ -258,7 +258,7 @@ fn send_until_right(world: &mut World, a: NodeId, b: NodeId, b_name: &str, file:
 #[test]
 fn the_file_is_right_whatever_breaks_and_only_what_was_under_way_moves_again() {
     let (mut cuts, mut kills, mut failed_powers) = (0, 0, 0);
-    for seed in 0..120 {
+    for seed in 0..40 {
         let (mut world, a, b, b_name) = pair(seed);
         world.line = Line {
             latency: Duration::from_micros(world.rng.below(50_000)),
@@ -266,7 +266,7 @@ fn the_file_is_right_whatever_breaks_and_only_what_was_under_way_moves_again() {
         };
         world.cut(a);
         world.run_for(SECOND);
-        let size = usize::try_from(world.rng.below(60 * CHUNK as u64)).unwrap();
+        let size = usize::try_from(world.rng.below(40 * CHUNK as u64)).unwrap();
         let bytes = put(&mut world, a, "a", size);
         if world.rng.below(2) == 0 {
             // Its hashes are known.
@@ -316,5 +316,5 @@ fn the_file_is_right_whatever_breaks_and_only_what_was_under_way_moves_again() {
         }
     }
     // Otherwise this test has not seen what it is about.
-    assert!(cuts > 50 && kills > 20 && failed_powers > 20, "{cuts} {kills} {failed_powers}");
+    assert!(cuts > 15 && kills > 5 && failed_powers > 5, "{cuts} {kills} {failed_powers}");
 }

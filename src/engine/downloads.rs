@@ -51,6 +51,11 @@ pub(super) struct Download {
     pub(super) state: State,
     /// Whether it goes on without anybody being asked.
     wanted: bool,
+    /// Times that its file was let go of, of which the answer has not come: what is answered before
+    /// that is about an earlier connection.
+    pub(super) releasing: u32,
+    /// What stays of it on the disk, while its sender is away.
+    pub(super) left: Option<Leftover>,
     pub(super) chunks: ChunkMap,
     pub(super) accepted_at: Duration,
     progress_at: Duration,
@@ -281,6 +286,8 @@ impl Engine {
             form,
             state: State::CheckingSpace,
             wanted,
+            releasing: 0,
+            left: None,
             chunks: ChunkMap::new(geometry),
             accepted_at: self.now,
             progress_at: self.now,
@@ -341,6 +348,9 @@ impl Engine {
 
     pub(super) fn on_download_job(&mut self, id: TransferId, done: JobDone, took: Took) {
         if let Some(download) = self.downloads.get_mut(&id) {
+            if download.releasing > 0 {
+                return;
+            }
             download.waits.job_took(took);
         }
         match done {
@@ -748,6 +758,10 @@ impl Engine {
         self.timers.clear(Deadline::Offer(id));
         self.timers.clear(Deadline::Stall(id));
         self.job(id, Job::Release { keep });
+        // It was let go of when its sender left, and nothing more will be told of it.
+        if let Some(left) = download.left.take().filter(|_| keep) {
+            self.leftovers.insert(id, left);
+        }
         self.stop_pulling(&mut download);
         let Some(conn) = download.conn else { return };
         if !download.chunks.arrived.is_empty() && download.manifest().is_some() {

@@ -16,8 +16,8 @@ const ASKED_AT_MOST: u32 = 3;
 /// What is known of a connection's life.
 #[derive(Debug, Default)]
 pub(super) struct Pings {
-    /// Something was heard since the last look.
-    heard: bool,
+    /// When something was heard last.
+    heard_at: Duration,
     /// Times that it was asked since.
     asked: u32,
     last: u64,
@@ -26,7 +26,7 @@ pub(super) struct Pings {
 impl Engine {
     pub(super) fn heard_from(&mut self, conn: ConnId) {
         if let Some(peer) = self.peers.get_mut(conn) {
-            peer.pings.heard = true;
+            peer.pings.heard_at = self.now;
             peer.pings.asked = 0;
         }
     }
@@ -46,8 +46,9 @@ impl Engine {
         let limits = &self.config.limits;
         let (quiet, answer) = (limits.ping_after, limits.ping_answer);
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        if std::mem::take(&mut peer.pings.heard) {
-            return self.look_again(conn, quiet);
+        let quiet_for = self.now.saturating_sub(peer.pings.heard_at);
+        if peer.pings.asked == 0 && quiet_for < quiet {
+            return self.look_again(conn, quiet - quiet_for);
         }
         if peer.pings.asked >= ASKED_AT_MOST {
             let addr = peer.addr;

@@ -159,6 +159,8 @@ enum Deadline {
     Offer(TransferId),
     /// A transfer that does not move.
     Stall(TransferId),
+    /// A peer that acknowledges texts does not acknowledge one.
+    Heard(ConnId),
     /// A quiet peer may be gone.
     Liveness(ConnId),
     /// A peer whose connection broke is not waited for any longer.
@@ -279,7 +281,10 @@ impl Engine {
             Input::Written { conn, control, bulk } => self.on_written(conn, control, bulk),
             Input::JobDone { transfer, done, took } => match done {
                 JobDone::Partials(found) => return self.on_partials(found),
-                JobDone::Released { left: Some(left) } => self.on_left(transfer, left),
+                JobDone::Released { left } => {
+                    self.on_released(transfer, left);
+                    self.on_ended_download_job(transfer, JobDone::Released { left: None });
+                }
                 done => self.on_job_done(transfer, done, took),
             },
             Input::Command { id, command } => self.on_command(id, command),
@@ -365,6 +370,7 @@ impl Engine {
                 }
                 Deadline::Offer(id) => self.on_offer_expired(id),
                 Deadline::Stall(id) => self.on_stalled(id),
+                Deadline::Heard(conn) => self.on_not_heard(conn),
                 Deadline::Liveness(conn) => self.on_liveness(conn),
                 Deadline::Away(node_id) => self.on_away_too_long(node_id),
                 Deadline::Redial(node_id) => self.on_redial(node_id),
@@ -719,6 +725,7 @@ impl Engine {
     fn close_peer(&mut self, conn: ConnId, reason: &str, ending: Ending) {
         let Some(mut peer) = self.peers.remove(conn) else { return };
         self.timers.clear(Deadline::Liveness(conn));
+        self.timers.clear(Deadline::Heard(conn));
         self.chunks_ahead -= peer.chunks_ahead;
         self.timers.clear(Deadline::Hello(conn));
         self.timers.clear(Deadline::Write(conn));
@@ -729,6 +736,7 @@ impl Engine {
         if ending == Ending::Broken {
             self.wait_for(conn, &mut peer);
         }
+        self.redial_after(&peer);
         let is_waited_for = ending == Ending::Broken && self.is_away(peer.node_id);
         let failure = Failure::new(Code::Disconnected, reason);
         for id in self.uploads_with(conn) {

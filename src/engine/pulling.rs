@@ -23,6 +23,11 @@ const PAGES_AHEAD: u32 = 2;
 /// Files that arrived whose sender may not know it, because the connection broke.
 const FINISHED_REMEMBERED: usize = 256;
 
+/// Bytes of memory that a list takes whose pages are elsewhere.
+fn list_bytes(head: &ManifestHead) -> usize {
+    32 * head.pages() as usize
+}
+
 /// What a sender calls an offer, for as long as its process runs.
 type Called = (NodeId, Instance, OfferId);
 
@@ -39,10 +44,14 @@ pub(super) struct Pull {
     pub(super) seal: Option<Arc<ManifestHead>>,
     /// What an earlier attempt left, while the sender compares it.
     kept: Option<Kept>,
+    /// That was something else, and an empty file is being made.
+    starting_over: bool,
     /// What was found on the disk is being verified: bytes so far.
     checked_bytes: Option<u64>,
     pages_stored: u32,
     pages_asked: u32,
+    /// Pages that have arrived, until they are stored and after.
+    pages_arrived: u32,
     window: Window,
     /// Chunks that were asked for and have not arrived.
     requested: BTreeMap<ChunkIndex, Asked>,
@@ -66,7 +75,7 @@ impl Pull {
 
     /// Bytes of memory that its list takes.
     pub(super) fn memory(&self) -> usize {
-        let digests = self.incoming.head.as_ref().map_or(0, |head| 32 * head.pages() as usize);
+        let digests = self.head().map_or(0, |head| list_bytes(head));
         digests + self.first_page.len()
     }
 
@@ -153,9 +162,11 @@ impl Engine {
             first_page: page,
             seal: None,
             kept: None,
+            starting_over: false,
             checked_bytes: None,
             pages_stored: 0,
             pages_asked: 0,
+            pages_arrived: 0,
             window: Window::new(self.now),
             requested: BTreeMap::new(),
             arrived: BTreeMap::new(),
@@ -227,6 +238,7 @@ impl Engine {
             let job = Job::OpenPartial(pull.incoming.clone());
             download.form = Form::Pulled(pull);
             download.state = State::Creating;
+            download.left = None;
             download.chunks.start_over();
             self.job(id, job);
         }
@@ -248,6 +260,7 @@ impl Engine {
             State::Finishing | State::Waiting => {}
             State::Creating | State::Receiving => {
                 download.state = State::Waiting;
+                download.releasing += 1;
                 self.timers.clear(Deadline::Stall(id));
                 self.job(id, Job::Release { keep: true });
             }
@@ -319,7 +332,7 @@ impl Engine {
             // What was there was something else, and an empty file is there now.
             State::Receiving => {
                 if let Some(pull) = download.pull() {
-                    pull.kept = None;
+                    pull.starting_over = false;
                 }
                 self.pull_more(id);
             }
@@ -341,6 +354,7 @@ impl Engine {
         let list_bytes = page.len();
         if !page.is_empty() {
             pull.pages_asked = 1;
+            pull.pages_arrived = 1;
         }
         download.note_wait(now);
         self.manifest_bytes -= list_bytes;
@@ -372,6 +386,10 @@ impl Engine {
             return self.refuse(conn, "it compared something that it was not told");
         };
         if chunk == 0 {
+            if let Some(pull) = download.pull() {
+                pull.kept = None;
+                pull.starting_over = true;
+            }
             return self.job(id, Job::StartOver);
         }
         if chunk != kept.chunks {
@@ -393,9 +411,10 @@ impl Engine {
         let Some((download, conn)) = self.pulled(id) else { return };
         let state = download.state;
         let Some(pull) = download.pull() else { return };
-        if state != State::Receiving || page < pull.pages_stored || page >= pull.pages_asked {
+        if state != State::Receiving || page != pull.pages_arrived || page >= pull.pages_asked {
             return self.refuse(conn, "it sent a page that it was not asked for");
         }
+        pull.pages_arrived += 1;
         self.job(id, Job::StorePage { page, entries });
     }
 
@@ -414,13 +433,22 @@ impl Engine {
     pub(super) fn on_seal(&mut self, conn: ConnId, number: OfferId, head: Arc<ManifestHead>) {
         let Some(id) = self.download_called(conn, number) else { return };
         self.moved(conn);
+        let is_full = self.manifest_bytes + list_bytes(&head) > self.config.limits.manifest_bytes;
         let Some((download, conn)) = self.pulled(id) else { return };
         let size = download.geometry.size();
+        let receiving = download.state == State::Receiving;
+        let bytes = list_bytes(&head);
         let Some(pull) = download.pull() else { return };
-        if !pull.is_late() || pull.seal.is_some() || head.geometry().size() != size {
+        // Before it is accepted an offer costs next to nothing, and so it stays.
+        if !receiving || !pull.is_late() || pull.seal.is_some() || head.geometry().size() != size {
             return self.refuse(conn, "it sealed a file that is not open");
         }
+        if is_full {
+            let why = "this node has as many open offers and transfers as it can hold";
+            return self.fail_download(id, Failure::new(Code::Busy, why));
+        }
         pull.seal = Some(head);
+        self.manifest_bytes += bytes;
         self.finish_if_all_stored(id);
     }
 
@@ -435,7 +463,7 @@ impl Engine {
         }
         let Download { form, chunks, geometry, .. } = download;
         let Form::Pulled(pull) = form else { return };
-        if pull.kept.is_some() || (pull.rewinding && pull.in_flight() > 0) {
+        if pull.kept.is_some() || pull.starting_over || (pull.rewinding && pull.in_flight() > 0) {
             return;
         }
         pull.rewinding = false;
@@ -636,11 +664,15 @@ impl Engine {
         self.leftovers.values().find(is_of_it).map_or(0, |left| left.bytes)
     }
 
-    /// A transfer has ended, and a part of its file stays.
-    pub(super) fn on_left(&mut self, id: TransferId, left: Leftover) {
-        // One that waits for its sender goes on with it.
-        if !self.downloads.contains_key(&id) {
-            self.leftovers.insert(id, left);
+    /// The file of a transfer was let go of, and a part of it may stay.
+    pub(super) fn on_released(&mut self, id: TransferId, left: Option<Leftover>) {
+        match self.downloads.get_mut(&id) {
+            // One that waits for its sender goes on with it.
+            Some(download) => {
+                download.releasing = download.releasing.saturating_sub(1);
+                download.left = left.filter(|_| download.state == State::Waiting);
+            }
+            None => self.leftovers.extend(left.map(|left| (id, left))),
         }
     }
 

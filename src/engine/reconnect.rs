@@ -89,6 +89,15 @@ impl Engine {
         }
     }
 
+    /// A connection ended before the peer said which of its processes it is: it is dialled again, if
+    /// that was to be.
+    pub(super) fn redial_after(&mut self, peer: &Peer) {
+        let (None, Some(node_id)) = (peer.level, peer.node_id) else { return };
+        if let Some(away) = self.absent.by_id.get(&node_id).filter(|away| away.address.is_some()) {
+            self.timers.set(Deadline::Redial(node_id), self.now + away.pause);
+        }
+    }
+
     fn has_transfers(&self, conn: ConnId) -> bool {
         self.uploads.values().any(|upload| upload.conn == Some(conn))
             || self.downloads.values().any(|download| download.conn == Some(conn))
@@ -103,6 +112,9 @@ impl Engine {
         if !self.dials.contains_key(&target) {
             self.absent.redials.insert(target.clone(), node_id);
             self.outputs.push_back(Output::Dial { target });
+        } else {
+            // A person tries; where that leads nowhere, it is tried again.
+            self.timers.set(Deadline::Redial(node_id), self.now + away.pause);
         }
     }
 
@@ -126,12 +138,16 @@ impl Engine {
     pub(super) fn come_back(&mut self, conn: ConnId) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let (Some(node_id), Some(instance)) = (peer.node_id, peer.instance) else { return };
+        let speaks_the_same = peer.features.transfer;
         let Some(away) = self.absent.by_id.get_mut(&node_id) else { return };
         let same_process = away.instance == instance;
         // Another process of the same user is not who left, unless it answers where that one did.
         let answers_there = peer.dialled_by_us && away.address.is_some();
         if !(same_process || answers_there) {
             return;
+        }
+        if !speaks_the_same {
+            return self.give_up(node_id, "it came back, and does not transfer files this way any more");
         }
         peer.dialled = peer.dialled.take().or_else(|| away.address.clone());
         let unheard = std::mem::take(&mut away.unheard);

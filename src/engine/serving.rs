@@ -29,17 +29,27 @@ pub(super) struct Serving {
     frontier: u32,
     /// Whether the list is being closed, or was.
     sealing: bool,
-    pages_asked: usize,
+    /// The receiver was told what the file consists of.
+    sealed: bool,
+    /// Pages asked for that are being read.
+    pages_asked: Vec<u32>,
     /// The only page, while it is read for the offer.
     offering: bool,
 }
 
 impl Serving {
+    pub(super) fn is_sealing(&self) -> bool {
+        self.sealing
+    }
+
     /// The connection broke.
     pub(super) fn interrupt(&mut self) {
         self.kept = None;
         self.sealing = false;
-        self.pages_asked = 0;
+        self.sealed = false;
+        self.pages_asked.clear();
+        // Who comes back asks in order again, from what both have.
+        self.frontier = 0;
         self.offering = false;
     }
 }
@@ -116,10 +126,11 @@ impl Engine {
         let Form::Pulled(serving) = &mut upload.form else { return };
         let Some(kept) = serving.kept else { return };
         self.upload_progress(id);
-        if hashed.chunks < kept.chunks {
+        self.await_confirmation(id);
+        // It may be the answer to what was asked for on a connection that broke.
+        if hashed.chunks != kept.chunks {
             return self.job(id, Job::HashSource { until: kept.chunks });
         }
-        self.await_confirmation(id);
         self.tell_resumed(id, hashed.chunks == kept.chunks && hashed.state == kept.state);
     }
 
@@ -188,12 +199,17 @@ impl Engine {
     pub(super) fn on_sealed(&mut self, id: TransferId) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         let Form::Pulled(serving) = &mut upload.form else { return };
-        if serving.kept.is_some()
+        let chunks = upload.geometry.map_or(0, crate::wire::Geometry::chunks);
+        if let Some(kept) = serving.kept
             && let Some(head) = &upload.head
         {
+            if kept.chunks < chunks {
+                // All of it was hashed for a connection that broke; the state is still to come.
+                return;
+            }
             // The receiver has all of it: the hash tells whether it is the same. No state would, of
             // which the bytes behind the last whole block are no part.
-            let is_same = serving.kept.is_some_and(|kept| kept.state.0 == head.file_hash().0);
+            let is_same = kept.state.0 == head.file_hash().0;
             return self.tell_resumed(id, is_same);
         }
         if serving.sealing {
@@ -202,8 +218,10 @@ impl Engine {
     }
 
     fn send_seal(&mut self, id: TransferId) {
-        let Some(upload) = self.uploads.get(&id) else { return };
-        if let (Some(conn), Some(head)) = (upload.conn, upload.head.clone()) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let Form::Pulled(serving) = &mut upload.form else { return };
+        if let (Some(conn), Some(head), false) = (upload.conn, upload.head.clone(), serving.sealed) {
+            serving.sealed = true;
             self.send(conn, Message::Seal { id: OfferId(id.0), head });
         }
     }
@@ -213,10 +231,10 @@ impl Engine {
         let sending = upload.state == State::Sending;
         let pages = upload.head.as_ref().map_or(0, |head| head.pages());
         let Form::Pulled(serving) = &mut upload.form else { return };
-        if !sending || page >= pages || serving.pages_asked >= PAGES_ASKED {
+        if !sending || page >= pages || serving.pages_asked.len() >= PAGES_ASKED {
             return self.refuse(conn, "it asked for pages that the list does not have, or for too many");
         }
-        serving.pages_asked += 1;
+        serving.pages_asked.push(page);
         self.await_confirmation(id);
         self.job(id, Job::ReadPage(page));
     }
@@ -228,8 +246,8 @@ impl Engine {
         let Some(conn) = conn else { return };
         if std::mem::take(&mut serving.offering) {
             self.send_offer(conn, id, entries);
-        } else if serving.pages_asked > 0 {
-            serving.pages_asked -= 1;
+        } else if let Some(at) = serving.pages_asked.iter().position(|asked| *asked == page) {
+            serving.pages_asked.remove(at);
             self.send(conn, Message::Page { id: OfferId(id.0), page, entries });
         }
     }

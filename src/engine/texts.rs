@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{ConnId, Engine, Event, Output};
+use super::{ConnId, Deadline, Engine, Event, Output};
 use crate::wire::{Instance, Message, NodeId};
 
 /// Processes whose last number is remembered after they left.
@@ -46,6 +46,12 @@ impl Texts {
     fn say(&mut self, said: Said) {
         self.unheard_bytes += said.text.len();
         self.unheard.push_back(said);
+    }
+
+    /// Expects no acknowledgement any more, and answers of how many.
+    fn forget(&mut self) -> usize {
+        self.unheard_bytes = 0;
+        std::mem::take(&mut self.unheard).len()
     }
 
     fn acknowledged(&mut self, id: u64) {
@@ -96,6 +102,7 @@ impl Engine {
                 self.last_text += 1;
                 let id = self.last_text;
                 peer.texts.say(Said { id, text: text.clone() });
+                self.timers.set(Deadline::Heard(conn), self.now + self.config.limits.confirmation_wait);
                 Message::NumberedText { id, text }
             }
             plain => plain,
@@ -109,6 +116,7 @@ impl Engine {
         for Said { id, text } in unheard {
             let Some(peer) = self.peers.get_mut(conn) else { return };
             peer.texts.say(Said { id, text: text.clone() });
+            self.timers.set(Deadline::Heard(conn), self.now + self.config.limits.confirmation_wait);
             self.send(conn, Message::NumberedText { id, text });
         }
     }
@@ -148,6 +156,20 @@ impl Engine {
     pub(super) fn on_text_ack(&mut self, conn: ConnId, id: u64) {
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.texts.acknowledged(id);
+            if peer.texts.unheard.is_empty() {
+                self.timers.clear(Deadline::Heard(conn));
+            } else {
+                self.timers.set(Deadline::Heard(conn), self.now + self.config.limits.confirmation_wait);
+            }
+        }
+    }
+
+    /// Nobody waits for ever for a peer that is there and acknowledges nothing.
+    pub(super) fn on_not_heard(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let (addr, texts) = (peer.addr, peer.texts.forget());
+        if texts > 0 {
+            self.event(Event::Undelivered { peer: addr, texts });
         }
     }
 }

@@ -284,8 +284,18 @@ impl Engine {
             return self.on_skipping(id, hashed);
         }
         let until = upload.chunks();
-        self.upload_progress(id);
-        self.job(id, Job::HashSource { until });
+        let goes_on = match &upload.form {
+            Form::Listed(_) => true,
+            Form::Pulled(serving) => upload.state == State::Hashing || serving.is_sealing(),
+        };
+        // Otherwise it was asked for on a connection that broke.
+        if goes_on {
+            if upload.state == State::Sending {
+                self.await_confirmation(id);
+            }
+            self.upload_progress(id);
+            self.job(id, Job::HashSource { until });
+        }
     }
 
     fn on_source_hashed(&mut self, id: TransferId, head: Arc<ManifestHead>) {
@@ -565,8 +575,10 @@ impl Engine {
     }
 
     pub(super) fn on_stalled(&mut self, id: TransferId) {
-        if !self.uploads.contains_key(&id) {
-            return self.on_download_stalled(id);
+        let Some(upload) = self.uploads.get(&id) else { return self.on_download_stalled(id) };
+        if !upload.all_written() {
+            // The line is slow, or taken by others; one that takes nothing is noticed elsewhere.
+            return self.await_confirmation(id);
         }
         let seconds = self.config.limits.confirmation_wait.as_secs();
         let message =

@@ -62,6 +62,13 @@ mod tests {
         assert_eq!(escape_lines(""), "");
     }
 
+    /// Written down apart from what `escape` asks: controls (Cc), the marks and overrides of the
+    /// bidirectional algorithm (UAX 9), and the separators that break lines.
+    fn acts_on_a_terminal(c: char) -> bool {
+        matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{61c}' | '\u{200e}' | '\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    }
+
     proptest! {
         #[test]
         fn nothing_that_acts_on_a_terminal_survives(
@@ -72,10 +79,10 @@ mod tests {
         ) {
             let text: String = text.into_iter().collect();
             let shown = escape(&text);
-            prop_assert!(!shown.contains(is_deceptive), "{shown:?}");
+            prop_assert!(!shown.contains(acts_on_a_terminal), "{shown:?}");
             prop_assert_eq!(escape(&shown), shown.clone());
             for line in escape_lines(&text).split('\n') {
-                prop_assert!(!line.contains(is_deceptive), "{line:?}");
+                prop_assert!(!line.contains(acts_on_a_terminal), "{line:?}");
             }
         }
     }

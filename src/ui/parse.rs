@@ -136,7 +136,7 @@ pub(super) static COMMANDS: &[Spec] = &[
         name: "transfers",
         arguments: "",
         takes: &[],
-        about: "list the offers and the transfers that run",
+        about: "list offers and transfers, also partial ones",
         more: "",
         examples: &["transfers"],
         parse: |spec, rest| bare(spec, rest, Parsed::Run(spec, Command::Transfers)),

@@ -108,16 +108,19 @@ impl Progress {
         let told = if moving.is_empty() { &hashing } else { &moving };
         let (id, first) = told.first()?;
         let what = match (moving.len(), hashing.len()) {
-            (0, 1) => format!("hashing {}", escape(&first.name)),
+            (0, 1) => format!("{} {}", first.stage.as_str(), escape(&first.name)),
             (0, files) => format!("hashing {files} files"),
             (1, 0) => format!("[{id}] {} {}", first.verb(), escape(&first.name)),
             (transfers, 0) => format!("{transfers} transfers"),
             (transfers, files) => format!("{}, {files} hashing", count(transfers)),
         };
-        let sum = |part: fn(&Running) -> u64| told.iter().map(|(_, running)| part(running)).sum::<u64>();
+        // Sizes are what peers say.
+        let sum = |part: fn(&Running) -> u64| {
+            told.iter().map(|(_, running)| part(running)).fold(0, u64::saturating_add)
+        };
         let (bytes, size) = (sum(|running| running.bytes), sum(|running| running.size));
         let rates: Vec<_> = told.iter().filter_map(|(_, running)| running.rate(now)).collect();
-        let rate = (!rates.is_empty()).then(|| rates.iter().sum::<u64>());
+        let rate = (!rates.is_empty()).then(|| rates.iter().copied().fold(0, u64::saturating_add));
         Some(Status { what, bytes, size, rate })
     }
 }

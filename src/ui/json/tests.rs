@@ -95,8 +95,8 @@ fn events_have_the_promised_fields() {
     assert_eq!(
         shown(&received),
         json!({"event": "received", "id": 2, "peer": "192.0.2.5:4711", "name": "report.pdf",
-               "path": "downloads/report.pdf", "size": 17, "sha256": hex, "elapsed_ms": 400,
-               "limited_by": "network"})
+               "path": "downloads/report.pdf", "size": 17, "sha256": hex, "already": false,
+               "elapsed_ms": 400, "limited_by": "network"})
     );
     let sent = Event::Sent {
         id,
@@ -112,7 +112,7 @@ fn events_have_the_promised_fields() {
     assert_eq!(
         shown(&sent),
         json!({"event": "sent", "id": 2, "peer": "192.0.2.5:4711", "name": "report.pdf", "size": 0,
-               "sha256": hex, "confirmed": false, "elapsed_ms": 400})
+               "sha256": hex, "already": false, "confirmed": false, "elapsed_ms": 400})
     );
 }
 

@@ -72,9 +72,8 @@ fn a_killed_receiver_goes_on_where_it_stopped() {
     let mut scene = Midway::new();
     scene.receiver.restart();
     // What is there is looked up while the node begins to listen.
-    let receiver = std::cell::RefCell::new(&mut scene.receiver);
     eventually("the part is listed", || {
-        let transfers = receiver.borrow_mut().result_of("transfers");
+        let transfers = scene.receiver.result_of("transfers");
         transfers["transfers"].get(0).is_some_and(|left| left["stage"] == "partial")
     });
     // It has another port, so the sender has to be told; then it goes on by itself.

@@ -318,3 +318,24 @@ fn the_file_is_right_whatever_breaks_and_only_what_was_under_way_moves_again() {
     // Otherwise this test has not seen what it is about.
     assert!(cuts > 15 && kills > 5 && failed_powers > 5, "{cuts} {kills} {failed_powers}");
 }
+
+#[test]
+fn two_processes_of_one_identity_that_break_at_once_each_go_on_with_what_was_theirs() {
+    let mut world = World::new(9);
+    world.line.bytes_per_sec = 20 * CHUNK as u64;
+    let a = world.secure_node(1, AcceptPolicy::All);
+    let others = [(); 2].map(|()| world.secure_node(2, AcceptPolicy::All));
+    let names = others.map(|other| world.connect(a, other));
+    let contents = ["for one", "for two"].map(|name| put(&mut world, a, name, 30 * CHUNK));
+    for (to, name) in names.iter().zip(["for one", "for two"]) {
+        send(&mut world, a, to, name);
+    }
+    world.run_for(SECOND);
+    world.cut(a);
+    world.run_to_end();
+    for ((other, name), bytes) in others.iter().zip(["for one", "for two"]).zip(&contents) {
+        assert!(is_right(&world, *other, name, bytes), "{world:?}");
+        assert_eq!(world.nodes[other.0].disk.downloads.len(), 1);
+    }
+    assert!(failures(&world, a).is_empty(), "{world:?}");
+}

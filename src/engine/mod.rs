@@ -55,7 +55,7 @@ use downloads::Download;
 use features::Features;
 use peers::{Peer, Peers};
 use pulling::Finished;
-use reconnect::{Absent, Ending};
+use reconnect::{Absent, Ending, Process};
 use texts::Heard;
 use timers::Timers;
 use uploads::Upload;
@@ -164,9 +164,9 @@ enum Deadline {
     /// A quiet peer may be gone.
     Liveness(ConnId),
     /// A peer whose connection broke is not waited for any longer.
-    Away(NodeId),
+    Away(Process),
     /// It is time to dial a peer whose connection broke.
-    Redial(NodeId),
+    Redial(Process),
     /// What was left out of the log is summed up.
     Complaints(About),
 }
@@ -372,8 +372,8 @@ impl Engine {
                 Deadline::Stall(id) => self.on_stalled(id),
                 Deadline::Heard(conn) => self.on_not_heard(conn),
                 Deadline::Liveness(conn) => self.on_liveness(conn),
-                Deadline::Away(node_id) => self.on_away_too_long(node_id),
-                Deadline::Redial(node_id) => self.on_redial(node_id),
+                Deadline::Away(process) => self.on_away_too_long(process),
+                Deadline::Redial(process) => self.on_redial(process),
                 Deadline::Complaints(about) => {
                     if let Some(text) = self.complaints.end(about) {
                         self.event(Event::Warning { peer: None, text });
@@ -737,7 +737,7 @@ impl Engine {
             self.wait_for(conn, &mut peer);
         }
         self.redial_after(&peer);
-        let is_waited_for = ending == Ending::Broken && self.is_away(peer.node_id);
+        let is_waited_for = ending == Ending::Broken && self.is_away(peer.process());
         let failure = Failure::new(Code::Disconnected, reason);
         for id in self.uploads_with(conn) {
             self.fail_upload(id, failure.clone());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::features::Features;
 use super::liveness::Pings;
+use super::reconnect::Process;
 use super::texts::Texts;
 use super::{Book, Code, CommandId, ConnId, Failure, HostPort, Level, PeerRef, TransferId};
 use crate::wire::{Instance, Message, NodeId, OfferId};
@@ -112,6 +113,11 @@ impl Peer {
             bytes_sent: 0,
             bytes_received: 0,
         }
+    }
+
+    /// Which process it is, where that is known.
+    pub(super) fn process(&self) -> Option<Process> {
+        self.node_id.zip(self.instance)
     }
 
     /// Whether commands may name it.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::downloads::{Download, Form, State};
+use super::reconnect::Process;
 use super::window::{Asked, Window};
 use super::{Code, ConnId, Deadline, Engine, Failure, Incoming, Job, JobDone, Kept, Leftover, TransferId};
 use crate::wire::{
@@ -36,7 +37,7 @@ type Called = (NodeId, Instance, OfferId);
 pub(super) struct Pull {
     pub(super) id: OfferId,
     /// Which process offers it; nobody knows under `--plain`.
-    sender: Option<(NodeId, Instance)>,
+    sender: Option<Process>,
     pub(super) incoming: Arc<Incoming>,
     /// The only page, as it came with the offer.
     first_page: Bytes,
@@ -273,11 +274,9 @@ impl Engine {
         self.downloads.insert(id, download);
     }
 
-    pub(super) fn fail_waiting_downloads(&mut self, node_id: NodeId, why: &str) {
+    pub(super) fn fail_waiting_downloads(&mut self, process: Process, why: &str) {
         let waits = |download: &Download| match &download.form {
-            Form::Pulled(pull) => {
-                download.state == State::Waiting && pull.sender.is_some_and(|(id, _)| id == node_id)
-            }
+            Form::Pulled(pull) => download.state == State::Waiting && pull.sender == Some(process),
             Form::Listed(_) => false,
         };
         let ids: Vec<_> =

@@ -27,11 +27,12 @@ pub(super) enum Ending {
     Broken,
 }
 
+/// A process: who it is, and which run of its program. A user's terminals share an identity.
+pub(super) type Process = (NodeId, Instance);
+
 /// A peer whose connection broke.
 #[derive(Debug)]
 pub(super) struct Away {
-    /// Which of its processes it was.
-    instance: Instance,
     addr: SocketAddr,
     /// Where we dialled it, if we did.
     address: Option<HostPort>,
@@ -43,47 +44,46 @@ pub(super) struct Away {
 /// The peers that are waited for.
 #[derive(Debug, Default)]
 pub(super) struct Absent {
-    by_id: BTreeMap<NodeId, Away>,
+    by_process: BTreeMap<Process, Away>,
     /// The dials that nobody typed.
-    redials: BTreeMap<Target, NodeId>,
+    redials: BTreeMap<Target, Process>,
 }
 
 impl Absent {
     /// Texts that wait for a peer to come back.
     pub(super) fn texts(&self) -> usize {
-        self.by_id.values().map(|away| away.unheard.len()).sum()
+        self.by_process.values().map(|away| away.unheard.len()).sum()
     }
 }
 
 impl Engine {
     /// Whether somebody is waited for.
-    pub(super) fn is_away(&self, node_id: Option<NodeId>) -> bool {
-        node_id.is_some_and(|node_id| self.absent.by_id.contains_key(&node_id))
+    pub(super) fn is_away(&self, process: Option<Process>) -> bool {
+        process.is_some_and(|process| self.absent.by_process.contains_key(&process))
     }
 
     /// Waits for a peer whose connection broke, if it may come back: its transfers and texts stay.
     pub(super) fn wait_for(&mut self, conn: ConnId, peer: &mut Peer) {
         let wait = self.config.limits.reconnect;
-        let (Some(node_id), Some(instance)) = (peer.node_id, peer.instance) else { return };
+        let Some(process) = peer.process() else { return };
         let wanted = peer.dialled.is_some() || !peer.texts.unheard.is_empty() || self.has_transfers(conn);
-        if !peer.features.transfer || wait.is_zero() || !wanted || self.absent.by_id.len() >= AWAY {
+        if !peer.features.transfer || wait.is_zero() || !wanted || self.absent.by_process.len() >= AWAY {
             return;
         }
         let address = peer.dialled.clone().filter(|_| peer.dialled_by_us);
         let unheard = std::mem::take(&mut peer.texts.unheard);
-        let away = Away { instance, addr: peer.addr, address: address.clone(), pause: FIRST_PAUSE, unheard };
+        let away = Away { addr: peer.addr, address: address.clone(), pause: FIRST_PAUSE, unheard };
         self.leave_behind(conn);
-        if let Some(before) = self.absent.by_id.insert(node_id, away) {
+        if let Some(before) = self.absent.by_process.insert(process, away) {
             self.give_up_texts(&before);
         }
-        self.timers.set(Deadline::Away(node_id), self.now + wait);
+        self.timers.set(Deadline::Away(process), self.now + wait);
         if address.is_some() {
-            self.timers.set(Deadline::Redial(node_id), self.now + FIRST_PAUSE);
+            self.timers.set(Deadline::Redial(process), self.now + FIRST_PAUSE);
         }
         // It may be there already: it found out before us.
-        let back = self.peers.iter().find(|(_, peer)| {
-            peer.level.is_some() && peer.node_id == Some(node_id) && peer.instance == Some(instance)
-        });
+        let back =
+            self.peers.iter().find(|(_, peer)| peer.level.is_some() && peer.process() == Some(process));
         if let Some((conn, _)) = back {
             self.come_back(conn);
         }
@@ -93,8 +93,11 @@ impl Engine {
     /// that was to be.
     pub(super) fn redial_after(&mut self, peer: &Peer) {
         let (None, Some(node_id)) = (peer.level, peer.node_id) else { return };
-        if let Some(away) = self.absent.by_id.get(&node_id).filter(|away| away.address.is_some()) {
-            self.timers.set(Deadline::Redial(node_id), self.now + away.pause);
+        let was_there = |(process, away): &(&Process, &Away)| {
+            process.0 == node_id && away.address.is_some() && away.address == peer.dialled
+        };
+        for (process, away) in self.absent.by_process.iter().filter(was_there) {
+            self.timers.set(Deadline::Redial(*process), self.now + away.pause);
         }
     }
 
@@ -104,28 +107,28 @@ impl Engine {
     }
 
     /// It is time to dial.
-    pub(super) fn on_redial(&mut self, node_id: NodeId) {
-        let Some(away) = self.absent.by_id.get_mut(&node_id) else { return };
+    pub(super) fn on_redial(&mut self, process: Process) {
+        let Some(away) = self.absent.by_process.get_mut(&process) else { return };
         let Some(address) = away.address.clone() else { return };
         away.pause = (away.pause * 2).min(LONGEST_PAUSE);
-        let target = Target { address, id: Some(node_id) };
+        let target = Target { address, id: Some(process.0) };
         if !self.dials.contains_key(&target) {
-            self.absent.redials.insert(target.clone(), node_id);
+            self.absent.redials.insert(target.clone(), process);
             self.outputs.push_back(Output::Dial { target });
         } else {
             // A person tries; where that leads nowhere, it is tried again.
-            self.timers.set(Deadline::Redial(node_id), self.now + away.pause);
+            self.timers.set(Deadline::Redial(process), self.now + away.pause);
         }
     }
 
     /// Takes note of a dial that led nowhere.
     pub(super) fn on_redial_failed(&mut self, target: &Target, failure: &Failure) {
-        let Some(node_id) = self.absent.redials.remove(target) else { return };
-        let Some(away) = self.absent.by_id.get(&node_id) else { return };
+        let Some(process) = self.absent.redials.remove(target) else { return };
+        let Some(away) = self.absent.by_process.get(&process) else { return };
         if matches!(failure.code, Code::IdentityChanged | Code::WrongIdentity) {
-            self.give_up(node_id, "somebody else answers at its address");
+            self.give_up(process, "somebody else answers at its address");
         } else {
-            self.timers.set(Deadline::Redial(node_id), self.now + away.pause);
+            self.timers.set(Deadline::Redial(process), self.now + away.pause);
         }
     }
 
@@ -136,43 +139,46 @@ impl Engine {
 
     /// A connection is there to somebody who may have been away.
     pub(super) fn come_back(&mut self, conn: ConnId) {
-        let Some(peer) = self.peers.get_mut(conn) else { return };
-        let (Some(node_id), Some(instance)) = (peer.node_id, peer.instance) else { return };
+        let Some(peer) = self.peers.get(conn) else { return };
+        let Some(now) = peer.process() else { return };
         let speaks_the_same = peer.features.transfer;
-        let Some(away) = self.absent.by_id.get_mut(&node_id) else { return };
-        let same_process = away.instance == instance;
         // Another process of the same user is not who left, unless it answers where that one did.
-        let answers_there = peer.dialled_by_us && away.address.is_some();
-        if !(same_process || answers_there) {
-            return;
-        }
+        let answers_there = |(process, away): &(&Process, &Away)| {
+            process.0 == now.0 && peer.dialled_by_us && away.address.is_some() && away.address == peer.dialled
+        };
+        let before = match self.absent.by_process.contains_key(&now) {
+            true => Some(now),
+            false => self.absent.by_process.iter().find(answers_there).map(|(process, _)| *process),
+        };
+        let Some(before) = before else { return };
         if !speaks_the_same {
-            return self.give_up(node_id, "it came back, and does not transfer files this way any more");
+            return self.give_up(before, "it came back, and does not transfer files this way any more");
         }
-        peer.dialled = peer.dialled.take().or_else(|| away.address.clone());
-        let unheard = std::mem::take(&mut away.unheard);
-        self.absent.by_id.remove(&node_id);
-        self.timers.clear(Deadline::Redial(node_id));
-        self.say_again(conn, unheard);
-        self.offer_again(conn, node_id);
-        if !same_process {
-            self.fail_waiting_downloads(node_id, "its sender was started anew");
-            self.timers.clear(Deadline::Away(node_id));
+        let Some(away) = self.absent.by_process.remove(&before) else { return };
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.dialled = peer.dialled.take().or(away.address);
+        }
+        self.timers.clear(Deadline::Redial(before));
+        self.say_again(conn, away.unheard);
+        self.offer_again(conn, before);
+        if before != now {
+            self.fail_waiting_downloads(before, "its sender was started anew");
+            self.timers.clear(Deadline::Away(before));
         }
     }
 
-    pub(super) fn on_away_too_long(&mut self, node_id: NodeId) {
-        self.give_up(node_id, "its connection broke, and it did not come back");
+    pub(super) fn on_away_too_long(&mut self, process: Process) {
+        self.give_up(process, "its connection broke, and it did not come back");
     }
 
-    fn give_up(&mut self, node_id: NodeId, why: &str) {
-        self.timers.clear(Deadline::Away(node_id));
-        self.timers.clear(Deadline::Redial(node_id));
-        if let Some(away) = self.absent.by_id.remove(&node_id) {
+    fn give_up(&mut self, process: Process, why: &str) {
+        self.timers.clear(Deadline::Away(process));
+        self.timers.clear(Deadline::Redial(process));
+        if let Some(away) = self.absent.by_process.remove(&process) {
             self.give_up_texts(&away);
         }
-        self.fail_waiting_downloads(node_id, why);
-        self.fail_waiting_uploads(node_id, why);
+        self.fail_waiting_downloads(process, why);
+        self.fail_waiting_uploads(process, why);
     }
 
     fn give_up_texts(&mut self, away: &Away) {
@@ -183,8 +189,8 @@ impl Engine {
 
     /// Nobody is waited for any more, as this node ends or a person said so.
     pub(super) fn give_up_all(&mut self, why: &str) {
-        for node_id in self.absent.by_id.keys().copied().collect::<Vec<_>>() {
-            self.give_up(node_id, why);
+        for process in self.absent.by_process.keys().copied().collect::<Vec<_>>() {
+            self.give_up(process, why);
         }
     }
 

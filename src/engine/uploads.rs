@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bottleneck::{Stage as Wait, Took, Waits};
-use super::reconnect::Ending;
+use super::reconnect::{Ending, Process};
 use super::serving::Serving;
 use super::{
     Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone, Kept, Level, Output, Reply,
@@ -25,7 +25,7 @@ use super::{
 use crate::size;
 use crate::wire::{
     BadName, CHUNK_SIZE, ChunkData, ChunkIndex, Entry, FileHash, Geometry, MAX_MANIFEST_SIZE, Manifest,
-    ManifestHead, Message, NodeId, Offer, OfferId, SafeName,
+    ManifestHead, Message, Offer, OfferId, SafeName,
 };
 
 /// A file that is not larger is hashed before it is offered, which takes no longer than an answer.
@@ -53,8 +53,8 @@ pub(super) struct Upload {
     /// `None` while the peer is away.
     pub(super) conn: Option<ConnId>,
     pub(super) peer: SocketAddr,
-    /// Who the peer is; nobody knows under `--plain`.
-    pub(super) node_id: Option<NodeId>,
+    /// Which process the peer is; nobody knows under `--plain`.
+    pub(super) process: Option<Process>,
     pub(super) name: SafeName,
     /// `None` until it was opened.
     pub(super) geometry: Option<Geometry>,
@@ -205,7 +205,7 @@ impl Engine {
             return Err(Failure::new(Code::Busy, message));
         }
         let to = self.peers.get(conn).expect("the caller resolved it");
-        let (peer, node_id) = (to.addr, to.node_id);
+        let (peer, process) = (to.addr, to.process());
         let form = if to.features.transfer { Form::Pulled(Serving::default()) } else { Form::Listed(None) };
         let id = self.next_transfer_id();
         self.uploads.insert(
@@ -213,7 +213,7 @@ impl Engine {
             Upload {
                 conn: Some(conn),
                 peer,
-                node_id,
+                process,
                 name: name.clone(),
                 geometry: None,
                 state: State::Hashing,
@@ -615,14 +615,16 @@ impl Engine {
     }
 
     /// The peer is back.
-    pub(super) fn offer_again(&mut self, conn: ConnId, node_id: NodeId) {
-        let Some(addr) = self.peers.get(conn).map(|peer| peer.addr) else { return };
-        let waiting = |upload: &Upload| upload.conn.is_none() && upload.node_id == Some(node_id);
+    pub(super) fn offer_again(&mut self, conn: ConnId, before: Process) {
+        let Some(peer) = self.peers.get(conn) else { return };
+        let (addr, now) = (peer.addr, peer.process());
+        let waiting = |upload: &Upload| upload.conn.is_none() && upload.process == Some(before);
         let ids: Vec<_> =
             self.uploads.iter().filter(|(_, upload)| waiting(upload)).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(upload) = self.uploads.get_mut(&id) else { continue };
             upload.conn = Some(conn);
+            upload.process = now;
             upload.peer = addr;
             if upload.state == State::Queued {
                 self.queue_upload(id);
@@ -630,8 +632,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn fail_waiting_uploads(&mut self, node_id: NodeId, why: &str) {
-        let waiting = |upload: &Upload| upload.conn.is_none() && upload.node_id == Some(node_id);
+    pub(super) fn fail_waiting_uploads(&mut self, process: Process, why: &str) {
+        let waiting = |upload: &Upload| upload.conn.is_none() && upload.process == Some(process);
         let ids: Vec<_> =
             self.uploads.iter().filter(|(_, upload)| waiting(upload)).map(|(id, _)| *id).collect();
         for id in ids {

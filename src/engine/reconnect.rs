@@ -142,15 +142,7 @@ impl Engine {
         let Some(peer) = self.peers.get(conn) else { return };
         let Some(now) = peer.process() else { return };
         let speaks_the_same = peer.features.transfer;
-        // Another process of the same user is not who left, unless it answers where that one did.
-        let answers_there = |(process, away): &(&Process, &Away)| {
-            process.0 == now.0 && peer.dialled_by_us && away.address.is_some() && away.address == peer.dialled
-        };
-        let before = match self.absent.by_process.contains_key(&now) {
-            true => Some(now),
-            false => self.absent.by_process.iter().find(answers_there).map(|(process, _)| *process),
-        };
-        let Some(before) = before else { return };
+        let Some(before) = self.who_came_back(peer, now) else { return };
         if !speaks_the_same {
             return self.give_up(before, "it came back, and does not transfer files this way any more");
         }
@@ -165,6 +157,20 @@ impl Engine {
             self.fail_waiting_downloads(before, "its sender was started anew");
             self.timers.clear(Deadline::Away(before));
         }
+    }
+
+    /// Which of those who are away a peer is. Another process of the same user is not who left,
+    /// unless we dialled it as we had dialled that one, and it answers in its place, or it can be
+    /// nobody else.
+    fn who_came_back(&self, peer: &Peer, now: Process) -> Option<Process> {
+        if self.absent.by_process.contains_key(&now) {
+            return Some(now);
+        }
+        let of_user = |(process, away): &(&Process, &Away)| process.0 == now.0 && away.address.is_some();
+        let away: Vec<_> = self.absent.by_process.iter().filter(of_user).collect();
+        let in_its_place = away.iter().find(|(_, away)| away.address == peer.dialled);
+        let found = in_its_place.or(if let [only] = away.as_slice() { Some(only) } else { None });
+        found.filter(|_| peer.dialled_by_us).map(|(process, _)| **process)
     }
 
     pub(super) fn on_away_too_long(&mut self, process: Process) {

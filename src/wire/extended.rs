@@ -370,3 +370,6 @@ impl From<ReasonPayload<'_>> for Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -233,3 +233,26 @@ async fn a_flood_of_texts_stops_its_own_reader_until_they_are_shown() {
     assert_eq!(shown, 5000, "none is lost");
     sending.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_overtakes_the_rest_of_a_chunk() {
+    let mut ends = connected(1 << 14);
+    let data = ChunkData(vec![0; CHUNK_SIZE as usize].into());
+    ends.connection.send(Message::Data { id: crate::wire::OfferId(1), index: 0, data, entry: None });
+    let mut begun = vec![0; 1 << 14];
+    ends.peer.read_exact(&mut begun).await.unwrap();
+    ends.connection.send(Message::Text("overtakes".into()));
+    // Less than the chunk.
+    let mut some = vec![0; 200_000];
+    ends.peer.read_exact(&mut some).await.unwrap();
+    let said = some.windows(9).any(|window| window == b"overtakes");
+    assert!(said, "it waited for the whole chunk");
+}
+
+#[test]
+fn pieces_are_as_large_as_what_is_written_in_20_ms() {
+    let second = Duration::from_secs(1);
+    assert_eq!(next_frame_bytes(64 << 10, second), SMALL_FRAME, "a slow line");
+    assert_eq!(next_frame_bytes(64 << 10, Duration::ZERO), LARGE_FRAME, "a fast one");
+    assert_eq!(next_frame_bytes(5_000_000, second), 100_000);
+}

@@ -9,6 +9,9 @@ use crate::support::{Gate, NodeSetup, TestNode, eventually};
 /// far from complete.
 const SIZE: u64 = 64 << 20;
 
+/// How a transfer ends whose other side leaves: with its last words, if they come through in time.
+const LEFT: [&str; 2] = ["shutting_down", "disconnected"];
+
 /// A sender and a receiver in the middle of a transfer that does not move until the gate opens.
 struct Midway {
     sender: TestNode,
@@ -36,8 +39,9 @@ impl Midway {
 
     /// The receiver says what happened, keeps what has arrived, and takes the same file from
     /// somebody else.
-    fn assert_receiver_lives_on(self, code: &str) {
-        assert_eq!(self.receiver.wait_failed("large.bin"), code);
+    fn assert_receiver_lives_on(self, codes: &[&str]) {
+        let code = self.receiver.wait_failed("large.bin");
+        assert!(codes.contains(&code.as_str()), "{code}");
         let gone = json!({ "event": "peer_disconnected", "peer": self.sender_at_receiver });
         self.receiver.wait_for(&gone);
         self.assert_only_a_partial_file_is_left();
@@ -48,8 +52,9 @@ impl Midway {
     }
 
     /// The sender says what happened and sends the same file to somebody else.
-    fn assert_sender_lives_on(mut self, code: &str) {
-        assert_eq!(self.sender.wait_failed("large.bin"), code);
+    fn assert_sender_lives_on(mut self, codes: &[&str]) {
+        let code = self.sender.wait_failed("large.bin");
+        assert!(codes.contains(&code.as_str()), "{code}");
         self.sender.wait_for(&json!({ "event": "peer_disconnected", "peer": self.gate.addr() }));
         let other = TestNode::start();
         self.sender.connect(other.addr());
@@ -70,7 +75,7 @@ fn a_killed_sender_leaves_what_has_arrived_at_the_receiver() {
     let mut scene = Midway::new();
     scene.sender.kill();
     scene.gate.open();
-    scene.assert_receiver_lives_on("disconnected");
+    scene.assert_receiver_lives_on(&["disconnected"]);
 }
 
 #[test]
@@ -79,7 +84,7 @@ fn a_sender_that_quits_leaves_what_has_arrived_at_the_receiver() {
     scene.sender.type_line("quit");
     scene.gate.open();
     scene.sender.exit_code();
-    scene.assert_receiver_lives_on("shutting_down");
+    scene.assert_receiver_lives_on(&LEFT);
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn a_killed_receiver_fails_the_transfer_at_the_sender() {
     scene.receiver.kill();
     scene.gate.open();
     scene.assert_only_a_partial_file_is_left();
-    scene.assert_sender_lives_on("disconnected");
+    scene.assert_sender_lives_on(&["disconnected"]);
 }
 
 #[test]
@@ -98,7 +103,7 @@ fn a_receiver_that_quits_fails_the_transfer_at_the_sender() {
     scene.receiver.exit_code();
     scene.gate.open();
     scene.assert_only_a_partial_file_is_left();
-    scene.assert_sender_lives_on("shutting_down");
+    scene.assert_sender_lives_on(&LEFT);
 }
 
 #[test]
@@ -108,7 +113,7 @@ fn a_terminated_node_ends_like_one_that_quits() {
     assert_eq!(scene.receiver.exit_code(), Some(143));
     scene.gate.open();
     scene.assert_only_a_partial_file_is_left();
-    scene.assert_sender_lives_on("shutting_down");
+    scene.assert_sender_lives_on(&LEFT);
 }
 
 #[test]
@@ -119,7 +124,7 @@ fn disconnecting_in_the_middle_of_a_transfer_ends_it_on_both_sides() {
     assert_eq!(scene.receiver.wait_failed("large.bin"), "disconnected");
     scene.assert_only_a_partial_file_is_left();
     scene.gate.open();
-    scene.assert_sender_lives_on("disconnected");
+    scene.assert_sender_lives_on(&["disconnected"]);
 }
 
 #[test]

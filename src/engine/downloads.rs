@@ -8,12 +8,12 @@
 //!
 //! Leaves to the disk: verifying, the order in which the file's own hash is computed, names.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Level;
 use super::bottleneck::{Stage as Wait, Took, Waits};
+use super::chunk_map::ChunkMap;
 use super::pulling::Pull;
 use super::{
     AcceptPolicy, CLOSED_BY_PEER, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone,
@@ -160,78 +160,6 @@ pub(super) fn leftover_info(id: TransferId, left: &Leftover) -> TransferInfo {
         sha256: left.file_hash,
         bytes: left.bytes,
         stage: Stage::Partial,
-    }
-}
-
-/// Which chunks of a file are there. Each is exactly one of missing, arrived (with one job or more
-/// that verifies and stores it) and stored.
-#[derive(Debug)]
-pub(super) struct ChunkMap {
-    geometry: Geometry,
-    /// Empty until the file is accepted, since an offer costs nothing.
-    stored: Vec<bool>,
-    stored_count: u32,
-    pub(super) stored_bytes: u64,
-    /// Jobs under way for a chunk that is not stored.
-    pub(super) arrived: BTreeMap<ChunkIndex, u32>,
-}
-
-impl ChunkMap {
-    fn new(geometry: Geometry) -> Self {
-        Self { geometry, stored: Vec::new(), stored_count: 0, stored_bytes: 0, arrived: BTreeMap::new() }
-    }
-
-    /// The file is accepted.
-    pub(super) fn make_room(&mut self) {
-        self.stored = vec![false; self.geometry.chunks() as usize];
-    }
-
-    /// Nothing is stored as far as is known.
-    pub(super) fn start_over(&mut self) {
-        *self = Self::new(self.geometry);
-        self.make_room();
-    }
-
-    pub(super) fn is_missing(&self, index: ChunkIndex) -> bool {
-        !self.stored[index.as_usize()] && !self.arrived.contains_key(&index)
-    }
-
-    pub(super) fn is_stored(&self, index: ChunkIndex) -> bool {
-        self.stored[index.as_usize()]
-    }
-
-    pub(super) fn job_given(&mut self, index: ChunkIndex) {
-        *self.arrived.entry(index).or_default() += 1;
-    }
-
-    /// The bytes were no use to this file.
-    pub(super) fn returned(&mut self, index: ChunkIndex) {
-        if let Some(jobs) = self.arrived.get_mut(&index) {
-            *jobs -= 1;
-            if *jobs == 0 {
-                self.arrived.remove(&index);
-            }
-        }
-    }
-
-    pub(super) fn set_stored(&mut self, index: ChunkIndex) {
-        self.arrived.remove(&index);
-        if !std::mem::replace(&mut self.stored[index.as_usize()], true) {
-            self.stored_count += 1;
-            self.stored_bytes += u64::from(self.geometry.len_of(index));
-        }
-    }
-
-    pub(super) fn all_stored(&self) -> bool {
-        self.stored_count == self.geometry.chunks()
-    }
-
-    fn all_arrived(&self) -> bool {
-        self.missing() == 0
-    }
-
-    fn missing(&self) -> u64 {
-        u64::from(self.geometry.chunks() - self.stored_count) - self.arrived.len() as u64
     }
 }
 

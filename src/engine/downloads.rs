@@ -16,8 +16,8 @@ use super::bottleneck::{Stage as Wait, Took, Waits};
 use super::chunk_map::ChunkMap;
 use super::pulling::Pull;
 use super::{
-    AcceptPolicy, CLOSED_BY_PEER, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone,
-    Leftover, Stage, TransferId, TransferInfo,
+    AcceptPolicy, CLOSED_BY_PEER, ChunkProof, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job,
+    JobDone, Leftover, Stage, TransferId, TransferInfo,
 };
 use crate::size;
 use crate::wire::{ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry, Manifest, Message, Offer, SafeName};
@@ -427,7 +427,7 @@ impl Engine {
         if let Some(download) = self.downloads.get_mut(&id) {
             download.chunks.job_given(index);
             download.note_wait(self.now);
-            self.job(id, Job::StoreChunk { index, data, entry: None });
+            self.job(id, Job::StoreChunk { index, data, by: ChunkProof::Offer });
         }
     }
 

@@ -56,8 +56,8 @@ pub enum Job {
         index: ChunkIndex,
         /// Its bytes.
         data: ChunkData,
-        /// What the sender says about it, where no page does.
-        entry: Option<Entry>,
+        /// What it is verified by.
+        by: ChunkProof,
     },
     /// All chunks are stored: check the file's hash, sync it, give it its final name.
     Finish {
@@ -84,9 +84,29 @@ impl Job {
     /// Whether it may be done at the same time as others like it of the same transfer.
     pub fn is_parallel(&self) -> bool {
         match self {
-            // Without a page, each chunk is verified by the one before it.
-            Self::StoreChunk { entry, .. } => entry.is_none(),
+            Self::StoreChunk { by, .. } => *by == ChunkProof::Page,
             _ => false,
+        }
+    }
+}
+
+/// What a chunk that arrived is verified by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkProof {
+    /// The hashes of a baseline offer. In order, as the acknowledgements are to be.
+    Offer,
+    /// A page of the manifest, which says enough about each chunk by itself.
+    Page,
+    /// What came with it, together with the chunk before it.
+    Entry(Entry),
+}
+
+impl ChunkProof {
+    /// What came with the chunk.
+    pub fn entry(self) -> Option<Entry> {
+        match self {
+            Self::Entry(entry) => Some(entry),
+            Self::Offer | Self::Page => None,
         }
     }
 }

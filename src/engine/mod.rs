@@ -47,7 +47,7 @@ pub use command::{
 };
 pub use event::Event;
 pub use io::{Closing, Input, Output};
-pub use job::{Incoming, Job, JobDone, Kept, Leftover, PartialKey};
+pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, PartialKey};
 pub use limits::Limits;
 pub use origin::Origin;
 

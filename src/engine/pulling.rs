@@ -12,7 +12,9 @@ use bytes::Bytes;
 use super::downloads::{Download, Form, State};
 use super::reconnect::Process;
 use super::window::{Asked, Window};
-use super::{Code, ConnId, Deadline, Engine, Failure, Incoming, Job, JobDone, Kept, Leftover, TransferId};
+use super::{
+    ChunkProof, Code, ConnId, Deadline, Engine, Failure, Incoming, Job, JobDone, Kept, Leftover, TransferId,
+};
 use crate::wire::{
     ChunkData, ChunkIndex, ContentOffer, ENTRIES_PER_PAGE, Entry, Instance, ManifestHead, Message, NodeId,
     OfferId, Reason,
@@ -547,7 +549,8 @@ impl Engine {
             download.note_wait(now);
             self.pulling -= 1;
             self.moved(conn);
-            self.job(id, Job::StoreChunk { index: known, data, entry });
+            let by = entry.map_or(ChunkProof::Page, ChunkProof::Entry);
+            self.job(id, Job::StoreChunk { index: known, data, by });
         } else {
             pull.cursor = pull.cursor.min(index);
             self.pulling -= 1;

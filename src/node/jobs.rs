@@ -139,23 +139,38 @@ impl Jobs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::ChunkProof;
     use crate::wire::{ChunkData, Geometry};
 
-    fn chunk() -> Job {
+    fn chunk_proven_by(by: ChunkProof) -> Job {
         let index = Geometry::new(1).unwrap().index(0).unwrap();
-        Job::StoreChunk { index, data: ChunkData(Vec::new().into()), entry: None }
+        Job::StoreChunk { index, data: ChunkData(Vec::new().into()), by }
+    }
+
+    fn chunk() -> Job {
+        chunk_proven_by(ChunkProof::Page)
     }
 
     #[test]
     fn only_jobs_that_may_run_beside_each_other_do() {
         let release = Job::Release { keep: true };
-        let waiting = [Job::FreeSpace, Job::CheckKept, chunk(), chunk(), chunk(), release.clone(), chunk()];
+        let pushed = chunk_proven_by(ChunkProof::Offer);
+        let waiting = [
+            Job::FreeSpace,
+            pushed.clone(),
+            pushed.clone(),
+            chunk(),
+            chunk(),
+            chunk(),
+            release.clone(),
+            chunk(),
+        ];
         let mut strand = Strand { waiting: waiting.into(), ..Strand::default() };
         let take = |strand: &mut Strand, threads: usize| {
             strand.threads = threads;
             strand.take(2).map(Vec::from)
         };
-        assert_eq!(take(&mut strand, 0), Some(vec![Job::FreeSpace, Job::CheckKept]));
+        assert_eq!(take(&mut strand, 0), Some(vec![Job::FreeSpace, pushed.clone(), pushed]));
         assert_eq!(take(&mut strand, 1), None, "what comes before them is not done");
         assert_eq!(take(&mut strand, 0), Some(vec![chunk()]));
         assert_eq!(take(&mut strand, 1), Some(vec![chunk()]));

@@ -107,7 +107,7 @@ impl Disk {
             Job::CheckKept => self.pulled(transfer)?.check_kept(&self.downloads, self.free_space, hashing),
             Job::StartOver => self.pulled(transfer)?.start_over(&self.downloads, self.free_space),
             Job::StorePage { page, entries } => self.pulled(transfer)?.store_page(page, &entries, hashing),
-            Job::StoreChunk { index, data, entry } => self.store(transfer, index, data, entry, hashing),
+            Job::StoreChunk { index, data, by } => self.store(transfer, index, data, by.entry(), hashing),
             Job::Finish { name, seal } => self.finish(transfer, &name, seal.as_deref(), hashing),
             Job::Release { keep } => Ok(self.release(transfer, keep)),
             Job::ListPartials { unused_for } => self.list_partials(unused_for),

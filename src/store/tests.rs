@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::downloads::PARTIALS;
 use super::*;
-use crate::engine::Code;
+use crate::engine::{ChunkProof, Code};
 use crate::wire::{CHUNK_SIZE, ChunkHash, Digested, FileHash, Geometry, ManifestBuilder, State};
 
 impl Disk {
@@ -61,7 +61,7 @@ impl TestDisk {
     fn store(&self, transfer: TransferId, content: &[u8], raw: u32) {
         let (index, data) = chunk(content, raw);
         assert_eq!(
-            self.disk.done(transfer, Job::StoreChunk { index, data, entry: None }),
+            self.disk.done(transfer, Job::StoreChunk { index, data, by: ChunkProof::Offer }),
             JobDone::ChunkStored(index)
         );
     }
@@ -237,7 +237,7 @@ fn a_wrong_chunk_is_not_written_and_comes_back_with_its_digest() {
         shown(u32::MAX - 1, b"far outside"),
     ] {
         let actual = ChunkHash(Sha256::digest(&data.0).into());
-        let done = test.disk.done(ONE, Job::StoreChunk { index, data: data.clone(), entry: None });
+        let done = test.disk.done(ONE, Job::StoreChunk { index, data: data.clone(), by: ChunkProof::Offer });
         assert_eq!(done, JobDone::ChunkReturned { index, data, actual });
     }
     assert_eq!(fs::read(test.partial(&content)).unwrap(), b"", "nothing was written");
@@ -254,7 +254,7 @@ fn a_chunk_that_is_there_comes_back_and_is_not_written_again() {
     fs::write(test.partial(&content), b"").unwrap();
     let (index, data) = chunk(&content, 1);
     let actual = ChunkHash(Sha256::digest(&data.0).into());
-    let done = test.disk.done(ONE, Job::StoreChunk { index, data: data.clone(), entry: None });
+    let done = test.disk.done(ONE, Job::StoreChunk { index, data: data.clone(), by: ChunkProof::Offer });
     assert_eq!(done, JobDone::ChunkReturned { index, data, actual }, "another file may share it");
     assert_eq!(fs::read(test.partial(&content)).unwrap(), b"", "the second was not written");
 }
@@ -576,7 +576,7 @@ fn release_removes_only_the_transfers_own_file() {
 fn jobs_out_of_order_fail_and_do_not_panic() {
     let test = TestDisk::with_downloads();
     let (index, data) = chunk(b"x", 0);
-    let store = Job::StoreChunk { index, data, entry: None };
+    let store = Job::StoreChunk { index, data, by: ChunkProof::Offer };
     for job in [
         Job::HashSource { until: 1 },
         Job::ReadChunk(index),
@@ -672,7 +672,8 @@ fn many_at_once_lose_nothing_and_leave_nothing() {
                     assert_eq!(done, JobDone::PartialCreated);
                     if round % 2 == 0 {
                         let (index, data) = chunk(&contents[which], 0);
-                        let done = disk.done(transfer, Job::StoreChunk { index, data, entry: None });
+                        let done =
+                            disk.done(transfer, Job::StoreChunk { index, data, by: ChunkProof::Offer });
                         assert_eq!(done, JobDone::ChunkStored(index));
                         let done = disk.done(transfer, Job::Finish { name: name("same"), seal: None });
                         assert!(matches!(done, JobDone::Finished { .. }), "{done:?}");

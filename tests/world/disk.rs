@@ -178,8 +178,8 @@ impl MemDisk {
                 JobDone::PartialOpened { resumed: None, to_check: false }
             }
             Job::StorePage { page, entries } => self.store_page(transfer, page, &entries),
-            Job::StoreChunk { index, data, entry } => match self.pulled.contains_key(&transfer) {
-                true => self.store_pulled(transfer, index, &data, entry)?,
+            Job::StoreChunk { index, data, by } => match self.pulled.contains_key(&transfer) {
+                true => self.store_pulled(transfer, index, &data, by.entry())?,
                 false => self.store_listed(transfer, index, data)?,
             },
             Job::Finish { name, seal } => self.finish(transfer, &name, seal.as_deref())?,

@@ -13,7 +13,7 @@ use super::super::Disk;
 use super::super::downloads::PARTIALS;
 use super::super::tests::{chunk, content, entries, failure, head, index, listing, make_fifo, name};
 use super::*;
-use crate::engine::{Job, TransferId};
+use crate::engine::{ChunkProof, Job, TransferId};
 use crate::wire::{FileHash, ManifestBuilder, NodeId};
 
 const CHUNK: usize = CHUNK_SIZE as usize;
@@ -118,7 +118,11 @@ impl TestPull {
 
     fn store_job(content: &[u8], raw: u32, is_late: bool) -> Job {
         let (index, data) = chunk(content, raw);
-        Job::StoreChunk { index, data, entry: is_late.then(|| entries(content)[raw as usize]) }
+        let by = match is_late {
+            true => ChunkProof::Entry(entries(content)[raw as usize]),
+            false => ChunkProof::Page,
+        };
+        Job::StoreChunk { index, data, by }
     }
 
     #[track_caller]
@@ -254,25 +258,25 @@ fn a_late_chunk_that_is_not_the_next_or_not_what_is_said_of_it_comes_back() {
     let content = content(SIZE, 1);
     let test = TestPull::new();
     test.open_new(&late(&content));
-    let job = |raw: u32, entry: Option<Entry>| {
+    let job = |raw: u32, by: ChunkProof| {
         let (index, data) = chunk(&content, raw);
-        Job::StoreChunk { index, data, entry }
+        Job::StoreChunk { index, data, by }
     };
     let list = entries(&content);
     for raw in 0..CHUNKS {
         let right = list[raw as usize];
         let wrong_state = Entry { state: State([9; 32]), ..right };
         let wrong_hash = Entry { hash: ChunkHash([9; 32]), ..right };
-        assert_returned(&test.done(job(raw, Some(wrong_state))));
-        assert_returned(&test.done(job(raw, Some(wrong_hash))));
-        assert_returned(&test.done(job(raw, None)));
+        assert_returned(&test.done(job(raw, ChunkProof::Entry(wrong_state))));
+        assert_returned(&test.done(job(raw, ChunkProof::Entry(wrong_hash))));
+        assert_returned(&test.done(job(raw, ChunkProof::Page)));
         if raw + 1 < CHUNKS {
-            assert_returned(&test.done(job(raw + 1, Some(list[raw as usize + 1]))));
-            assert_returned(&test.done(job(raw + 1, Some(right))));
+            assert_returned(&test.done(job(raw + 1, ChunkProof::Entry(list[raw as usize + 1]))));
+            assert_returned(&test.done(job(raw + 1, ChunkProof::Entry(right))));
         }
         assert_eq!(test.partial().metadata().unwrap().len(), u64::from(raw) * CHUNK as u64);
         test.store(&content, raw, true);
-        assert_returned(&test.done(job(raw, Some(right))));
+        assert_returned(&test.done(job(raw, ChunkProof::Entry(right))));
     }
     test.finish(&content, true);
 }
@@ -375,12 +379,12 @@ fn a_known_chunk_needs_its_page_and_its_own_bytes() {
     assert_returned(&test.done(TestPull::store_job(&ours, 1, true)));
     let (index, data) = chunk(&ours, 1);
     let short = ChunkData(data.0.slice(..CHUNK - 1));
-    assert_returned(&test.done(Job::StoreChunk { index, data: short, entry: None }));
+    assert_returned(&test.done(Job::StoreChunk { index, data: short, by: ChunkProof::Page }));
     let (_, data) = chunk(&ours, 2);
-    assert_returned(&test.done(Job::StoreChunk { index, data, entry: None }));
+    assert_returned(&test.done(Job::StoreChunk { index, data, by: ChunkProof::Page }));
     assert_eq!(test.partial().metadata().unwrap().len(), 0, "nothing was written");
     let (_, data) = chunk(&ours, 0);
-    let outside = Job::StoreChunk { index: super::super::tests::index(5), data, entry: None };
+    let outside = Job::StoreChunk { index: super::super::tests::index(5), data, by: ChunkProof::Page };
     failure(test.done(outside));
     test.complete(&ours, false, &[]);
 }

@@ -100,6 +100,7 @@ impl Code {
     /// Of the words that a peer may give for what became of a file, the one it gave.
     fn from_peer(word: &str) -> Option<Self> {
         let known = [
+            Self::Usage,
             Self::Declined,
             Self::TooLarge,
             Self::NoSpace,

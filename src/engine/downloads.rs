@@ -641,8 +641,10 @@ impl Engine {
         let Some(download) = self.downloads.get(&id) else { return };
         let Failure { code, message } = failure;
         let (peer, name) = (download.peer, download.name.clone());
-        // What has the wrong hash is of no use to anybody.
-        let keep = download.manifest().is_none() && code != Code::HashMismatch;
+        // A whole that has the wrong hash is of no use to anybody; of what is not whole, each chunk was
+        // proven.
+        let is_wrong = code == Code::HashMismatch && download.state == State::Finishing;
+        let keep = download.manifest().is_none() && !is_wrong;
         let reason = match download.chunks.stored_bytes {
             bytes if keep && bytes > 0 => {
                 format!(

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::wire::{
     ChunkData, ChunkIndex, ContentOffer, ENTRIES_PER_PAGE, Entry, Instance, ManifestHead, Message, NodeId,
-    OfferId, Reason,
+    OfferError, OfferId, Reason,
 };
 
 /// Pages that are asked for and not stored.
@@ -179,14 +179,16 @@ impl Engine {
     }
 
     /// An offer that could not be understood, except for its number.
-    pub(super) fn on_bad_content_offer(
-        &mut self,
-        conn: ConnId,
-        id: OfferId,
-        error: &crate::wire::OfferError,
-    ) {
-        let code =
-            if matches!(error, crate::wire::OfferError::Name(_)) { Code::BadName } else { Code::Usage };
+    pub(super) fn on_bad_content_offer(&mut self, conn: ConnId, id: OfferId, error: &OfferError) {
+        let code = match error {
+            OfferError::Name(_) => Code::BadName,
+            OfferError::Size(_) => Code::TooLarge,
+            _ => Code::Usage,
+        };
+        // To a peer without the feature it is an unknown type.
+        if !self.peers.get(conn).is_some_and(|peer| peer.features.transfer) {
+            return;
+        }
         self.send(conn, Message::Refuse { id, reason: Reason::new(code.as_str(), error.to_string()) });
         self.refuse(conn, &format!("an offer was refused: {error}"));
     }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{brief, parse, put_line, put_line_announcing, put_line_with_body};
 use super::{
-    BadLine, ChunkData, ChunkHash, ENTRIES_PER_PAGE, Entry, FileHash, Geometry, ManifestHead, Message,
-    OfferError, Root, SafeName, State,
+    BadLine, ChunkData, ChunkHash, ENTRIES_PER_PAGE, Entry, FileHash, Geometry, MAX_MANIFEST_SIZE,
+    ManifestHead, Message, OfferError, Root, SafeName, State,
 };
 
 /// What an offer is called on its connection: a number that its sender chose.
@@ -220,7 +220,9 @@ fn decode_offer(payload: &str, body: &Bytes) -> Result<ContentOffer, BadLine> {
     let fields: OfferPayload<'_> =
         serde_json::from_str(payload).map_err(|error| refused(OfferError::Malformed(brief(&error))))?;
     let name = SafeName::new(&fields.name).map_err(|error| refused(error.into()))?;
-    let geometry = Geometry::new(fields.size).ok_or_else(|| refused(OfferError::Size(fields.size)))?;
+    // One that is larger could never be listed, and so never be complete.
+    let geometry = Geometry::new(fields.size).filter(|_| fields.size <= MAX_MANIFEST_SIZE);
+    let geometry = geometry.ok_or_else(|| refused(OfferError::Size(fields.size)))?;
     let (head, page) = match (fields.file_hash, fields.root) {
         (None, None) => (None, Bytes::new()),
         (Some(file_hash), Some(root)) => {

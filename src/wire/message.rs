@@ -311,7 +311,7 @@ pub enum OfferError {
     #[error("{0}")]
     Name(#[from] BadName),
     /// A size that no file has.
-    #[error("a size of {0} bytes cannot be divided into chunks")]
+    #[error("a file of {0} bytes is larger than any that can be sent")]
     Size(u64),
     /// `total_chunks` is not what `file_size` implies.
     #[error("it says {said} chunks where its size makes {implied}")]

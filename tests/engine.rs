@@ -27,13 +27,6 @@ fn put(world: &mut World, node: NodeId, name: &str, bytes: &[u8]) {
     world.nodes[node.0].disk.files.insert(name.into(), bytes.to_vec());
 }
 
-fn send_file(world: &mut World, node: NodeId, to: &str, file: &str) -> TransferId {
-    match world.run_command(node, Command::SendFile(peer(to), file.into())) {
-        Ok(Reply::Sending { id, .. }) => id,
-        other => panic!("{other:?}"),
-    }
-}
-
 /// The one peer of a node, as commands call it.
 fn only_peer(world: &mut World, node: NodeId) -> String {
     match world.run_command(node, Command::Peers) {
@@ -129,7 +122,7 @@ fn texts_and_files_of_every_edge_size_go_both_ways() {
         for (from, to) in [(a, &b_name), (b, &a_name)] {
             let bytes = world.rng.bytes(size);
             put(&mut world, from, &name, &bytes);
-            send_file(&mut world, from, to, &name);
+            world.send_file(from, to, &name);
         }
     }
     world.run_command(a, Command::SendText(peer(&b_name), "from a".into())).unwrap();
@@ -315,7 +308,7 @@ fn a_baseline_peer_is_offered_one_file_at_a_time() {
     let files: Vec<_> = (0..3).map(|n| (format!("{n}.bin"), world.rng.bytes(CHUNK + 100))).collect();
     for (file, bytes) in &files {
         put(&mut world, node, file, bytes);
-        send_file(&mut world, node, &name, file);
+        world.send_file(node, &name, file);
         world.run_for(SECOND / 10);
     }
     for (done, (file, bytes)) in files.iter().enumerate() {
@@ -336,7 +329,7 @@ fn an_empty_file_to_a_baseline_peer_is_sent_but_not_confirmed() {
     let mut world = World::new(5);
     let (node, script, name) = node_and_baseline_script(&mut world);
     put(&mut world, node, "empty", b"");
-    let id = send_file(&mut world, node, &name, "empty");
+    let id = world.send_file(node, &name, "empty");
     world.run_for(SECOND);
     world.say(script, Message::FileAccept(file_hash(b"")));
     world.run_for(SECOND);
@@ -598,11 +591,11 @@ fn a_receiver_that_never_reads_slows_nobody_and_is_dropped_in_the_end() {
     let deaf_name = peers[1].peer.to_string();
     let bytes = world.rng.bytes(100 * CHUNK);
     put(&mut world, a, "large", &bytes);
-    let lost = send_file(&mut world, a, &deaf_name, "large");
+    let lost = world.send_file(a, &deaf_name, "large");
     world.run_for(SECOND);
     world.scripts[deaf.0].deaf = true;
     world.say(deaf, Message::FileAccept(file_hash(&bytes)));
-    let sent_to_b = send_file(&mut world, a, &b_name, "large");
+    let sent_to_b = world.send_file(a, &b_name, "large");
     world.run_for(5 * SECOND);
     assert_eq!(world.events(a, sent), [(sent_to_b, true)]);
     // Texts to it are bounded too, and refused with a reason.
@@ -626,9 +619,9 @@ fn uploads_to_one_peer_take_turns() {
         let bytes = world.rng.bytes(chunks * CHUNK);
         put(&mut world, a, name, &bytes);
     }
-    let large = send_file(&mut world, a, &b_name, "large");
+    let large = world.send_file(a, &b_name, "large");
     world.run_for(3 * SECOND);
-    let small = send_file(&mut world, a, &b_name, "small");
+    let small = world.send_file(a, &b_name, "small");
     world.run_until(|world| !world.events(a, sent).is_empty());
     assert_eq!(world.events(a, sent), [(small, true)], "the small one does not wait for the large one");
     world.run_until(|world| world.events(a, sent).len() == 2);
@@ -696,12 +689,12 @@ fn a_transfer_that_stands_still_ends() {
     world.say(script, offer("never-sent", &bytes));
     put(&mut world, node, "never-accepted", b"1");
     put(&mut world, node, "never-confirmed", b"2");
-    send_file(&mut world, node, &name, "never-accepted");
+    world.send_file(node, &name, "never-accepted");
     world.run_for(119 * SECOND);
     assert_eq!(world.events(node, failed).len(), 0);
     world.run_for(20 * SECOND);
     assert_eq!(world.events(node, failed).iter().map(|(_, code)| *code).collect::<Vec<_>>(), [Code::Stalled]);
-    send_file(&mut world, node, &name, "never-confirmed");
+    world.send_file(node, &name, "never-confirmed");
     world.run_for(600 * SECOND);
     assert_eq!(world.events(node, failed)[1].1, Code::Expired);
     assert_eq!(offers(&world, script).len(), 2, "the next one has its turn");
@@ -716,7 +709,7 @@ fn a_chunk_that_the_receiver_found_damaged_is_sent_again_but_not_for_ever() {
     let (node, script, name) = node_and_baseline_script(&mut world);
     let bytes = world.rng.bytes(2 * CHUNK);
     put(&mut world, node, "a", &bytes);
-    let id = send_file(&mut world, node, &name, "a");
+    let id = world.send_file(node, &name, "a");
     world.run_for(SECOND);
     world.say(script, Message::FileAccept(file_hash(&bytes)));
     world.run_for(SECOND);
@@ -741,7 +734,7 @@ fn a_source_that_changes_while_it_is_sent_is_not_delivered_mixed() {
     let b_name = world.connect(a, b);
     let bytes = world.rng.bytes(50 * CHUNK);
     put(&mut world, a, "a", &bytes);
-    let id = send_file(&mut world, a, &b_name, "a");
+    let id = world.send_file(a, &b_name, "a");
     world.run_for(2 * SECOND);
     let other = world.rng.bytes(50 * CHUNK);
     put(&mut world, a, "a", &other);
@@ -757,7 +750,7 @@ fn confirming_what_was_not_sent_confirms_nothing() {
     let (node, script, name) = node_and_baseline_script(&mut world);
     let bytes = world.rng.bytes(50 * CHUNK);
     put(&mut world, node, "a", &bytes);
-    send_file(&mut world, node, &name, "a");
+    world.send_file(node, &name, "a");
     world.run_for(SECOND);
     world.say(script, Message::Complete(file_hash(&bytes)));
     world.run_for(SECOND);
@@ -815,7 +808,7 @@ fn progress_is_told_at_most_four_times_a_second() {
     let b_name = world.connect(a, b);
     let bytes = world.rng.bytes(200 * CHUNK);
     put(&mut world, a, "a", &bytes);
-    send_file(&mut world, a, &b_name, "a");
+    world.send_file(a, &b_name, "a");
     world.run_for(20 * SECOND);
     for node in [a, b] {
         let times: Vec<_> = world.nodes[node.0]
@@ -851,7 +844,7 @@ fn each_side_tells_what_limited_a_transfer() {
         world.nodes[b.0].slowness = receiver;
         let bytes = world.rng.bytes(40 * CHUNK);
         put(&mut world, a, "a", &bytes);
-        send_file(&mut world, a, &b_name, "a");
+        world.send_file(a, &b_name, "a");
         world.run_until(|world| !world.events(a, sent).is_empty());
         let limited = |event: &Event| match event {
             Event::Sent { limited_by, .. } | Event::Received { limited_by, .. } => *limited_by,
@@ -957,10 +950,10 @@ fn what_a_node_of_ours_gave_up_and_sends_again_arrives() {
     let b_name = world.connect(a, b);
     let bytes = world.rng.bytes(40 * CHUNK);
     put(&mut world, a, "a", &bytes);
-    let given_up = send_file(&mut world, a, &b_name, "a");
+    let given_up = world.send_file(a, &b_name, "a");
     world.run_for(SECOND);
     world.run_command(a, Command::Cancel { id: given_up, discard: false }).unwrap();
-    let again = send_file(&mut world, a, &b_name, "a");
+    let again = world.send_file(a, &b_name, "a");
     world.run_for(20 * SECOND);
     assert_eq!(world.events(a, sent), [(again, true)]);
     assert_eq!(world.nodes[b.0].disk.downloads.get("a"), Some(&bytes));
@@ -975,7 +968,7 @@ fn a_node_that_stops_tells_how_every_transfer_ended() {
     let b_name = world.connect(a, b);
     let bytes = world.rng.bytes(40 * CHUNK);
     put(&mut world, a, "a", &bytes);
-    let id = send_file(&mut world, a, &b_name, "a");
+    let id = world.send_file(a, &b_name, "a");
     world.run_for(5 * SECOND);
     world.stop(a);
     world.stop(b);
@@ -992,7 +985,7 @@ fn a_silent_peer_that_we_send_something_keeps_its_place() {
     world.run_for(2 * SECOND);
     let name = only_peer(&mut world, node);
     put(&mut world, node, "a", b"a");
-    send_file(&mut world, node, &name, "a");
+    world.send_file(node, &name, "a");
     world.run_for(SECOND);
     let others: Vec<_> = (0..10).map(|_| world.script(node)).collect();
     world.run_for(3 * SECOND);

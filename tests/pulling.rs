@@ -8,48 +8,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peer_to_peer::engine::{
-    AcceptPolicy, Code, Command, Event, Limits, Reply, Selection, Stage, TransferId, TransferInfo,
-};
+use peer_to_peer::engine::{AcceptPolicy, Code, Command, Event, Limits, Reply, Selection, Stage};
 use peer_to_peer::wire::{
     BadLine, CHUNK_SIZE, ChunkData, ContentOffer, ENTRIES_PER_PAGE, Hello, Instance, ManifestHead, Message,
     NodeId as Identity, OfferError, OfferId, Prefix, Reason, SafeName, State,
 };
 use world::disk_model::{entries_of, file_hash, head_of};
+use world::people::pair;
 use world::{Line, NodeId, SECOND, ScriptId, World};
 
 const CHUNK: usize = CHUNK_SIZE as usize;
-
-fn put(world: &mut World, node: NodeId, name: &str, size: usize) -> Vec<u8> {
-    let bytes = world.rng.bytes(size);
-    world.nodes[node.0].disk.files.insert(name.into(), bytes.clone());
-    bytes
-}
-
-fn send(world: &mut World, node: NodeId, to: &str, file: &str) -> TransferId {
-    match world.run_command(node, Command::SendFile(to.parse().unwrap(), file.into())) {
-        Ok(Reply::Sending { id, .. }) => id,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn transfers(world: &mut World, node: NodeId) -> Vec<TransferInfo> {
-    match world.run_command(node, Command::Transfers) {
-        Ok(Reply::Transfers(transfers)) => transfers,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn failures(world: &World, node: NodeId) -> Vec<(Code, String)> {
-    world.events(node, |event| match event {
-        Event::TransferFailed { code, reason, .. } => Some((*code, reason.clone())),
-        _ => None,
-    })
-}
-
-fn codes(world: &World, node: NodeId) -> Vec<Code> {
-    failures(world, node).into_iter().map(|(code, _)| code).collect()
-}
 
 fn warnings(world: &World, node: NodeId) -> Vec<String> {
     world
@@ -72,13 +40,6 @@ fn script(world: &mut World, node: NodeId, who: u8, instance: u128) -> ScriptId 
     );
     world.run_for(SECOND / 10);
     script
-}
-
-fn pair(seed: u64) -> (World, NodeId, NodeId, String) {
-    let mut world = World::new(seed);
-    let (a, b) = (world.secure_node(1, AcceptPolicy::All), world.secure_node(2, AcceptPolicy::All));
-    let b_name = world.connect(a, b);
-    (world, a, b, b_name)
 }
 
 fn offer(id: u64, name: &str, size: u64, head: Option<ManifestHead>) -> Message {
@@ -151,13 +112,13 @@ fn jobs_that_outlast_a_broken_connection_do_not_confuse_the_next_one() {
         let chunks = if seed == 6 { 1100 } else { 40 };
         world.cut(a);
         world.run_for(SECOND);
-        let bytes = put(&mut world, a, "a", chunks * CHUNK + 9);
+        let bytes = world.put(a, "a", chunks * CHUNK + 9);
         if known {
-            send(&mut world, a, &b_name, "a");
+            world.send_file(a, &b_name, "a");
             world.run_to_end();
             world.nodes[b.0].disk.downloads.clear();
         }
-        send(&mut world, a, &b_name, "a");
+        world.send_file(a, &b_name, "a");
         for _ in 0..3 {
             let pause = Duration::from_millis(world.rng.below(1500));
             world.run_for(pause);
@@ -174,7 +135,7 @@ fn jobs_that_outlast_a_broken_connection_do_not_confuse_the_next_one() {
         world.run_to_end();
         let found = world.nodes[b.0].disk.downloads.get("a").map(|found| file_hash(found));
         assert_eq!(found, Some(file_hash(&bytes)), "seed {seed}: {world:?}");
-        assert_eq!((codes(&world, a), codes(&world, b)), (vec![], vec![]), "seed {seed}");
+        assert_eq!((world.failure_codes(a), world.failure_codes(b)), (vec![], vec![]), "seed {seed}");
         assert_eq!(warnings(&world, a), [""; 0], "seed {seed}");
         assert_eq!(warnings(&world, b), [""; 0], "seed {seed}");
         assert!(world.nodes[b.0].disk.is_clean() && !world.nodes[b.0].disk.has_partials());
@@ -193,10 +154,10 @@ fn what_a_sender_who_never_came_back_left_is_listed_and_can_be_discarded() {
     world.run_for(SECOND);
     world.cut(node);
     world.run_for(119 * SECOND);
-    assert_eq!(transfers(&mut world, node)[0].stage, Stage::Waiting);
+    assert_eq!(world.transfers(node)[0].stage, Stage::Waiting);
     world.run_for(2 * SECOND);
-    assert_eq!(codes(&world, node), [Code::Disconnected]);
-    let left = transfers(&mut world, node);
+    assert_eq!(world.failure_codes(node), [Code::Disconnected]);
+    let left = world.transfers(node);
     assert!(matches!(left.as_slice(), [info] if info.stage == Stage::Partial), "{left:?}");
     world.run_command(node, Command::Cancel { id: left[0].id, discard: true }).unwrap();
     world.run_to_end();
@@ -258,10 +219,7 @@ fn what_a_sender_says_out_of_turn_costs_it_only_its_own_transfer() {
             world.cut(node);
             world.run_to_end();
             assert!(world.nodes[node.0].disk.is_clean(), "seed {seed}");
-            assert!(
-                transfers(&mut world, node).iter().all(|info| info.stage == Stage::Partial),
-                "seed {seed}"
-            );
+            assert!(world.transfers(node).iter().all(|info| info.stage == Stage::Partial), "seed {seed}");
             assert_eq!(world.run_command(node, Command::Wait), Ok(Reply::Idle));
         }
     }
@@ -278,8 +236,8 @@ fn what_a_receiver_says_out_of_turn_costs_it_only_its_own_transfer() {
             other => panic!("{other:?}"),
         };
         let size = usize::try_from(world.rng.below(12 * CHUNK as u64)).unwrap();
-        put(&mut world, node, "a", size);
-        let id = OfferId(send(&mut world, node, &name, "a").0);
+        world.put(node, "a", size);
+        let id = OfferId(world.send_file(node, &name, "a").0);
         for _ in 0..world.rng.below(40) {
             let small = u32::try_from(world.rng.below(14)).unwrap();
             let says = match world.rng.below(14) {
@@ -341,8 +299,8 @@ fn a_seal_counts_as_memory_and_comes_only_after_acceptance() {
     world.say(sender, seal(1));
     world.say(sender, seal(2));
     world.run_for(SECOND);
-    assert_eq!(codes(&world, node), [Code::Busy]);
-    assert_eq!(transfers(&mut world, node).len(), 1);
+    assert_eq!(world.failure_codes(node), [Code::Busy]);
+    assert_eq!(world.transfers(node).len(), 1);
 }
 
 /// The head of a list that nobody has: every page is the same.
@@ -380,7 +338,7 @@ fn the_protocol_of_a_tebibyte_asks_for_little_at_a_time() {
     let asked: BTreeSet<_> = pulled(&world, sender).into_iter().collect();
     assert_eq!(asked.len(), 8, "the same of both: a window of each");
     assert_eq!(pulled(&world, sender).len(), 16);
-    assert_eq!(codes(&world, node), []);
+    assert_eq!(world.failure_codes(node), []);
 }
 
 #[test]
@@ -391,20 +349,20 @@ fn refusals_tell_the_sender_why() {
         let a = world.secure_node(1, AcceptPolicy::All);
         let b = world.secure_node_with(2, AcceptPolicy::Ask, limits.clone());
         let b_name = world.connect(a, b);
-        put(&mut world, a, "a", 3 * CHUNK);
-        put(&mut world, a, "b", 3 * CHUNK);
+        world.put(a, "a", 3 * CHUNK);
+        world.put(a, "b", 3 * CHUNK);
         prepare(&mut world, b);
-        send(&mut world, a, &b_name, "a");
+        world.send_file(a, &b_name, "a");
         world.run_for(SECOND);
-        if failures(&world, a).is_empty() {
-            send(&mut world, a, &b_name, "b");
+        if world.failures(a).is_empty() {
+            world.send_file(a, &b_name, "b");
             world.run_for(SECOND);
         }
-        if failures(&world, a).is_empty() {
+        if world.failures(a).is_empty() {
             answer(&mut world, b);
             world.run_for(SECOND);
         }
-        failures(&world, a)[0].clone()
+        world.failures(a)[0].clone()
     };
     let nothing = |_: &mut World, _: NodeId| {};
     let (code, why) = sender_sees(
@@ -424,13 +382,13 @@ fn refusals_tell_the_sender_why() {
     let mut world = World::new(5);
     let (a, b) = (world.secure_node(1, AcceptPolicy::All), world.secure_node(2, AcceptPolicy::Ask));
     let b_name = world.connect(a, b);
-    put(&mut world, a, "a", 9);
-    send(&mut world, a, &b_name, "a");
+    world.put(a, "a", 9);
+    world.send_file(a, &b_name, "a");
     world.run_for(SECOND);
     world.run_command(b, Command::Reject(Selection::All)).unwrap();
     world.run_for(SECOND);
-    assert_eq!(codes(&world, a), [Code::Declined]);
-    assert_eq!(codes(&world, b), [], "who rejected it knows");
+    assert_eq!(world.failure_codes(a), [Code::Declined]);
+    assert_eq!(world.failure_codes(b), [], "who rejected it knows");
 
     let hostile = script(&mut world, b, 3, 1);
     let error = OfferError::Name(SafeName::new("../a").unwrap_err());
@@ -441,6 +399,24 @@ fn refusals_tell_the_sender_why() {
         matches!(refused.as_slice(), [(7, code, why)] if code == "bad_name" && !why.is_empty()),
         "{refused:?}"
     );
+    world.say_bad_line(hostile, BadLine::ContentOffer { id: OfferId(8), error: OfferError::Size(u64::MAX) });
+    world.run_for(SECOND);
+    assert!(matches!(refusals(&world, hostile).as_slice(), [_, (8, code, _)] if code == "too_large"));
+
+    // To a peer that did not name the feature it is an unknown type, which is ignored.
+    let stranger = world.script_as(Some(Identity([4; 32])), b);
+    let hello = Hello {
+        version: 1,
+        agent: "script".into(),
+        node_id: None,
+        instance: Instance(5),
+        listen_port: 0,
+        features: Vec::new(),
+    };
+    world.say(stranger, Message::Hello(hello));
+    world.say_bad_line(stranger, BadLine::ContentOffer { id: OfferId(8), error: OfferError::Size(u64::MAX) });
+    world.run_for(SECOND);
+    assert!(refusals(&world, stranger).is_empty());
 }
 
 #[test]
@@ -491,10 +467,10 @@ fn ten_files_in_both_directions_arrive_and_a_text_does_not_wait_for_them() {
         other => panic!("{other:?}"),
     };
     for number in 0..10 {
-        put(&mut world, a, &format!("a{number}"), 9 * CHUNK);
-        put(&mut world, b, &format!("b{number}"), 9 * CHUNK);
-        send(&mut world, a, &b_name, &format!("a{number}"));
-        send(&mut world, b, &a_name, &format!("b{number}"));
+        world.put(a, &format!("a{number}"), 9 * CHUNK);
+        world.put(b, &format!("b{number}"), 9 * CHUNK);
+        world.send_file(a, &b_name, &format!("a{number}"));
+        world.send_file(b, &a_name, &format!("b{number}"));
     }
     world.run_for(2 * SECOND);
     let said_at = world.now;
@@ -505,7 +481,7 @@ fn ten_files_in_both_directions_arrive_and_a_text_does_not_wait_for_them() {
     assert!(heard_at - said_at < SECOND / 4, "a chunk takes an eighth: {:?}", heard_at - said_at);
     for node in [a, b] {
         assert_eq!(world.nodes[node.0].disk.downloads.len(), 10);
-        assert_eq!(codes(&world, node), []);
+        assert_eq!(world.failure_codes(node), []);
     }
 }
 
@@ -515,8 +491,8 @@ fn a_connection_that_breaks_before_hello_is_dialled_again_and_not_for_ever() {
     world.cut(a);
     world.line = Line { latency: SECOND / 2, bytes_per_sec: 20 * CHUNK as u64 };
     world.run_for(5 * SECOND);
-    let bytes = put(&mut world, a, "a", 100 * CHUNK);
-    send(&mut world, a, &b_name, "a");
+    let bytes = world.put(a, "a", 100 * CHUNK);
+    world.send_file(a, &b_name, "a");
     world.run_for(3 * SECOND);
     let before = world.connections();
     world.cut(a);
@@ -527,19 +503,19 @@ fn a_connection_that_breaks_before_hello_is_dialled_again_and_not_for_ever() {
     }
     world.run_to_end();
     assert_eq!(world.nodes[b.0].disk.downloads.get("a"), Some(&bytes));
-    assert_eq!((codes(&world, a), codes(&world, b)), (vec![], vec![]));
+    assert_eq!((world.failure_codes(a), world.failure_codes(b)), (vec![], vec![]));
 
-    put(&mut world, a, "b", 100 * CHUNK);
-    send(&mut world, a, &b_name, "b");
+    world.put(a, "b", 100 * CHUNK);
+    world.send_file(a, &b_name, "b");
     world.run_for(3 * SECOND);
     let (before, broke_at) = (world.connections(), world.now);
     world.cut(a);
-    while codes(&world, a).is_empty() {
+    while world.failure_codes(a).is_empty() {
         let connections = world.connections();
-        world.run_until(|world| world.connections() > connections || !codes(world, a).is_empty());
+        world.run_until(|world| world.connections() > connections || !world.failure_codes(a).is_empty());
         world.cut(a);
     }
-    assert_eq!(codes(&world, a), [Code::Disconnected]);
+    assert_eq!(world.failure_codes(a), [Code::Disconnected]);
     let took = world.now - broke_at;
     assert!((119 * SECOND..125 * SECOND).contains(&took), "{took:?}");
     let dials = world.connections() - before;
@@ -558,4 +534,33 @@ fn a_peer_that_acknowledges_no_text_is_not_waited_for_for_ever() {
         .events(node, |event| if let Event::Undelivered { texts, .. } = event { Some(*texts) } else { None });
     assert_eq!(undelivered, [1]);
     assert!(world.now > 299 * SECOND && !world.scripts[deaf.0].closed);
+}
+
+#[test]
+fn a_false_list_from_one_of_two_senders_delivers_nothing_wrong() {
+    let mut world = World::new(41);
+    let (a, b) = (world.secure_node(1, AcceptPolicy::All), world.secure_node(2, AcceptPolicy::All));
+    let bytes = world.put(a, "a", 4 * CHUNK);
+    // Another file's chunks, listed as if they made up this one.
+    let false_bytes = [&bytes[..CHUNK], &world.rng.bytes(3 * CHUNK)].concat();
+    let entries = entries_of(&false_bytes);
+    let head = Arc::new(head_of(bytes.len() as u64, file_hash(&bytes), &entries));
+    let page = entries.iter().flat_map(|entry| entry.to_bytes()).collect();
+    let liar = script(&mut world, b, 3, 1);
+    let name = SafeName::new("a").unwrap();
+    let size = bytes.len() as u64;
+    world.say(liar, Message::Offer(ContentOffer { id: OfferId(1), name, size, head: Some(head), page }));
+    world.run_for(SECOND);
+    for index in 0..4 {
+        world.say(liar, data(1, &false_bytes, index, false));
+    }
+    world.run_for(SECOND);
+    assert!(world.nodes[b.0].disk.downloads.is_empty(), "its last chunk does not reach the hash");
+    assert_eq!(world.nodes[b.0].disk.bytes_stored, 3 * CHUNK as u64);
+    world.run_for(300 * SECOND);
+    let b_name = world.connect(a, b);
+    world.send_file(a, &b_name, "a");
+    world.run_to_end();
+    let found = &world.nodes[b.0].disk.downloads;
+    assert_eq!(found.values().collect::<Vec<_>>(), [&bytes], "{world:?}");
 }

@@ -6,36 +6,16 @@ mod world;
 
 use std::time::Duration;
 
-use peer_to_peer::engine::{AcceptPolicy, Code, Command, Event, Reply, Stage, TransferId, TransferInfo};
+use peer_to_peer::engine::{AcceptPolicy, Code, Command, Event, Stage};
 use peer_to_peer::wire::CHUNK_SIZE;
 use world::disk_model::file_hash;
+use world::people::pair;
 use world::{Line, NodeId, SECOND, World};
 
 const CHUNK: usize = CHUNK_SIZE as usize;
 
 /// The largest window: what may be under way when a connection breaks.
 const WINDOW: u64 = 16 << 20;
-
-/// Two nodes with identities, the first connected to the second, and what it calls that.
-fn pair(seed: u64) -> (World, NodeId, NodeId, String) {
-    let mut world = World::new(seed);
-    let (a, b) = (world.secure_node(1, AcceptPolicy::All), world.secure_node(2, AcceptPolicy::All));
-    let b_name = world.connect(a, b);
-    (world, a, b, b_name)
-}
-
-fn put(world: &mut World, node: NodeId, name: &str, size: usize) -> Vec<u8> {
-    let bytes = world.rng.bytes(size);
-    world.nodes[node.0].disk.files.insert(name.into(), bytes.clone());
-    bytes
-}
-
-fn send(world: &mut World, node: NodeId, to: &str, file: &str) -> TransferId {
-    match world.run_command(node, Command::SendFile(to.parse().unwrap(), file.into())) {
-        Ok(Reply::Sending { id, .. }) => id,
-        other => panic!("{other:?}"),
-    }
-}
 
 /// Whether each file that arrived was there before, in order.
 fn arrived(world: &World, node: NodeId) -> Vec<bool> {
@@ -53,22 +33,6 @@ fn sent(world: &World, node: NodeId) -> Vec<bool> {
     })
 }
 
-fn failures(world: &World, node: NodeId) -> Vec<Code> {
-    world.events(
-        node,
-        |event| {
-            if let Event::TransferFailed { code, .. } = event { Some(*code) } else { None }
-        },
-    )
-}
-
-fn transfers(world: &mut World, node: NodeId) -> Vec<TransferInfo> {
-    match world.run_command(node, Command::Transfers) {
-        Ok(Reply::Transfers(transfers)) => transfers,
-        other => panic!("{other:?}"),
-    }
-}
-
 /// Whether the file has arrived as it is.
 fn is_right(world: &World, node: NodeId, name: &str, bytes: &[u8]) -> bool {
     world.nodes[node.0].disk.downloads.get(name).map(|found| file_hash(found)) == Some(file_hash(bytes))
@@ -79,11 +43,11 @@ fn files_of_every_edge_size_arrive_whether_their_hashes_are_known_or_not() {
     let (mut world, a, b, b_name) = pair(1);
     for size in [0, 1, 63, 64, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK, 4 * CHUNK + 1, 9 * CHUNK + 77] {
         let name = format!("{size}");
-        let bytes = put(&mut world, a, &name, size);
+        let bytes = world.put(a, &name, size);
         for known in [false, true] {
             world.nodes[b.0].disk.downloads.clear();
             let before = world.data_bytes;
-            send(&mut world, a, &b_name, &name);
+            world.send_file(a, &b_name, &name);
             world.run_to_end();
             assert!(is_right(&world, b, &name, &bytes), "{size} bytes, known: {known}: {world:?}");
             assert_eq!(world.data_bytes - before, size as u64, "{size} bytes, known: {known}");
@@ -99,10 +63,10 @@ fn files_of_every_edge_size_arrive_whether_their_hashes_are_known_or_not() {
 fn a_list_of_several_pages_is_fetched_page_by_page() {
     let (mut world, a, b, b_name) = pair(2);
     let size = 1030 * CHUNK + 5;
-    let bytes = put(&mut world, a, "large", size);
+    let bytes = world.put(a, "large", size);
     for known in [false, true] {
         world.nodes[b.0].disk.downloads.clear();
-        send(&mut world, a, &b_name, "large");
+        world.send_file(a, &b_name, "large");
         world.run_to_end();
         assert!(is_right(&world, b, "large", &bytes), "known: {known}");
     }
@@ -112,11 +76,11 @@ fn a_list_of_several_pages_is_fetched_page_by_page() {
 #[test]
 fn a_file_that_is_in_place_is_not_sent() {
     let (mut world, a, b, b_name) = pair(3);
-    let bytes = put(&mut world, a, "a", 7 * CHUNK + 9);
+    let bytes = world.put(a, "a", 7 * CHUNK + 9);
     world.nodes[b.0].disk.downloads.insert("a".into(), bytes);
     // Its hashes are not known the first time: nothing moves but states.
     for _ in 0..2 {
-        send(&mut world, a, &b_name, "a");
+        world.send_file(a, &b_name, "a");
         world.run_to_end();
     }
     assert_eq!(world.data_bytes, 0);
@@ -128,11 +92,11 @@ fn a_file_that_is_in_place_is_not_sent() {
 #[test]
 fn another_file_of_the_same_name_and_size_in_place_stays_and_is_not_mixed_in() {
     let (mut world, a, b, b_name) = pair(4);
-    let bytes = put(&mut world, a, "a", 7 * CHUNK);
+    let bytes = world.put(a, "a", 7 * CHUNK);
     let mut other = bytes.clone();
     other[6 * CHUNK + 1] ^= 1;
     world.nodes[b.0].disk.downloads.insert("a".into(), other.clone());
-    send(&mut world, a, &b_name, "a");
+    world.send_file(a, &b_name, "a");
     world.run_to_end();
     assert!(is_right(&world, b, "a", &other) && is_right(&world, b, "a (1)", &bytes), "{world:?}");
     assert_eq!(world.data_bytes, bytes.len() as u64);
@@ -143,9 +107,9 @@ fn after_a_broken_connection_a_transfer_goes_on_by_itself() {
     for known in [false, true] {
         let (mut world, a, b, b_name) = pair(5);
         let size = 100 * CHUNK;
-        let bytes = put(&mut world, a, "a", size);
+        let bytes = world.put(a, "a", size);
         if known {
-            send(&mut world, a, &b_name, "a");
+            world.send_file(a, &b_name, "a");
             world.run_to_end();
             world.nodes[b.0].disk.downloads.clear();
             world.nodes[b.0].disk.bytes_stored = 0;
@@ -154,16 +118,16 @@ fn after_a_broken_connection_a_transfer_goes_on_by_itself() {
         world.line.bytes_per_sec = 20 * CHUNK as u64;
         world.cut(a);
         world.run_for(SECOND);
-        let id = send(&mut world, a, &b_name, "a");
+        let id = world.send_file(a, &b_name, "a");
         for _ in 0..3 {
             world.run_for(SECOND);
             world.cut(b);
-            let stages: Vec<_> = transfers(&mut world, a).iter().map(|info| info.stage).collect();
+            let stages: Vec<_> = world.transfers(a).iter().map(|info| info.stage).collect();
             assert_eq!(stages, [Stage::Waiting]);
         }
         world.run_to_end();
         assert!(is_right(&world, b, "a", &bytes), "known: {known}: {world:?}");
-        assert!(failures(&world, a).is_empty() && failures(&world, b).is_empty(), "{world:?}");
+        assert!(world.failure_codes(a).is_empty() && world.failure_codes(b).is_empty(), "{world:?}");
         let ended =
             world.events(a, |event| if let Event::Sent { id, .. } = event { Some(*id) } else { None });
         assert!(ended.contains(&id));
@@ -179,25 +143,24 @@ fn a_cancelled_transfer_stays_as_a_partial_one_and_sending_again_goes_on_with_it
         world.line.bytes_per_sec = 20 * CHUNK as u64;
         world.cut(a);
         world.run_for(SECOND);
-        let bytes = put(&mut world, a, "a", 100 * CHUNK);
-        let id = send(&mut world, a, &b_name, "a");
+        let bytes = world.put(a, "a", 100 * CHUNK);
+        let id = world.send_file(a, &b_name, "a");
         world.run_for(2 * SECOND);
-        let (canceller, number) =
-            if receiver_cancels { (b, transfers(&mut world, b)[0].id) } else { (a, id) };
+        let (canceller, number) = if receiver_cancels { (b, world.transfers(b)[0].id) } else { (a, id) };
         world.run_command(canceller, Command::Cancel { id: number, discard: false }).unwrap();
         world.run_for(SECOND);
-        assert_eq!(failures(&world, a), [Code::Cancelled]);
-        assert_eq!(failures(&world, b), [Code::Cancelled]);
-        let left = transfers(&mut world, b);
+        assert_eq!(world.failure_codes(a), [Code::Cancelled]);
+        assert_eq!(world.failure_codes(b), [Code::Cancelled]);
+        let left = world.transfers(b);
         assert!(
             matches!(left.as_slice(), [info] if info.stage == Stage::Partial && info.bytes > 0),
             "{left:?}"
         );
-        send(&mut world, a, &b_name, "a");
+        world.send_file(a, &b_name, "a");
         world.run_to_end();
         assert!(is_right(&world, b, "a", &bytes), "{world:?}");
         assert_eq!(world.nodes[b.0].disk.bytes_stored, bytes.len() as u64);
-        assert_eq!(transfers(&mut world, b), []);
+        assert_eq!(world.transfers(b), []);
     }
 }
 
@@ -207,33 +170,33 @@ fn what_is_left_of_a_transfer_can_be_discarded() {
     world.line.bytes_per_sec = 20 * CHUNK as u64;
     world.cut(a);
     world.run_for(SECOND);
-    put(&mut world, a, "a", 100 * CHUNK);
-    let id = send(&mut world, a, &b_name, "a");
+    world.put(a, "a", 100 * CHUNK);
+    let id = world.send_file(a, &b_name, "a");
     world.run_for(2 * SECOND);
     world.run_command(a, Command::Cancel { id, discard: false }).unwrap();
     world.run_for(SECOND);
-    let left = transfers(&mut world, b)[0].id;
+    let left = world.transfers(b)[0].id;
     assert!(world.run_command(b, Command::Cancel { id: left, discard: false }).is_err());
     world.run_command(b, Command::Cancel { id: left, discard: true }).unwrap();
     world.run_to_end();
     assert!(!world.nodes[b.0].disk.has_partials());
-    assert_eq!(transfers(&mut world, b), []);
+    assert_eq!(world.transfers(b), []);
 }
 
 #[test]
 fn a_damaged_partial_file_is_fetched_anew_where_it_is_damaged() {
     for known in [false, true] {
         let (mut world, a, b, b_name) = pair(8);
-        let bytes = put(&mut world, a, "a", 100 * CHUNK);
+        let bytes = world.put(a, "a", 100 * CHUNK);
         if known {
-            send(&mut world, a, &b_name, "a");
+            world.send_file(a, &b_name, "a");
             world.run_to_end();
             world.nodes[b.0].disk.downloads.clear();
         }
         world.line.bytes_per_sec = 20 * CHUNK as u64;
         world.cut(a);
         world.run_for(SECOND);
-        send(&mut world, a, &b_name, "a");
+        world.send_file(a, &b_name, "a");
         world.run_for(3 * SECOND);
         world.restart(b, false);
         world.nodes[b.0].disk.damage(3);
@@ -267,17 +230,17 @@ fn the_file_is_right_whatever_breaks_and_only_what_was_under_way_moves_again() {
         world.cut(a);
         world.run_for(SECOND);
         let size = usize::try_from(world.rng.below(40 * CHUNK as u64)).unwrap();
-        let bytes = put(&mut world, a, "a", size);
+        let bytes = world.put(a, "a", size);
         if world.rng.below(2) == 0 {
             // Its hashes are known.
-            send(&mut world, a, &b_name, "a");
+            world.send_file(a, &b_name, "a");
             world.run_to_end();
             world.nodes[b.0].disk.downloads.clear();
             world.nodes[b.0].disk.bytes_stored = 0;
             world.data_bytes = 0;
         }
         let (mut breaks, mut power) = (0, false);
-        send(&mut world, a, &b_name, "a");
+        world.send_file(a, &b_name, "a");
         for _ in 0..world.rng.below(5) {
             let pause = Duration::from_micros(world.rng.below(3_000_000));
             world.run_for(pause);
@@ -326,9 +289,9 @@ fn two_processes_of_one_identity_that_break_at_once_each_go_on_with_what_was_the
     let a = world.secure_node(1, AcceptPolicy::All);
     let others = [(); 2].map(|()| world.secure_node(2, AcceptPolicy::All));
     let names = others.map(|other| world.connect(a, other));
-    let contents = ["for one", "for two"].map(|name| put(&mut world, a, name, 30 * CHUNK));
+    let contents = ["for one", "for two"].map(|name| world.put(a, name, 30 * CHUNK));
     for (to, name) in names.iter().zip(["for one", "for two"]) {
-        send(&mut world, a, to, name);
+        world.send_file(a, to, name);
     }
     world.run_for(SECOND);
     world.cut(a);
@@ -337,5 +300,5 @@ fn two_processes_of_one_identity_that_break_at_once_each_go_on_with_what_was_the
         assert!(is_right(&world, *other, name, bytes), "{world:?}");
         assert_eq!(world.nodes[other.0].disk.downloads.len(), 1);
     }
-    assert!(failures(&world, a).is_empty(), "{world:?}");
+    assert!(world.failure_codes(a).is_empty(), "{world:?}");
 }

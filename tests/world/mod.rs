@@ -8,6 +8,7 @@
 
 #[path = "disk.rs"]
 pub mod disk_model;
+pub mod people;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};

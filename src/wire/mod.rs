@@ -14,6 +14,7 @@ mod manifest;
 mod message;
 mod name;
 mod proof;
+mod tree;
 
 pub use chain::{BLOCK_BYTES, Block, ChunkDigest, Digested};
 pub use chunks::{CHUNK_SIZE, ChunkIndex, Geometry};
@@ -27,3 +28,6 @@ pub use message::{BadLine, ChunkData, Hello, Instance, Manifest, Message, Offer,
 pub(crate) use name::is_deceptive;
 pub use name::{BadName, SafeName};
 pub use proof::{Chain, ChunkFault, Dispute, Expected, Verdict};
+pub use tree::{
+    BadTree, ItemKind, MAX_TREE_BYTES, MAX_TREE_ENTRIES, Modified, Tree, TreeEntry, TreeItem, TreeKind,
+};

@@ -43,6 +43,11 @@ impl SafeName {
     /// # Errors
     /// The first rule that the name breaks.
     pub fn new(name: &str) -> Result<Self, BadName> {
+        Self::check(name).map(|()| Self(name.to_owned()))
+    }
+
+    /// Checks what is not to be kept.
+    pub(super) fn check(name: &str) -> Result<(), BadName> {
         if name.is_empty() {
             return Err(BadName::Empty);
         }
@@ -58,7 +63,7 @@ impl SafeName {
         if let Some(found) = name.chars().find(|&c| is_deceptive(c)) {
             return Err(BadName::Invisible(found));
         }
-        Ok(Self(name.to_owned()))
+        Ok(())
     }
 
     /// The name.

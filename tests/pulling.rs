@@ -45,6 +45,7 @@ fn script(world: &mut World, node: NodeId, who: u8, instance: u128) -> ScriptId 
 fn offer(id: u64, name: &str, size: u64, head: Option<ManifestHead>) -> Message {
     let name = SafeName::new(name).unwrap();
     Message::Offer(ContentOffer {
+        tree: None,
         id: OfferId(id),
         name,
         size,
@@ -61,6 +62,7 @@ fn listed_offer(id: u64, name: &str, bytes: &[u8]) -> Message {
     let name = SafeName::new(name).unwrap();
     let size = bytes.len() as u64;
     Message::Offer(ContentOffer {
+        tree: None,
         id: OfferId(id),
         name,
         size,
@@ -194,6 +196,7 @@ fn what_a_sender_says_out_of_turn_costs_it_only_its_own_transfer() {
                     11 => Message::Withdraw { id: OfferId(id), reason: Reason::new("x", "y") },
                     12 => Message::Pull { id: OfferId(id), first: index, count: u32::MAX },
                     13 => Message::Accept {
+                        wants_list: id % 2 == 0,
                         id: OfferId(id),
                         kept: Some(Prefix { chunks: u32::MAX, state: State::INITIAL }),
                     },
@@ -241,8 +244,12 @@ fn what_a_receiver_says_out_of_turn_costs_it_only_its_own_transfer() {
         for _ in 0..world.rng.below(40) {
             let small = u32::try_from(world.rng.below(14)).unwrap();
             let says = match world.rng.below(14) {
-                0..3 => Message::Accept { id, kept: None },
-                3 => Message::Accept { id, kept: Some(Prefix { chunks: small, state: State::INITIAL }) },
+                0..3 => Message::Accept { id, kept: None, wants_list: false },
+                3 => Message::Accept {
+                    id,
+                    kept: Some(Prefix { chunks: small, state: State::INITIAL }),
+                    wants_list: true,
+                },
                 4..8 => Message::Pull { id, first: small, count: u32::try_from(world.rng.below(4)).unwrap() },
                 8 => Message::Pull { id, first: small, count: u32::MAX - small },
                 9 => Message::Pull { id, first: u32::MAX, count: u32::MAX },
@@ -259,7 +266,7 @@ fn what_a_receiver_says_out_of_turn_costs_it_only_its_own_transfer() {
             world.cut(node);
             let again = script(&mut world, node, 2, 1);
             world.run_for(SECOND / 10);
-            world.say(again, Message::Accept { id, kept: None });
+            world.say(again, Message::Accept { id, kept: None, wants_list: false });
             for _ in 0..10 {
                 let first = u32::try_from(world.rng.below(14)).unwrap();
                 world.say(again, Message::Pull { id, first, count: 1 });
@@ -549,7 +556,10 @@ fn a_false_list_from_one_of_two_senders_delivers_nothing_wrong() {
     let liar = script(&mut world, b, 3, 1);
     let name = SafeName::new("a").unwrap();
     let size = bytes.len() as u64;
-    world.say(liar, Message::Offer(ContentOffer { id: OfferId(1), name, size, head: Some(head), page }));
+    world.say(
+        liar,
+        Message::Offer(ContentOffer { id: OfferId(1), name, size, tree: None, head: Some(head), page }),
+    );
     world.run_for(SECOND);
     for index in 0..4 {
         world.say(liar, data(1, &false_bytes, index, false));

@@ -61,6 +61,10 @@ pub enum Code {
     ShuttingDown,
     /// The peer wants nothing from us.
     Banned,
+    /// The list of a directory is one that must not be followed.
+    BadTree,
+    /// The peer's version cannot do this.
+    Unsupported,
 }
 
 impl Code {
@@ -94,6 +98,8 @@ impl Code {
             Self::Declined => "declined",
             Self::ShuttingDown => "shutting_down",
             Self::Banned => "banned",
+            Self::BadTree => "bad_tree",
+            Self::Unsupported => "unsupported",
         }
     }
 
@@ -101,6 +107,8 @@ impl Code {
     fn from_peer(word: &str) -> Option<Self> {
         let known = [
             Self::Usage,
+            Self::BadTree,
+            Self::Unsupported,
             Self::Declined,
             Self::TooLarge,
             Self::NoSpace,

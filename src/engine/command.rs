@@ -283,6 +283,8 @@ pub struct TransferInfo {
     pub size: u64,
     /// The file's hash, once known.
     pub sha256: Option<FileHash>,
+    /// Files in it, where it is a directory.
+    pub files: Option<u32>,
     /// Bytes done in the present stage.
     pub bytes: u64,
     /// How far it is.

@@ -161,7 +161,9 @@ impl Engine {
     pub(super) fn on_transfer_message(&mut self, conn: ConnId, message: Message) {
         match message {
             Message::Offer(offer) => self.on_content_offer(conn, offer),
-            Message::Accept { id, kept } => self.on_pull_accept(conn, id, kept),
+            Message::Accept { id, kept, wants_list } => {
+                self.on_pull_accept(conn, id, kept, wants_list);
+            }
             Message::Refuse { id, reason } => self.on_refused(conn, id, &reason),
             Message::Withdraw { id, reason } => self.on_withdrawn(conn, id, &reason),
             Message::Pull { id, first, count } => self.on_pull(conn, id, first, count),

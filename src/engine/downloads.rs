@@ -93,6 +93,14 @@ impl Download {
         }
     }
 
+    /// Files in it, where it is a directory.
+    fn files(&self) -> Option<u32> {
+        match &self.form {
+            Form::Listed(_) => None,
+            Form::Pulled(pull) => pull.incoming.tree.map(|tree| tree.files),
+        }
+    }
+
     /// Bytes of memory that its list takes.
     fn manifest_bytes(&self) -> usize {
         match &self.form {
@@ -137,6 +145,7 @@ impl Download {
             name: self.name.clone(),
             size: self.geometry.size(),
             sha256: self.file_hash(),
+            files: self.files(),
             bytes: self.checked_bytes().unwrap_or(self.chunks.stored_bytes),
             stage: match self.state {
                 State::CheckingSpace | State::Asking => Stage::Offered,
@@ -158,6 +167,7 @@ pub(super) fn leftover_info(id: TransferId, left: &Leftover) -> TransferInfo {
         name: left.name.clone(),
         size: left.size,
         sha256: left.file_hash,
+        files: None,
         bytes: left.bytes,
         stage: Stage::Partial,
     }
@@ -317,6 +327,7 @@ impl Engine {
             name: download.name.clone(),
             size,
             sha256: download.file_hash(),
+            files: download.files(),
             expires_in: (!wanted).then_some(self.config.limits.offer_expiry),
         };
         download.state = State::Asking;
@@ -567,7 +578,7 @@ impl Engine {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         let sealed = match &download.form {
             Form::Listed(_) => true,
-            Form::Pulled(pull) => pull.head().is_some() && pull.has_all_pages(),
+            Form::Pulled(pull) => pull.head().is_some() && pull.has_all_pages() && pull.is_open(),
         };
         if download.state == State::Receiving && download.chunks.all_stored() && sealed {
             download.state = State::Finishing;
@@ -597,6 +608,7 @@ impl Engine {
             path,
             size: download.geometry.size(),
             sha256: file_hash,
+            files: download.files(),
             already,
             elapsed: self.now.saturating_sub(download.accepted_at),
             limited_by: download.waits.bottleneck(self.now),
@@ -617,7 +629,11 @@ impl Engine {
         let peer = download.conn.and_then(|conn| self.peers.get(conn));
         let moved_at = peer.map_or(Duration::ZERO, |peer| peer.last_chunk_at);
         let moved_at = moved_at.max(download.accepted_at);
-        if self.now < moved_at + stall || !download.chunks.arrived.is_empty() {
+        let works = match &download.form {
+            Form::Listed(_) => false,
+            Form::Pulled(pull) => pull.is_opening(),
+        };
+        if self.now < moved_at + stall || !download.chunks.arrived.is_empty() || works {
             self.timers.set(Deadline::Stall(id), (moved_at + stall).max(self.now + stall / 8));
         } else {
             let seconds = stall.as_secs();
@@ -644,7 +660,7 @@ impl Engine {
         // A whole that has the wrong hash is of no use to anybody; of what is not whole, each chunk was
         // proven.
         let is_wrong = code == Code::HashMismatch && download.state == State::Finishing;
-        let keep = download.manifest().is_none() && !is_wrong;
+        let keep = download.manifest().is_none() && !is_wrong && code != Code::BadTree;
         let reason = match download.chunks.stored_bytes {
             bytes if keep && bytes > 0 => {
                 format!(

@@ -76,6 +76,8 @@ pub enum Event {
         size: u64,
         /// Its hash; `None` where its sender hashes it while it travels.
         sha256: Option<FileHash>,
+        /// Files in it, where it is a directory.
+        files: Option<u32>,
         /// How long the offer stands; `None` where it was accepted without asking.
         expires_in: Option<Duration>,
     },
@@ -96,7 +98,7 @@ pub enum Event {
         /// Bytes in all.
         size: u64,
     },
-    /// A file arrived, is verified, synced and in place.
+    /// A file or directory arrived, is verified, synced and in place.
     Received {
         /// The transfer's number.
         id: TransferId,
@@ -110,6 +112,8 @@ pub enum Event {
         size: u64,
         /// Its hash.
         sha256: FileHash,
+        /// Files in it, where it is a directory.
+        files: Option<u32>,
         /// Whether it was there before, so that nothing had to be sent.
         already: bool,
         /// From acceptance to the final name.
@@ -129,6 +133,8 @@ pub enum Event {
         size: u64,
         /// Its hash.
         sha256: FileHash,
+        /// Files in it, where it is a directory.
+        files: Option<u32>,
         /// Whether the peer said that it has the file. A baseline peer never does for an empty one.
         confirmed: bool,
         /// Whether the peer had it before, so that nothing was sent.

@@ -4,6 +4,8 @@
 const TRANSFER: &str = "transfer";
 /// Texts that are acknowledged once they were shown.
 const TEXT_ACK: &str = "text-ack";
+/// Offers of directories.
+const TREE: &str = "tree";
 /// `PING` is answered.
 const PING: &str = "ping";
 
@@ -12,18 +14,24 @@ const PING: &str = "ping";
 pub(super) struct Features {
     pub(super) transfer: bool,
     pub(super) text_ack: bool,
+    pub(super) tree: bool,
     pub(super) ping: bool,
 }
 
 impl Features {
     /// What this node names.
     pub(super) fn ours() -> Vec<String> {
-        [TRANSFER, TEXT_ACK, PING].map(str::to_owned).to_vec()
+        [TRANSFER, TREE, TEXT_ACK, PING].map(str::to_owned).to_vec()
     }
 
     /// What we share with a peer that named these.
     pub(super) fn shared(theirs: &[String]) -> Self {
         let named = |feature| theirs.iter().any(|their| their == feature);
-        Self { transfer: named(TRANSFER), text_ack: named(TEXT_ACK), ping: named(PING) }
+        Self {
+            transfer: named(TRANSFER),
+            tree: named(TRANSFER) && named(TREE),
+            text_ack: named(TEXT_ACK),
+            ping: named(PING),
+        }
     }
 }

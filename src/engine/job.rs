@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::Failure;
 use crate::wire::{
-    ChunkData, ChunkHash, ChunkIndex, Entry, FileHash, Manifest, ManifestHead, NodeId, SafeName,
+    ChunkData, ChunkHash, ChunkIndex, Entry, FileHash, Manifest, ManifestHead, NodeId, SafeName, TreeInfo,
 };
 
 /// One piece of work for one transfer.
@@ -50,6 +50,11 @@ pub enum Job {
         /// Its entries, as they travelled.
         entries: Bytes,
     },
+    /// What a directory consists of is known now, before any chunk of it has come.
+    TakeHead(Arc<ManifestHead>),
+    /// The chunks are stored that have the list of a directory: check it, and prepare the next part of
+    /// where its files go.
+    OpenTree,
     /// Verify one chunk and write it to the partial file.
     StoreChunk {
         /// Which one.
@@ -122,6 +127,8 @@ pub struct Incoming {
     pub size: u64,
     /// What it consists of, where the sender knows that already.
     pub head: Option<Arc<ManifestHead>>,
+    /// What is known of it where it is a directory.
+    pub tree: Option<TreeInfo>,
 }
 
 /// A partial file that an earlier attempt left: the name of its file.
@@ -141,6 +148,8 @@ pub struct Leftover {
     pub size: u64,
     /// Its hash, if that was known.
     pub file_hash: Option<FileHash>,
+    /// Whether it is a directory.
+    pub is_directory: bool,
     /// Bytes of it that are there, as far as can be told without reading them.
     pub bytes: u64,
 }
@@ -157,6 +166,10 @@ pub enum JobDone {
         size: u64,
         /// What it consists of, if that is known from before.
         head: Option<Arc<ManifestHead>>,
+        /// What is to be told of it where it is a directory.
+        tree: Option<TreeInfo>,
+        /// What of it cannot be sent, as a sentence.
+        left_out: Option<String>,
     },
     /// A part of the source is hashed and there is more to it.
     SourceHashing {
@@ -197,6 +210,8 @@ pub enum JobDone {
         /// Whether something is to be verified by [`Job::CheckKept`] before anything is asked for:
         /// what an earlier attempt left, or a file of that name and size that is in place.
         to_check: bool,
+        /// Whether a directory of that name is in place, which may have much of it.
+        similar: bool,
     },
     /// A part of it is verified and there is more.
     KeptChecking {
@@ -216,6 +231,18 @@ pub enum JobDone {
         /// Which one.
         page: u32,
         /// Its chunks that are stored already, in order.
+        kept: Vec<ChunkIndex>,
+    },
+    /// The list is taken.
+    HeadTaken,
+    /// There is more to prepare for the files of a directory, or to verify of what was found.
+    TreeOpening {
+        /// Chunks that are here already.
+        kept: Vec<ChunkIndex>,
+    },
+    /// The files of the directory may be stored.
+    TreeOpened {
+        /// The same.
         kept: Vec<ChunkIndex>,
     },
     /// The page is not the one that the root commits to.

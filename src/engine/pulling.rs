@@ -16,8 +16,8 @@ use super::{
     ChunkProof, Code, ConnId, Deadline, Engine, Failure, Incoming, Job, JobDone, Kept, Leftover, TransferId,
 };
 use crate::wire::{
-    ChunkData, ChunkIndex, ContentOffer, ENTRIES_PER_PAGE, Entry, Instance, ManifestHead, Message, NodeId,
-    OfferError, OfferId, Reason,
+    BadTree, CHUNK_SIZE, ChunkData, ChunkIndex, ContentOffer, ENTRIES_PER_PAGE, Entry, Instance,
+    ManifestHead, Message, NodeId, OfferError, OfferId, Reason,
 };
 
 /// Pages that are asked for and not stored.
@@ -51,6 +51,11 @@ pub(super) struct Pull {
     starting_over: bool,
     /// What was found on the disk is being verified: bytes so far.
     checked_bytes: Option<u64>,
+    /// The list was asked for, before anything else.
+    wants_list: bool,
+    /// A directory of that name is in place.
+    similar: bool,
+    tree: TreeState,
     pages_stored: u32,
     pages_asked: u32,
     /// Pages that have arrived, until they are stored and after.
@@ -66,6 +71,18 @@ pub(super) struct Pull {
     rewinding: bool,
 }
 
+/// How far the place for the files of a directory is. Until it is there only the chunks that have the
+/// list are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TreeState {
+    /// The list of the directory is not all here.
+    Unknown,
+    /// The list is being checked, or its files prepared.
+    Opening,
+    /// Also where there is no directory.
+    Open,
+}
+
 impl Pull {
     pub(super) fn head(&self) -> Option<&Arc<ManifestHead>> {
         self.incoming.head.as_ref().or(self.seal.as_ref())
@@ -79,7 +96,31 @@ impl Pull {
     /// Bytes of memory that its list takes.
     pub(super) fn memory(&self) -> usize {
         let digests = self.head().map_or(0, |head| list_bytes(head));
-        digests + self.first_page.len()
+        // As it travels, and where each entry begins.
+        let tree = self.incoming.tree.map_or(0, |tree| 2 * tree.list_bytes as usize);
+        digests + tree + self.first_page.len()
+    }
+
+    /// Whether the place for its files is being prepared.
+    pub(super) fn is_opening(&self) -> bool {
+        self.tree == TreeState::Opening
+    }
+
+    /// Whether all of it may be stored.
+    pub(super) fn is_open(&self) -> bool {
+        self.tree == TreeState::Open
+    }
+
+    /// Chunks that may be asked for, from the first on.
+    fn reach(&self, chunks: u32) -> u32 {
+        let listed = match self.is_late() {
+            true => chunks,
+            false => chunks.min(self.pages_stored.saturating_mul(ENTRIES_PER_PAGE)),
+        };
+        match self.incoming.tree {
+            Some(tree) if self.tree != TreeState::Open => listed.min(tree.list_bytes.div_ceil(CHUNK_SIZE)),
+            _ => listed,
+        }
     }
 
     pub(super) fn has_all_pages(&self) -> bool {
@@ -157,16 +198,19 @@ impl Engine {
     }
 
     fn pull_of(&self, sender: Option<(NodeId, Instance)>, offer: ContentOffer) -> Box<Pull> {
-        let ContentOffer { id, name, size, head, page } = offer;
+        let ContentOffer { id, name, size, tree, head, page } = offer;
         Box::new(Pull {
             id,
             sender,
-            incoming: Arc::new(Incoming { from: sender.map(|(node_id, _)| node_id), name, size, head }),
+            incoming: Arc::new(Incoming { from: sender.map(|(node_id, _)| node_id), name, size, head, tree }),
             first_page: page,
             seal: None,
             kept: None,
             starting_over: false,
             checked_bytes: None,
+            wants_list: false,
+            similar: false,
+            tree: if tree.is_some() { TreeState::Unknown } else { TreeState::Open },
             pages_stored: 0,
             pages_asked: 0,
             pages_arrived: 0,
@@ -182,7 +226,7 @@ impl Engine {
     pub(super) fn on_bad_content_offer(&mut self, conn: ConnId, id: OfferId, error: &OfferError) {
         let code = match error {
             OfferError::Name(_) => Code::BadName,
-            OfferError::Size(_) => Code::TooLarge,
+            OfferError::Size(_) | OfferError::Tree(BadTree::TooLong) => Code::TooLarge,
             _ => Code::Usage,
         };
         // To a peer without the feature it is an unknown type.
@@ -292,7 +336,10 @@ impl Engine {
 
     pub(super) fn on_pull_job(&mut self, id: TransferId, done: JobDone) {
         match done {
-            JobDone::PartialOpened { resumed, to_check } => {
+            JobDone::PartialOpened { resumed, to_check, similar } => {
+                if let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) {
+                    pull.similar = similar;
+                }
                 if let Some(key) = resumed {
                     self.leftovers.retain(|_, left| left.key != key);
                 }
@@ -309,6 +356,20 @@ impl Engine {
             JobDone::KeptChecked(kept) if self.is_creating(id) => self.accept_content(id, kept),
             JobDone::AlreadyHere { path } => self.on_already_here(id, path),
             JobDone::PageStored { page, kept } => self.on_page_stored(id, page, &kept),
+            JobDone::TreeOpening { kept } => {
+                self.set_stored(id, &kept);
+                self.download_progress(id);
+                if self.downloads.get(&id).is_some_and(|download| download.state == State::Receiving) {
+                    self.job(id, Job::OpenTree);
+                }
+            }
+            JobDone::TreeOpened { kept } => {
+                self.set_stored(id, &kept);
+                if let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) {
+                    pull.tree = TreeState::Open;
+                }
+                self.go_further(id);
+            }
             JobDone::PageWrong(page) => {
                 let message = format!("page {page} of its list is not the one that it offered");
                 self.fail_download(id, Failure::new(Code::HashMismatch, message));
@@ -352,7 +413,8 @@ impl Engine {
         let Some(pull) = download.pull() else { return };
         pull.checked_bytes = None;
         pull.kept = kept.filter(|kept| pull.is_late() && kept.chunks > 0);
-        let accept = Message::Accept { id: pull.id, kept: pull.kept };
+        pull.wants_list = pull.is_late() && pull.kept.is_none() && pull.similar;
+        let accept = Message::Accept { id: pull.id, kept: pull.kept, wants_list: pull.wants_list };
         let page = std::mem::take(&mut pull.first_page);
         let list_bytes = page.len();
         if !page.is_empty() {
@@ -376,7 +438,7 @@ impl Engine {
         let (number, hash) = (pull.id, pull.head().map(|head| head.file_hash()));
         let Some(hash) = hash else { return };
         // The sender hears that it is wanted, and that it is here.
-        self.send(conn, Message::Accept { id: number, kept: None });
+        self.send(conn, Message::Accept { id: number, kept: None, wants_list: false });
         self.on_finished(id, path, hash, true);
     }
 
@@ -404,6 +466,27 @@ impl Engine {
         if let Some(pull) = download.pull() {
             pull.kept = None;
         }
+        self.go_further(id);
+    }
+
+    fn set_stored(&mut self, id: TransferId, kept: &[ChunkIndex]) {
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        for index in kept {
+            download.chunks.set_stored(*index);
+        }
+    }
+
+    /// More of a file is there: takes the next steps.
+    fn go_further(&mut self, id: TransferId) {
+        let Some((download, _)) = self.pulled(id) else { return };
+        let Download { form: Form::Pulled(pull), chunks, geometry, state, .. } = download else { return };
+        if let (TreeState::Unknown, Some(tree), State::Receiving) = (pull.tree, pull.incoming.tree, *state) {
+            let in_list = tree.list_bytes.div_ceil(CHUNK_SIZE) as usize;
+            if geometry.indices().take(in_list).all(|index| chunks.is_stored(index)) {
+                pull.tree = TreeState::Opening;
+                self.job(id, Job::OpenTree);
+            }
+        }
         self.pull_more(id);
         self.finish_if_all_stored(id);
     }
@@ -422,15 +505,11 @@ impl Engine {
     }
 
     fn on_page_stored(&mut self, id: TransferId, page: u32, kept: &[ChunkIndex]) {
-        let Some(download) = self.downloads.get_mut(&id) else { return };
-        for index in kept {
-            download.chunks.set_stored(*index);
-        }
-        let Some(pull) = download.pull() else { return };
+        self.set_stored(id, kept);
+        let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return };
         pull.pages_stored = page + 1;
         self.download_progress(id);
-        self.pull_more(id);
-        self.finish_if_all_stored(id);
+        self.go_further(id);
     }
 
     pub(super) fn on_seal(&mut self, conn: ConnId, number: OfferId, head: Arc<ManifestHead>) {
@@ -450,6 +529,13 @@ impl Engine {
             let why = "this node has as many open offers and transfers as it can hold";
             return self.fail_download(id, Failure::new(Code::Busy, why));
         }
+        if std::mem::take(&mut pull.wants_list) {
+            // From here on it is one whose list was known when it was offered.
+            pull.incoming = Arc::new(Incoming { head: Some(head.clone()), ..(*pull.incoming).clone() });
+            self.manifest_bytes += bytes;
+            self.job(id, Job::TakeHead(head));
+            return self.pull_more(id);
+        }
         pull.seal = Some(head);
         self.manifest_bytes += bytes;
         self.finish_if_all_stored(id);
@@ -466,7 +552,11 @@ impl Engine {
         }
         let Download { form, chunks, geometry, .. } = download;
         let Form::Pulled(pull) = form else { return };
-        if pull.kept.is_some() || pull.starting_over || (pull.rewinding && pull.in_flight() > 0) {
+        if pull.kept.is_some()
+            || pull.wants_list
+            || pull.starting_over
+            || (pull.rewinding && pull.in_flight() > 0)
+        {
             return;
         }
         pull.rewinding = false;
@@ -476,11 +566,7 @@ impl Engine {
         if room == 0 || (room < window / 4 && pull.in_flight() > 0) {
             return;
         }
-        let reach = if pull.is_late() {
-            geometry.chunks()
-        } else {
-            geometry.chunks().min(pull.pages_stored.saturating_mul(ENTRIES_PER_PAGE))
-        };
+        let reach = pull.reach(geometry.chunks());
         let mut asked = Vec::new();
         let mut cursor = pull.cursor;
         while asked.len() < room && cursor < reach {
@@ -576,8 +662,7 @@ impl Engine {
         if let Some(asked) = pull.arrived.remove(&index) {
             pull.window.stored(asked, bytes, now);
         }
-        self.pull_more(id);
-        self.finish_if_all_stored(id);
+        self.go_further(id);
     }
 
     pub(super) fn on_pulled_chunk_wrong(&mut self, id: TransferId, index: ChunkIndex) {

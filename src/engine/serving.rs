@@ -21,6 +21,8 @@ const PAGES_ASKED: usize = 4;
 pub(super) struct Serving {
     /// It was offered without a list.
     pub(super) is_late: bool,
+    /// The receiver wants the list before anything else, and the file is being hashed for that.
+    listing: bool,
     /// What the receiver says it has, while that is being compared.
     pub(super) kept: Option<Kept>,
     /// Bytes at the beginning that the receiver had.
@@ -42,9 +44,19 @@ impl Serving {
         self.sealing
     }
 
+    pub(super) fn is_listing(&self) -> bool {
+        self.listing
+    }
+
+    /// Whether nothing can be asked for yet.
+    fn is_busy(&self) -> bool {
+        self.kept.is_some() || self.listing
+    }
+
     /// The connection broke.
     pub(super) fn interrupt(&mut self) {
         self.kept = None;
+        self.listing = false;
         self.sealing = false;
         self.sealed = false;
         self.pages_asked.clear();
@@ -75,6 +87,7 @@ impl Engine {
             id: OfferId(id.0),
             name: upload.name.clone(),
             size: upload.size(),
+            tree: upload.tree,
             head: upload.head.clone(),
             page,
         };
@@ -89,7 +102,13 @@ impl Engine {
             .then_some((id, upload))
     }
 
-    pub(super) fn on_pull_accept(&mut self, conn: ConnId, id: OfferId, kept: Option<Prefix>) {
+    pub(super) fn on_pull_accept(
+        &mut self,
+        conn: ConnId,
+        id: OfferId,
+        kept: Option<Prefix>,
+        wants_list: bool,
+    ) {
         let now = self.now;
         let Some((id, upload)) = self.pulled_upload(conn, id) else { return };
         if upload.state != State::Offered {
@@ -99,6 +118,8 @@ impl Engine {
         let chunks = upload.chunks();
         let Form::Pulled(serving) = &mut upload.form else { return };
         let kept = kept.filter(|kept| serving.is_late && kept.chunks > 0);
+        serving.listing = wants_list && serving.is_late && kept.is_none();
+        let is_listing = serving.listing;
         self.timers.clear(Deadline::Offer(id));
         self.await_confirmation(id);
         match kept {
@@ -116,6 +137,7 @@ impl Engine {
                 serving.kept = Some(kept);
                 self.job(id, Job::HashSource { until: kept.chunks });
             }
+            None if is_listing => self.job(id, Job::HashSource { until: chunks }),
             None => {}
         }
     }
@@ -157,8 +179,7 @@ impl Engine {
         let asked: u64 = upload.requested.iter().map(|range| u64::from(range.end - range.start)).sum();
         let Form::Pulled(serving) = &mut upload.form else { return };
         let end = first.checked_add(count).filter(|end| *end <= chunks && count > 0);
-        let Some(end) = end.filter(|_| asked + u64::from(count) <= CHUNKS_ASKED && serving.kept.is_none())
-        else {
+        let Some(end) = end.filter(|_| asked + u64::from(count) <= CHUNKS_ASKED && !serving.is_busy()) else {
             return self.refuse(conn, "it asked for chunks that the file does not have, or for too many");
         };
         if !known && first > serving.frontier {
@@ -211,6 +232,11 @@ impl Engine {
             // which the bytes behind the last whole block are no part.
             let is_same = kept.state.0 == head.file_hash().0;
             return self.tell_resumed(id, is_same);
+        }
+        if std::mem::take(&mut serving.listing) {
+            // From here on it is one whose list was known when it was offered.
+            serving.is_late = false;
+            return self.send_seal(id);
         }
         if serving.sealing {
             self.send_seal(id);

@@ -25,7 +25,7 @@ use super::{
 use crate::size;
 use crate::wire::{
     BadName, CHUNK_SIZE, ChunkData, ChunkIndex, Entry, FileHash, Geometry, MAX_MANIFEST_SIZE, Manifest,
-    ManifestHead, Message, Offer, OfferId, SafeName,
+    ManifestHead, Message, Offer, OfferId, SafeName, TreeInfo,
 };
 
 /// A file that is not larger is hashed before it is offered, which takes no longer than an answer.
@@ -56,6 +56,8 @@ pub(super) struct Upload {
     /// Which process the peer is; nobody knows under `--plain`.
     pub(super) process: Option<Process>,
     pub(super) name: SafeName,
+    /// Where it is a directory; known once it is opened.
+    pub(super) tree: Option<TreeInfo>,
     /// `None` until it was opened.
     pub(super) geometry: Option<Geometry>,
     pub(super) state: State,
@@ -106,7 +108,7 @@ impl Upload {
             State::Hashing => (Stage::Hashing, self.hashed_bytes),
             State::Queued => (Stage::Queued, 0),
             State::Offered => (Stage::Offered, 0),
-            State::Sending if self.is_skipping() => (Stage::Hashing, self.hashed_bytes),
+            State::Sending if self.is_skipping() || self.is_listing() => (Stage::Hashing, self.hashed_bytes),
             State::Sending if self.all_written() && !self.is_pulled() => (Stage::Finishing, self.size()),
             State::Sending => {
                 let skipped = match &self.form {
@@ -123,6 +125,7 @@ impl Upload {
             name: self.name.clone(),
             size: self.size(),
             sha256: self.file_hash(),
+            files: self.tree.map(|tree| tree.files),
             bytes,
             stage,
         }
@@ -135,6 +138,11 @@ impl Upload {
     /// Whether it is finding out if what the receiver has is the beginning of the file.
     fn is_skipping(&self) -> bool {
         matches!(&self.form, Form::Pulled(serving) if serving.kept.is_some())
+    }
+
+    /// Whether it is hashed because the receiver wants the list first.
+    fn is_listing(&self) -> bool {
+        matches!(&self.form, Form::Pulled(serving) if serving.is_listing())
     }
 
     /// Whether every requested chunk was given to send. The confirmation may overtake the news
@@ -188,7 +196,7 @@ impl Upload {
 /// The name that a file goes by at the receiver: its own.
 fn name_of(path: &Path) -> Result<SafeName, Failure> {
     let name = path.file_name().ok_or_else(|| {
-        let message = format!("`{}` names a directory, not a file", path.display());
+        let message = format!("`{}` does not say what it is called; give its name", path.display());
         Failure::new(Code::SourceUnreadable, message)
     })?;
     let checked = name.to_str().ok_or(BadName::NotUtf8).and_then(SafeName::new);
@@ -215,6 +223,7 @@ impl Engine {
                 peer,
                 process,
                 name: name.clone(),
+                tree: None,
                 geometry: None,
                 state: State::Hashing,
                 hashed_bytes: 0,
@@ -240,7 +249,14 @@ impl Engine {
             upload.waits.job_took(took);
         }
         match done {
-            JobDone::SourceOpened { size, head } => self.on_source_opened(id, size, head),
+            JobDone::SourceOpened { size, head, tree, left_out } => {
+                if let Some(text) = left_out {
+                    self.event(Event::Warning { peer: None, text });
+                }
+                if self.takes_directory(id, tree) {
+                    self.on_source_opened(id, size, head);
+                }
+            }
             JobDone::SourceHashing { hashed } => self.on_source_hashing(id, hashed),
             JobDone::SourceHashed(head) => self.on_source_hashed(id, head),
             JobDone::ChunkList(manifest) => {
@@ -254,6 +270,19 @@ impl Engine {
             // What downloads are told.
             _ => {}
         }
+    }
+
+    /// Fails an upload of a directory to a peer that knows none.
+    fn takes_directory(&mut self, id: TransferId, tree: Option<TreeInfo>) -> bool {
+        let Some(upload) = self.uploads.get_mut(&id) else { return false };
+        upload.tree = tree;
+        let peer = upload.conn.and_then(|conn| self.peers.get(conn));
+        if tree.is_none() || peer.is_none_or(|peer| peer.features.tree) {
+            return true;
+        }
+        let message = "the peer's version takes no directories; send an archive of it (`tar`)";
+        self.fail_upload(id, Failure::new(Code::Unsupported, message));
+        false
     }
 
     fn on_source_opened(&mut self, id: TransferId, size: u64, head: Option<Arc<ManifestHead>>) {
@@ -286,7 +315,9 @@ impl Engine {
         let until = upload.chunks();
         let goes_on = match &upload.form {
             Form::Listed(_) => true,
-            Form::Pulled(serving) => upload.state == State::Hashing || serving.is_sealing(),
+            Form::Pulled(serving) => {
+                upload.state == State::Hashing || serving.is_sealing() || serving.is_listing()
+            }
         };
         // Otherwise it was asked for on a connection that broke.
         if goes_on {
@@ -546,6 +577,7 @@ impl Engine {
             name: upload.name.clone(),
             size: upload.size(),
             sha256: upload.file_hash().expect("only what is hashed counts as sent"),
+            files: upload.tree.map(|tree| tree.files),
             confirmed,
             already: confirmed && upload.written_bytes == 0 && upload.size() > 0 && upload.is_pulled(),
             elapsed: match upload.accepted_at {

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::directory::Directory;
 use super::entries::EntryList;
 use crate::wire::{ENTRIES_PER_PAGE, Entry, FileHash, Geometry, ManifestHead, Root};
 
@@ -50,6 +51,9 @@ pub(super) struct Identity {
     changed: (i64, i64),
     inode: u64,
     device: u64,
+    /// Of a directory: what all of its files were like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,6 +75,20 @@ impl Identity {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
             inode: metadata.ino(),
             device: metadata.dev(),
+            content: None,
+        }
+    }
+
+    /// What a directory is known by that has this metadata itself.
+    pub(super) fn of_directory(path: &Path, metadata: &Metadata, directory: &Directory) -> Self {
+        let (content, latest) = directory.fingerprint();
+        let own = Self::of(path, metadata);
+        Self {
+            size: directory.tree().size(),
+            modified: own.modified.max(latest),
+            changed: own.changed.max(latest),
+            content: Some(hex::encode(content)),
+            ..own
         }
     }
 

@@ -24,9 +24,11 @@ use rustix::io::{Errno, retry_on_intr};
 
 use sha2::{Digest, Sha256};
 
+use super::below::{bytes_below, open_dir, remove_all};
 use super::downloads::{Downloads, PARTIALS, names};
 use super::failure::{cannot, out_of_order};
 use super::journal::{self, Header};
+use super::stage;
 use crate::engine::{Code, Failure, Incoming};
 use crate::wire::FileHash;
 
@@ -41,6 +43,8 @@ pub(super) struct Claim {
     pub(super) name: String,
     /// Where it may be resumed.
     journal: Option<File>,
+    /// Bytes that were found in the stage beside it.
+    staged_bytes: u64,
 }
 
 /// What came of trying one name.
@@ -93,10 +97,12 @@ impl Claim {
         for _ in 0..ATTEMPTS {
             match attempt(partials, &name)? {
                 Attempt::Claimed(file) if !with_journal => {
-                    return Ok(Some(Self { file, name, journal: None }));
+                    return Ok(Some(Self { file, name, journal: None, staged_bytes: 0 }));
                 }
                 Attempt::Claimed(file) => match create_journal(partials, &name) {
-                    Ok(journal) => return Ok(Some(Self { file, name, journal: Some(journal) })),
+                    Ok(journal) => {
+                        return Ok(Some(Self { file, name, journal: Some(journal), staged_bytes: 0 }));
+                    }
                     Err(errno) => {
                         let _ = rustix::fs::unlinkat(partials, &name, AtFlags::empty());
                         match errno {
@@ -143,7 +149,9 @@ impl Claim {
 
     /// Bytes of the file that are on the disk, as far as can be told without reading them.
     pub(super) fn bytes(&self, size: u64) -> u64 {
-        self.file.metadata().map_or(0, |metadata| (metadata.blocks() * 512).min(metadata.len()).min(size))
+        let in_file =
+            self.file.metadata().map_or(0, |metadata| (metadata.blocks() * 512).min(metadata.len()));
+        in_file.saturating_add(self.staged_bytes).min(size)
     }
 
     /// Removes the journal of a file that has got its final name. Another may have that name for a
@@ -170,7 +178,8 @@ impl Claim {
         let downloads = Downloads::open(downloads)?;
         let partials = downloads.open_partials()?;
         if names(&partials, &self.name, &self.file) {
-            // The journal first, as long as the name is ours.
+            // The stage and the journal first, as long as the name is ours.
+            remove_all(&partials, stage_name(&self.name).as_bytes())?;
             self.remove_journal(&downloads);
             rustix::fs::unlinkat(&partials, &self.name, AtFlags::empty())?;
         }
@@ -208,6 +217,11 @@ fn is_partial_name(name: &str) -> bool {
     };
     let (digits, count) = base.strip_prefix(LATE).map_or((base, 64), |digits| (digits, 32));
     digits.len() == count && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// What the stage beside a partial file is called.
+pub(super) fn stage_name(name: &str) -> String {
+    format!("{name}{}", stage::SUFFIX)
 }
 
 fn journal_name(name: &str) -> String {
@@ -261,8 +275,12 @@ fn take_left_behind(
     }
     // Whoever had the lock until now may have begun another file.
     let header = read();
-    is_wanted(header.as_ref())
-        .then(|| LeftBehind { claim: Claim { file, name: name.to_owned(), journal }, header })
+    is_wanted(header.as_ref()).then(|| {
+        let stage = header.as_ref().and_then(|header| header.list_bytes).map(|_| stage_name(name));
+        let stage = stage.and_then(|stage| open_dir(partials, &stage).ok());
+        let staged_bytes = stage.map_or(0, bytes_below);
+        LeftBehind { claim: Claim { file, name: name.to_owned(), journal, staged_bytes }, header }
+    })
 }
 
 /// Takes the partial file of that name, if nobody uses it.
@@ -271,11 +289,17 @@ pub(super) fn take_by_name(partials: &OwnedFd, name: &str) -> Option<LeftBehind>
 }
 
 /// Removes the journals that were not written to since then and whose files are gone: one who was
-/// killed right after a file got its final name leaves such a one.
+/// killed right after a file got its final name leaves such a one. A stage without its file is what one
+/// leaves who was killed while removing it.
 pub(super) fn remove_lone_journals(partials: &OwnedFd, oldest: SystemTime) -> Result<(), Errno> {
     for entry in rustix::fs::Dir::read_from(partials)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else { continue };
+        let stage_of = name.strip_suffix(stage::SUFFIX).filter(|of| is_partial_name(of));
+        if stage_of.is_some_and(|of| !is_there(partials, of)) {
+            remove_all(partials, name.as_bytes())?;
+            continue;
+        }
         let Some(of) = name.strip_suffix(journal::SUFFIX).filter(|of| is_partial_name(of)) else { continue };
         let is_lone = !is_there(partials, of);
         let written = || open_own(partials, name)?.metadata().ok()?.modified().ok();
@@ -344,6 +368,9 @@ fn remove_if_unlocked(partials: &OwnedFd, name: &str, file: &OwnedFd) -> Attempt
     let journal = journal_name(name);
     let has_journal = is_there(partials, &journal);
     if has_journal && open_own(partials, &journal).is_none_or(|journal| Header::read(&journal).is_some()) {
+        return Attempt::Taken;
+    }
+    if remove_all(partials, stage_name(name).as_bytes()).is_err() {
         return Attempt::Taken;
     }
     if has_journal {

@@ -28,6 +28,9 @@ pub(super) struct Header {
     pub(super) name: SafeName,
     pub(super) size: u64,
     pub(super) file_hash: Option<FileHash>,
+    /// Bytes of its list, where it is a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) list_bytes: Option<u32>,
 }
 
 impl Header {
@@ -39,6 +42,7 @@ impl Header {
             name: incoming.name.clone(),
             size: incoming.size,
             file_hash: incoming.head.as_ref().map(|head| head.file_hash()),
+            list_bytes: incoming.tree.map(|tree| tree.list_bytes),
         }
     }
 
@@ -47,7 +51,9 @@ impl Header {
         let hash = incoming.head.as_ref().map(|head| head.file_hash());
         let same_content = hash.is_some() && self.file_hash == hash;
         let same_offer = self.from == incoming.from && self.name == incoming.name;
-        self.size == incoming.size && (same_content || same_offer)
+        let same_form =
+            self.size == incoming.size && self.list_bytes == incoming.tree.map(|tree| tree.list_bytes);
+        same_form && (same_content || same_offer)
     }
 
     /// Reads it; `None` where it is none.

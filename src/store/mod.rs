@@ -16,9 +16,12 @@
 //! the disk before is written to or replaced; a transfer that was released leaves nothing behind.
 //! It decides nothing about transfers, peers or order: that is the engine's.
 
+mod below;
 mod cache;
 mod chunk_set;
 mod claim;
+mod content;
+mod directory;
 mod downloads;
 mod entries;
 mod failure;
@@ -29,6 +32,7 @@ mod partial;
 mod place;
 mod pulled;
 mod source;
+mod stage;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -107,6 +111,8 @@ impl Disk {
             Job::CheckKept => self.pulled(transfer)?.check_kept(&self.downloads, self.free_space, hashing),
             Job::StartOver => self.pulled(transfer)?.start_over(&self.downloads, self.free_space),
             Job::StorePage { page, entries } => self.pulled(transfer)?.store_page(page, &entries, hashing),
+            Job::TakeHead(head) => self.pulled(transfer)?.take_head(head),
+            Job::OpenTree => self.pulled(transfer)?.open_tree(&self.downloads, hashing),
             Job::StoreChunk { index, data, by } => self.store(transfer, index, data, by.entry(), hashing),
             Job::Finish { name, seal } => self.finish(transfer, &name, seal.as_deref(), hashing),
             Job::Release { keep } => Ok(self.release(transfer, keep)),
@@ -207,6 +213,7 @@ impl Disk {
                     name: header.name,
                     size: header.size,
                     file_hash: header.file_hash,
+                    is_directory: header.list_bytes.is_some(),
                     bytes: left.claim.bytes(header.size),
                 });
             }

@@ -6,6 +6,7 @@
 //! whom is the engine's.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use super::chunk_set::ChunkSet;
 use super::claim::Claim;
 use super::downloads::{Downloads, PARTIALS};
 use super::failure::{cannot, no_space, out_of_order};
-use super::place::place;
+use super::place::{Moving, place};
 use crate::engine::{Code, Failure, JobDone};
 use crate::wire::{CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, FileHash, Manifest, SafeName};
 
@@ -143,15 +144,26 @@ impl Partial {
 /// Syncs a file that is complete and gives it its final name. Answers where it is.
 pub(super) fn put_in_place(downloads: &Path, claim: &Claim, name: &SafeName) -> Result<PathBuf, Failure> {
     claim.file.sync_all().map_err(|error| cannot("sync the file to disk", error))?;
+    let file = Moving { name: &claim.name, opened: claim.file.as_fd(), is_directory: false };
+    move_out(downloads, &file, name, |downloads| claim.remove_journal(downloads))
+}
+
+/// Gives what is synced its final name, and lets what belonged to it be removed.
+pub(super) fn move_out(
+    downloads: &Path,
+    moving: &Moving<'_>,
+    name: &SafeName,
+    remove_rest: impl FnOnce(&Downloads),
+) -> Result<PathBuf, Failure> {
     let downloads = Downloads::open(downloads).map_err(|errno| {
         cannot(format_args!("open `{}`, where the partial file is", downloads.display()), errno)
     })?;
-    let name = place(&downloads, claim, name)?;
+    let name = place(&downloads, moving, name)?;
     let path = downloads.path.join(name.as_str());
     downloads
         .sync()
         .map_err(|error| cannot(format_args!("sync `{}`, which is complete", path.display()), error))?;
-    claim.remove_journal(&downloads);
+    remove_rest(&downloads);
     downloads.tidy();
     Ok(path)
 }

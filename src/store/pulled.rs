@@ -1,4 +1,4 @@
-//! A file that is pulled: its chunks proven one by one, in any order where its list is known, and what
+//! A file or directory that is pulled: its chunks proven one by one, in any order where its list is known, and what
 //! an earlier attempt left of it.
 //!
 //! Invariants: nothing is written that is not proven to follow what its list says came before it, and
@@ -7,19 +7,25 @@
 //! where it is long.
 
 use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::Stopwatch;
 use super::chunk_set::ChunkSet;
 use super::claim::Claim;
+use super::content::{Content, list_chunks};
+use super::directory::Directory;
 use super::downloads::{Downloads, open_regular};
 use super::entries::EntryList;
 use super::failure::{cannot, no_space, out_of_order};
 use super::held::lock;
 use super::journal::{HEADER_BYTES, Header};
-use super::partial::{meddled, put_in_place};
+use super::partial::{meddled, move_out, put_in_place};
+use super::place::Moving;
+use super::stage::{Stage, similar};
 use crate::engine::{Code, Failure, Incoming, JobDone, Kept, Leftover, PartialKey};
 use crate::wire::{
     CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, Entry, Expected, FileHash, Geometry,
@@ -32,6 +38,8 @@ const CHUNKS_PER_PART: u32 = 128;
 /// A file that is pulled. Chunks may be stored from several threads at once.
 pub(super) struct Pulled {
     incoming: Arc<Incoming>,
+    /// What it consists of, where the sender told that before any chunk.
+    told: OnceLock<Arc<ManifestHead>>,
     geometry: Geometry,
     inner: Mutex<Inner>,
 }
@@ -46,21 +54,41 @@ struct Inner {
     stored_bytes: u64,
     /// The hash of what was found, if that is a whole file.
     found_hash: Option<FileHash>,
-    /// Whether an earlier attempt may have left something in the partial file that is not verified yet.
+    /// Whether something may lie there that is not verified yet: what an earlier attempt left, or what
+    /// was copied from a directory in place.
     resumed: bool,
+    /// How far the files of a directory are prepared.
+    tree: TreeState,
+}
+
+/// How far the place for the files of a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TreeState {
+    Preparing,
+    /// What lies there is being verified; the chunks before this one were.
+    Verifying(u32),
+    /// Also where there is no directory.
+    Open,
 }
 
 struct Claimed {
     claim: Claim,
-    file: Arc<File>,
+    content: Arc<Content>,
 }
 
-/// A file in place that has the name and size of the one that is to be received.
+/// Something in place that has the name and size of what is to be received.
 struct Twin {
     path: PathBuf,
-    file: File,
-    /// What it looked like before it was hashed.
-    changed: (i64, i64, i64, i64),
+    content: TwinContent,
+}
+
+enum TwinContent {
+    File {
+        file: File,
+        /// What it looked like before it was hashed.
+        changed: (i64, i64, i64, i64),
+    },
+    Directory(Box<Directory>),
 }
 
 impl Pulled {
@@ -80,6 +108,7 @@ impl Pulled {
             stored_bytes: 0,
             found_hash: None,
             resumed: false,
+            tree: if incoming.tree.is_some() { TreeState::Preparing } else { TreeState::Open },
         };
         let resumed = Claim::resume(downloads, &incoming)?;
         let key = resumed.as_ref().map(|claim| PartialKey(claim.name.clone()));
@@ -94,14 +123,15 @@ impl Pulled {
                 if rest > free {
                     return Err(no_space(rest, free, downloads));
                 }
-                inner.take(claim, true)?;
+                inner.take(claim, &incoming, true)?;
                 inner.adopt(&incoming)?;
             }
             None if inner.twin.is_some() => {}
-            None => inner.take(new_claim(downloads, &incoming, free_space)?, false)?,
+            None => inner.take(new_claim(downloads, &incoming, free_space)?, &incoming, false)?,
         }
-        let pulled = Self { incoming, geometry, inner: Mutex::new(inner) };
-        Ok((pulled, JobDone::PartialOpened { resumed: key, to_check }))
+        let similar = incoming.tree.is_some() && similar(downloads, incoming.name.as_str()).is_some();
+        let pulled = Self { incoming, told: OnceLock::new(), geometry, inner: Mutex::new(inner) };
+        Ok((pulled, JobDone::PartialOpened { resumed: key, to_check, similar }))
     }
 
     /// Verifies the next part of what was found.
@@ -119,8 +149,7 @@ impl Pulled {
         let mut ends_here = end == self.geometry.chunks();
         for index in self.geometry.indices().take(end as usize).skip(begun as usize) {
             let chunk = &mut buffer[..self.geometry.len_of(index) as usize];
-            let file = inner.found()?;
-            if file.read_exact_at(chunk, index.offset()).is_err() {
+            if !self.read_found(&inner, downloads, chunk, index.offset()) {
                 ends_here = true;
                 break;
             }
@@ -160,7 +189,7 @@ impl Pulled {
         downloads: &Path,
         free_space: impl FnOnce(&Path) -> Result<u64, Failure>,
     ) -> Result<JobDone, Failure> {
-        let wanted = self.incoming.head.as_ref().map(|head| head.file_hash());
+        let wanted = self.head().map(|head| head.file_hash());
         match wanted {
             Some(wanted) if inner.found_hash == Some(wanted) && inner.twin_is_unchanged() => {
                 let path = inner.twin.as_ref().map(|twin| twin.path.clone());
@@ -170,8 +199,21 @@ impl Pulled {
             _ => {}
         }
         inner.twin = None;
-        inner.take(new_claim(downloads, &self.incoming, free_space)?, false)?;
+        inner.take(new_claim(downloads, &self.incoming, free_space)?, &self.incoming, false)?;
         Ok(JobDone::KeptChecked(None))
+    }
+
+    /// Reads from what was found. `false` where it ends, or cannot be read.
+    fn read_found(&self, inner: &Inner, downloads: &Path, chunk: &mut [u8], offset: u64) -> bool {
+        match (&inner.twin, &inner.claim) {
+            (Some(twin), _) => twin.read_exact_at(chunk, offset),
+            (None, Some(Claimed { claim, content })) => {
+                let is_reachable = offset < content.in_file()
+                    || content.open_stage(downloads, &claim.name, &self.incoming).is_ok();
+                is_reachable && content.read_exact_at(chunk, offset).is_ok()
+            }
+            (None, None) => false,
+        }
     }
 
     /// What was found is something else: begins an empty partial file.
@@ -183,17 +225,20 @@ impl Pulled {
         let mut inner = lock(&self.inner);
         inner.twin = None;
         inner.found_hash = None;
+        if self.incoming.tree.is_some() {
+            inner.tree = TreeState::Preparing;
+        }
         inner.stored = ChunkSet::new(self.geometry.chunks());
         inner.stored_bytes = 0;
         match inner.claim.take() {
             Some(Claimed { claim, .. }) => {
                 claim.file.set_len(0).map_err(|error| cannot("empty the partial file", error))?;
                 Header::of(&self.incoming).write(claim.journal()?).map_err(lost)?;
-                inner.take(claim, false)?;
+                inner.take(claim, &self.incoming, false)?;
             }
-            None => inner.take(new_claim(downloads, &self.incoming, free_space)?, false)?,
+            None => inner.take(new_claim(downloads, &self.incoming, free_space)?, &self.incoming, false)?,
         }
-        Ok(JobDone::PartialOpened { resumed: None, to_check: false })
+        Ok(JobDone::PartialOpened { resumed: None, to_check: false, similar: false })
     }
 
     /// Checks the next page of the list, and which of its chunks are here.
@@ -203,7 +248,7 @@ impl Pulled {
         bytes: &[u8],
         hashing: &mut Stopwatch,
     ) -> Result<JobDone, Failure> {
-        let Some(head) = &self.incoming.head else {
+        let Some(head) = self.head() else {
             return Err(out_of_order("a page came of a list that is not known"));
         };
         let mut inner = lock(&self.inner);
@@ -213,27 +258,105 @@ impl Pulled {
         }
         let Ok(checked) = head.check_page(page.into(), bytes) else { return Ok(JobDone::PageWrong(page)) };
         inner.entries.extend(checked.entries()).map_err(lost)?;
-        let mut kept = Vec::new();
-        if inner.resumed {
-            let file = inner.file()?;
-            let mut previous = inner.entries.state_after(before).map_err(lost)?;
-            let mut buffer = vec![0; CHUNK_SIZE as usize];
-            let indices = self.geometry.indices().skip(before as usize);
-            for (index, entry) in indices.zip(checked.entries()) {
-                let chunk = &mut buffer[..self.geometry.len_of(index) as usize];
-                let expected = Expected::new(self.geometry, index, previous, *entry, Some(head.file_hash()));
-                let is_there = !is_hole(&file, index.offset(), chunk.len())
-                    && file.read_exact_at(chunk, index.offset()).is_ok()
-                    && hashing.time(|| expected.verify(chunk)).is_ok();
-                if is_there {
-                    inner.store(index, self.geometry);
-                    kept.push(index);
-                }
-                previous = entry.state;
-            }
-        }
-        inner.resumed &= inner.entries.len() < self.geometry.chunks();
+        // What lies in a stage is looked at when the stage is open.
+        let end = match (inner.tree, self.incoming.tree) {
+            (TreeState::Open, _) | (_, None) => inner.entries.len(),
+            (_, Some(tree)) => inner.entries.len().min(list_chunks(tree)),
+        };
+        let kept =
+            if inner.resumed { self.verify_found(&mut inner, before..end, hashing)? } else { Vec::new() };
+        inner.resumed &= inner.entries.len() < self.geometry.chunks() || inner.tree != TreeState::Open;
         Ok(JobDone::PageStored { page, kept })
+    }
+
+    /// Which of these chunks, whose entries are known, lie there already.
+    fn verify_found(
+        &self,
+        inner: &mut Inner,
+        range: Range<u32>,
+        hashing: &mut Stopwatch,
+    ) -> Result<Vec<ChunkIndex>, Failure> {
+        let content = inner.content()?;
+        let file_hash = self.head().map(|head| head.file_hash());
+        let mut previous = inner.entries.state_after(range.start).map_err(lost)?;
+        let mut buffer = vec![0; CHUNK_SIZE as usize];
+        let mut kept = Vec::new();
+        for index in range.filter_map(|index| self.geometry.index(index.into())) {
+            let entry = inner.entries.get(index.get()).map_err(lost)?;
+            let chunk = &mut buffer[..self.geometry.len_of(index) as usize];
+            let expected = Expected::new(self.geometry, index, previous, entry, file_hash);
+            let is_there = !inner.stored.contains(index)
+                && !content.is_hole(index.offset(), chunk.len())
+                && content.read_exact_at(chunk, index.offset()).is_ok()
+                && hashing.time(|| expected.verify(chunk)).is_ok();
+            if is_there {
+                inner.store(index, self.geometry);
+                kept.push(index);
+            }
+            previous = entry.state;
+        }
+        Ok(kept)
+    }
+
+    /// What a directory consists of is known, and no chunk of it was stored yet.
+    pub(super) fn take_head(&self, head: Arc<ManifestHead>) -> Result<JobDone, Failure> {
+        let inner = lock(&self.inner);
+        let is_early = inner.entries.len() == 0 && self.head().is_none();
+        if !is_early || head.geometry() != self.geometry {
+            return Err(out_of_order("a list came for what has one"));
+        }
+        if let Some(Claimed { claim, .. }) = &inner.claim {
+            let listed = Incoming { head: Some(head.clone()), ..(*self.incoming).clone() };
+            Header::of(&listed).write(claim.journal()?).map_err(lost)?;
+        }
+        let _ = self.told.set(head);
+        Ok(JobDone::HeadTaken)
+    }
+
+    /// What it consists of, if that is known.
+    fn head(&self) -> Option<&Arc<ManifestHead>> {
+        self.incoming.head.as_ref().or_else(|| self.told.get())
+    }
+
+    /// The list of a directory is there: the next step on the way to where its files may be stored.
+    pub(super) fn open_tree(&self, downloads: &Path, hashing: &mut Stopwatch) -> Result<JobDone, Failure> {
+        let mut inner = lock(&self.inner);
+        let Some(tree) = self.incoming.tree else { return Err(out_of_order("it is no directory")) };
+        if inner.twin.is_some() {
+            // One in place is the very one: there is nothing to make.
+            inner.tree = TreeState::Open;
+            return Ok(JobDone::TreeOpened { kept: Vec::new() });
+        }
+        let Some(Claimed { claim, content }) = &inner.claim else {
+            return Err(out_of_order("there is no partial file"));
+        };
+        let content = content.clone();
+        match inner.tree {
+            TreeState::Preparing => {
+                let stage = content.open_stage(downloads, &claim.name, &self.incoming)?;
+                if stage.prepare_part()? {
+                    content.move_beginning(&stage).map_err(|error| cannot("write the first files", error))?;
+                    inner.tree = TreeState::Verifying(list_chunks(tree).min(self.geometry.chunks()));
+                    inner.resumed |= stage.has_found();
+                }
+                Ok(JobDone::TreeOpening { kept: Vec::new() })
+            }
+            // One that comes in order was verified when it was compared.
+            TreeState::Verifying(_) if self.head().is_none() || !inner.resumed => {
+                inner.tree = TreeState::Open;
+                Ok(JobDone::TreeOpened { kept: Vec::new() })
+            }
+            TreeState::Verifying(from) => {
+                let listed = inner.entries.len();
+                let end = listed.min(from.saturating_add(CHUNKS_PER_PART)).max(from);
+                let kept = self.verify_found(&mut inner, from..end, hashing)?;
+                let is_all = end >= listed;
+                inner.tree = if is_all { TreeState::Open } else { TreeState::Verifying(end) };
+                inner.resumed &= !is_all || listed < self.geometry.chunks();
+                Ok(if is_all { JobDone::TreeOpened { kept } } else { JobDone::TreeOpening { kept } })
+            }
+            TreeState::Open => Err(out_of_order("the directory is open")),
+        }
     }
 
     /// Verifies a chunk and writes it. One that is wrong or already there comes back.
@@ -247,10 +370,10 @@ impl Pulled {
         if self.geometry.index(index.get().into()).is_none() {
             return Err(out_of_order("a chunk came that the file does not have"));
         }
-        let (file, expected) = {
+        let (content, expected) = {
             let inner = lock(&self.inner);
             let listed = inner.entries.len();
-            let (entry, file_hash) = match (entry, &self.incoming.head) {
+            let (entry, file_hash) = match (entry, self.head()) {
                 (Some(entry), None) if index.get() == listed => (entry, None),
                 (None, Some(head)) if index.get() < listed && !inner.stored.contains(index) => {
                     (inner.entries.get(index.get()).map_err(lost)?, Some(head.file_hash()))
@@ -258,13 +381,14 @@ impl Pulled {
                 _ => return Ok(returned(index, data, hashing)),
             };
             let previous = inner.entries.state_after(index.get()).map_err(lost)?;
-            (inner.file()?, Expected::new(self.geometry, index, previous, entry, file_hash))
+            (inner.content()?, Expected::new(self.geometry, index, previous, entry, file_hash))
         };
         // All the time is spent here, and other threads may do the same meanwhile.
         if hashing.time(|| expected.verify(&data.0)).is_err() {
             return Ok(returned(index, data, hashing));
         }
-        file.write_all_at(&data.0, index.offset())
+        content
+            .write_all_at(&data.0, index.offset())
             .map_err(|error| cannot("write the partial file", error))?;
         let mut inner = lock(&self.inner);
         if let Some(entry) = entry {
@@ -282,7 +406,7 @@ impl Pulled {
         seal: Option<&ManifestHead>,
     ) -> Result<JobDone, Failure> {
         let mut inner = lock(&self.inner);
-        let announced = self.incoming.head.as_deref().or(seal);
+        let announced = self.head().map(|head| &**head).or(seal);
         let announced = announced.ok_or_else(|| out_of_order("it is not known what the file is"))?;
         let mismatch = || {
             let message = format!(
@@ -301,15 +425,13 @@ impl Pulled {
         if inner.stored.missing() > 0 {
             return Err(out_of_order(&format!("{} chunks of the file are missing", inner.stored.missing())));
         }
-        let file = inner.file()?;
-        if file.metadata().map_err(|error| cannot("look at the partial file", error))?.len()
-            != self.geometry.size()
-        {
+        let content = inner.content()?;
+        if !content.is_whole().map_err(|error| cannot("look at the partial file", error))? {
             return Err(meddled());
         }
-        if self.incoming.head.is_none() {
+        if self.head().is_none() {
             // Each chunk was proven to follow the one before; here the last one reaches the hash.
-            let tail = self.tail(&file)?;
+            let tail = self.tail(&content)?;
             let found = inner.entries.state().finish(&tail, self.geometry.size());
             let head = inner.entries.head(self.geometry.size(), found).map_err(lost)?;
             if head.as_ref() != Some(announced) {
@@ -319,17 +441,20 @@ impl Pulled {
         let Some(Claimed { claim, .. }) = &inner.claim else {
             return Err(out_of_order("the transfer has no partial file"));
         };
-        let path = put_in_place(downloads, claim, name)?;
+        let path = match content.stage() {
+            Some(stage) => stage_in_place(downloads, claim, &stage, name)?,
+            None => put_in_place(downloads, claim, name)?,
+        };
         inner.claim = None;
         Ok(JobDone::Finished { path, file_hash, already: false })
     }
 
     /// The bytes behind the last whole block.
-    fn tail(&self, file: &File) -> Result<Vec<u8>, Failure> {
+    fn tail(&self, content: &Content) -> Result<Vec<u8>, Failure> {
         let size = self.geometry.size();
         let mut tail = vec![0; usize::try_from(size % 64).expect("at most 63")];
         let offset = size - size % 64;
-        file.read_exact_at(&mut tail, offset).map_err(|_| meddled())?;
+        content.read_exact_at(&mut tail, offset).map_err(|_| meddled())?;
         Ok(tail)
     }
 
@@ -346,7 +471,8 @@ impl Pulled {
             from: self.incoming.from,
             name: self.incoming.name.clone(),
             size: self.incoming.size,
-            file_hash: self.incoming.head.as_ref().map(|head| head.file_hash()),
+            file_hash: self.head().map(|head| head.file_hash()),
+            is_directory: self.incoming.tree.is_some(),
             bytes: if inner.stored_bytes > 0 { inner.stored_bytes } else { claim.bytes(self.incoming.size) },
         })
     }
@@ -354,43 +480,30 @@ impl Pulled {
 
 impl Inner {
     /// Uses a partial file from now on, whose journal takes the list.
-    fn take(&mut self, claim: Claim, resumed: bool) -> Result<(), Failure> {
+    fn take(&mut self, claim: Claim, incoming: &Incoming, resumed: bool) -> Result<(), Failure> {
         let journal = claim.journal()?.try_clone().map_err(lost)?;
         if !resumed {
             journal.set_len(HEADER_BYTES).map_err(lost)?;
         }
         let file = claim.file.try_clone().map_err(|error| cannot("use the partial file", error))?;
         self.entries = EntryList::in_file(journal, HEADER_BYTES);
-        self.claim = Some(Claimed { claim, file: Arc::new(file) });
+        self.claim = Some(Claimed { claim, content: Arc::new(Content::new(file, incoming)) });
         self.resumed = resumed;
         Ok(())
     }
 
     /// Makes what an earlier attempt left the file that is to be received.
     fn adopt(&mut self, incoming: &Incoming) -> Result<(), Failure> {
-        let Some(Claimed { claim, file }) = &self.claim else { return Ok(()) };
+        let Some(Claimed { claim, content }) = &self.claim else { return Ok(()) };
         if incoming.head.is_some() {
             Header::of(incoming).write(claim.journal()?).map_err(lost)?;
         }
-        let too_long = file.metadata().is_ok_and(|metadata| metadata.len() > incoming.size);
-        if too_long {
-            file.set_len(incoming.size).map_err(|error| cannot("cut the partial file", error))?;
-        }
-        Ok(())
+        content.cut(incoming.size).map_err(|error| cannot("cut the partial file", error))
     }
 
-    fn file(&self) -> Result<Arc<File>, Failure> {
+    fn content(&self) -> Result<Arc<Content>, Failure> {
         let claimed = self.claim.as_ref();
-        claimed.map(|claimed| claimed.file.clone()).ok_or_else(|| out_of_order("there is no partial file"))
-    }
-
-    /// What is being verified.
-    fn found(&self) -> Result<&File, Failure> {
-        match (&self.twin, &self.claim) {
-            (Some(twin), _) => Ok(&twin.file),
-            (None, Some(claimed)) => Ok(&claimed.file),
-            (None, None) => Err(out_of_order("there is nothing to verify")),
-        }
+        claimed.map(|claimed| claimed.content.clone()).ok_or_else(|| out_of_order("there is no partial file"))
     }
 
     /// What the journal says of the partial file; a file in place has none.
@@ -418,13 +531,15 @@ impl Inner {
     /// Cuts the partial file behind what is verified of it.
     fn forget_rest(&mut self, chunks: u32, geometry: Geometry) -> Result<(), Failure> {
         let length = (u64::from(chunks) * u64::from(CHUNK_SIZE)).min(geometry.size());
-        let file = self.file()?;
-        file.set_len(length).map_err(|error| cannot("cut the partial file", error))?;
+        self.content()?.cut(length).map_err(|error| cannot("cut the partial file", error))?;
         self.entries.truncate(chunks).map_err(lost)
     }
 
     fn twin_is_unchanged(&self) -> bool {
-        self.twin.as_ref().is_some_and(|twin| times(&twin.file) == Some(twin.changed))
+        self.twin.as_ref().is_some_and(|twin| match &twin.content {
+            TwinContent::File { file, changed } => times(file) == Some(*changed),
+            TwinContent::Directory(directory) => directory.is_unchanged(),
+        })
     }
 }
 
@@ -443,13 +558,44 @@ impl Noted {
 impl Twin {
     fn find(downloads: &Path, incoming: &Incoming) -> Option<Self> {
         let opened = Downloads::open(downloads).ok()?;
+        let path = opened.path.join(incoming.name.as_str());
+        if incoming.tree.is_some() {
+            let directory = Directory::below(&path, similar(downloads, incoming.name.as_str())?).ok()?;
+            let is_alike = Some(directory.tree().info()) == incoming.tree
+                && directory.tree().size() == incoming.size
+                && directory.left_out().is_none();
+            let content = TwinContent::Directory(Box::new(directory));
+            return is_alike.then_some(Self { path, content });
+        }
         let file = File::from(open_regular(&opened.dir, incoming.name.as_str()).ok()?);
         // An empty file is as soon received as compared.
         let is_as_large = incoming.size > 0 && file.metadata().ok()?.len() == incoming.size;
         let changed = times(&file)?;
-        let path = opened.path.join(incoming.name.as_str());
-        is_as_large.then_some(Self { path, file, changed })
+        is_as_large.then_some(Self { path, content: TwinContent::File { file, changed } })
     }
+
+    fn read_exact_at(&self, chunk: &mut [u8], offset: u64) -> bool {
+        match &self.content {
+            TwinContent::File { file, .. } => file.read_exact_at(chunk, offset).is_ok(),
+            TwinContent::Directory(directory) => directory.read_exact_at(chunk, offset).is_ok(),
+        }
+    }
+}
+
+/// Completes a directory and gives it its final name. Answers where it is.
+fn stage_in_place(
+    downloads: &Path,
+    claim: &Claim,
+    stage: &Stage,
+    name: &SafeName,
+) -> Result<PathBuf, Failure> {
+    stage.complete()?;
+    let (staged, root) = stage.named();
+    let root = root.map_err(|error| cannot("use the directory of partial files", error))?;
+    let moving = Moving { name: staged, opened: root.as_fd(), is_directory: true };
+    let path = move_out(downloads, &moving, name, |_| ())?;
+    claim.discard(downloads);
+    Ok(path)
 }
 
 fn times(file: &File) -> Option<(i64, i64, i64, i64)> {
@@ -473,16 +619,6 @@ fn new_claim(
             claim.discard(downloads);
             Err(failure)
         }
-    }
-}
-
-/// Whether there is nothing but a hole in the file there.
-fn is_hole(file: &File, offset: u64, length: usize) -> bool {
-    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
-        Ok(data) => data >= offset + length as u64,
-        Err(rustix::io::Errno::NXIO) => true,
-        // Where holes are not known, there are none.
-        Err(_) => false,
     }
 }
 

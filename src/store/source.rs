@@ -1,4 +1,4 @@
-//! A file of ours that is sent: opened, hashed part by part or while it is read chunk by chunk.
+//! A file or directory of ours that is sent: opened, hashed part by part or while it is read chunk by chunk.
 //!
 //! Invariant: every chunk that leaves here has the digest that its list gives it, whatever happens to
 //! the file meanwhile; a chunk that was hashed once never leaves with other bytes. The file stays open
@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::Stopwatch;
 use super::cache::{Cache, Identity};
+use super::directory::{Directory, Unreadable};
 use super::entries::EntryList;
 use super::failure::out_of_order;
 use crate::engine::{Code, Failure, JobDone, Kept};
@@ -30,7 +31,7 @@ use crate::wire::{
 /// several times a second even on a slow disk.
 const CHUNKS_PER_PART: u32 = 128;
 
-/// A file to send.
+/// A file to send, or a directory, which is read like one.
 pub(super) struct Source {
     opened: Opened,
     cache: Option<Cache>,
@@ -44,17 +45,25 @@ pub(super) struct Source {
 /// The open file, and what it looked like when it was opened.
 struct Opened {
     path: PathBuf,
-    file: File,
+    content: Content,
     geometry: Geometry,
     identity: Identity,
     /// When that was, or shortly before.
     at: SystemTime,
-    /// Modification time, in seconds and nanoseconds.
-    modified: (i64, i64),
+}
+
+/// Where the bytes are.
+enum Content {
+    File {
+        file: File,
+        /// Modification time when it was opened, in seconds and nanoseconds.
+        modified: (i64, i64),
+    },
+    Directory(Box<Directory>),
 }
 
 impl Source {
-    /// Opens a regular file. Never waits for the other end of a FIFO and never touches a device.
+    /// Opens a regular file, or walks a directory. Never waits for the other end of a FIFO and never touches a device.
     pub(super) fn open(path: PathBuf, cache: Option<Cache>) -> Result<Self, Failure> {
         let opened = Opened::new(path)?;
         let known = cache.as_ref().and_then(|cache| cache.get(&opened.identity));
@@ -68,7 +77,15 @@ impl Source {
 
     /// Tells its size, and its hashes where they are known.
     pub(super) fn opened(&self) -> JobDone {
-        JobDone::SourceOpened { size: self.opened.geometry.size(), head: self.head.clone() }
+        let (tree, left_out) = match &self.opened.content {
+            Content::File { .. } => (None, None),
+            Content::Directory(directory) => {
+                let left_out = directory.left_out();
+                let left_out = left_out.map(|what| format!("of `{}` {what}", self.opened.path.display()));
+                (Some(directory.tree().info()), left_out)
+            }
+        };
+        JobDone::SourceOpened { size: self.opened.geometry.size(), head: self.head.clone(), tree, left_out }
     }
 
     /// Reads and hashes the next part, and no chunk past the first `until`.
@@ -169,7 +186,11 @@ impl Opened {
         let unreadable = |error| unreadable(&path, &error);
         // Looked at before it is opened, because opening some devices does something; and again
         // afterwards, because it may have been replaced in between.
-        refuse_unless_regular(&path, fs::metadata(&path).map_err(unreadable)?.file_type())?;
+        let metadata = fs::metadata(&path).map_err(unreadable)?;
+        if metadata.is_dir() {
+            return Self::directory(path, &metadata);
+        }
+        refuse_unless_regular(&path, metadata.file_type())?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = retry_on_intr(|| rustix::fs::open(&path, flags, Mode::empty()))
             .map(File::from)
@@ -178,27 +199,50 @@ impl Opened {
         let metadata = file.metadata().map_err(unreadable)?;
         refuse_unless_regular(&path, metadata.file_type())?;
         let identity = Identity::of(&path, &metadata);
-        let geometry = Geometry::new(metadata.len()).ok_or_else(|| {
-            let message = format!("`{}` is larger than any file that can be sent (1.1 PB)", path.display());
-            Failure::new(Code::TooLarge, message)
-        })?;
+        let geometry = Geometry::new(metadata.len()).ok_or_else(|| too_large(&path))?;
         let modified = (metadata.mtime(), metadata.mtime_nsec());
-        Ok(Self { path, file, geometry, identity, at, modified })
+        Ok(Self { path, content: Content::File { file, modified }, geometry, identity, at })
+    }
+
+    fn directory(path: PathBuf, metadata: &fs::Metadata) -> Result<Self, Failure> {
+        let at = SystemTime::now();
+        let directory = Directory::walk(&path)?;
+        let identity = Identity::of_directory(&path, metadata, &directory);
+        let geometry = Geometry::new(directory.tree().size()).ok_or_else(|| too_large(&path))?;
+        Ok(Self { path, content: Content::Directory(Box::new(directory)), geometry, identity, at })
     }
 
     fn read_exact(&self, buffer: &mut [u8], offset: u64) -> Result<(), Failure> {
-        self.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.shorter(),
-            _ => unreadable(&self.path, &error),
-        })
+        match &self.content {
+            Content::File { file, .. } => {
+                file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => self.shorter(),
+                    _ => unreadable(&self.path, &error),
+                })
+            }
+            Content::Directory(directory) => {
+                directory.read_exact_at(buffer, offset).map_err(|error| match error {
+                    Unreadable::Changed(what) => self.changed(&what),
+                    Unreadable::Io(path, error) => unreadable(&path, &error),
+                })
+            }
+        }
     }
 
     /// Reads into fresh memory without clearing it first.
     fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Failure> {
+        let file = match &self.content {
+            Content::File { file, .. } => file,
+            Content::Directory(_) => {
+                let mut data = vec![0; length];
+                self.read_exact(&mut data, offset)?;
+                return Ok(data);
+            }
+        };
         let mut data = Vec::with_capacity(length);
         while data.len() < length {
             let offset = offset + data.len() as u64;
-            match retry_on_intr(|| rustix::io::pread(&self.file, spare_capacity(&mut data), offset)) {
+            match retry_on_intr(|| rustix::io::pread(file, spare_capacity(&mut data), offset)) {
                 Ok(0) => return Err(self.shorter()),
                 Ok(_) => {}
                 Err(errno) => return Err(unreadable(&self.path, &errno.into())),
@@ -209,14 +253,16 @@ impl Opened {
     }
 
     fn refuse_if_changed(&self) -> Result<(), Failure> {
-        let now = self.file.metadata().map_err(|error| unreadable(&self.path, &error))?;
+        // The files of a directory are compared whenever they are read.
+        let Content::File { file, modified } = &self.content else { return Ok(()) };
+        let now = file.metadata().map_err(|error| unreadable(&self.path, &error))?;
         if now.len() > self.geometry.size() {
             return Err(self.longer());
         }
         if now.len() < self.geometry.size() {
             return Err(self.shorter());
         }
-        if (now.mtime(), now.mtime_nsec()) != self.modified {
+        if (now.mtime(), now.mtime_nsec()) != *modified {
             return Err(self.changed("it was written to while it was read"));
         }
         Ok(())
@@ -224,7 +270,8 @@ impl Opened {
 
     /// Finds out files that do not tell their size, such as those in /proc.
     fn refuse_if_longer(&self) -> Result<(), Failure> {
-        match self.file.read_at(&mut [0], self.geometry.size()) {
+        let Content::File { file, .. } = &self.content else { return Ok(()) };
+        match file.read_at(&mut [0], self.geometry.size()) {
             Ok(0) => Ok(()),
             Ok(_) => Err(self.longer()),
             Err(error) => Err(unreadable(&self.path, &error)),
@@ -250,8 +297,6 @@ impl Opened {
 fn refuse_unless_regular(path: &Path, kind: FileType) -> Result<(), Failure> {
     let what = if kind.is_file() {
         return Ok(());
-    } else if kind.is_dir() {
-        "is a directory; directories cannot be sent yet, send its files or an archive of it"
     } else if kind.is_fifo() {
         "is a named pipe (FIFO); save what comes out of it to a file and send that"
     } else if kind.is_socket() {
@@ -260,6 +305,11 @@ fn refuse_unless_regular(path: &Path, kind: FileType) -> Result<(), Failure> {
         "is a device; only regular files can be sent"
     };
     Err(Failure::new(Code::SourceUnreadable, format!("`{}` {what}", path.display())))
+}
+
+fn too_large(path: &Path) -> Failure {
+    let message = format!("`{}` is larger than anything that can be sent (1.1 PB)", path.display());
+    Failure::new(Code::TooLarge, message)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {

@@ -67,6 +67,8 @@ enum Line<'a> {
         size: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         sha256: Option<FileHash>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        files: Option<u32>,
         /// Whether it was taken without asking.
         accepted: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,7 +89,10 @@ enum Line<'a> {
         name: &'a str,
         path: &'a str,
         size: u64,
-        sha256: FileHash,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sha256: Option<FileHash>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        files: Option<u32>,
         already: bool,
         elapsed_ms: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +103,10 @@ enum Line<'a> {
         peer: SocketAddr,
         name: &'a str,
         size: u64,
-        sha256: FileHash,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sha256: Option<FileHash>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        files: Option<u32>,
         already: bool,
         confirmed: bool,
         elapsed_ms: u64,
@@ -212,6 +220,8 @@ struct TransferRow<'a> {
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<FileHash>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<u32>,
     bytes: u64,
     stage: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -249,12 +259,13 @@ impl Render for Json {
             }
             Event::PeerDisconnected { peer, reason } => Line::PeerDisconnected { peer: *peer, reason },
             Event::Message { peer, text } => Line::Message { peer: *peer, text },
-            Event::Offer { id, peer, name, size, sha256, expires_in } => Line::Offer {
+            Event::Offer { id, peer, name, size, sha256, files, expires_in } => Line::Offer {
                 id: id.0,
                 peer: *peer,
                 name: name.as_str(),
                 size: *size,
-                sha256: *sha256,
+                sha256: sha256.and_then(|hash| hash_of_file(hash, *files)),
+                files: *files,
                 accepted: expires_in.is_none(),
                 expires_in_s: expires_in.map(|left| left.as_secs()),
             },
@@ -267,7 +278,18 @@ impl Render for Json {
                 direction: word(*direction),
                 stage: stage.as_str(),
             },
-            Event::Received { id, peer, name, path: place, size, sha256, already, elapsed, limited_by } => {
+            Event::Received {
+                id,
+                peer,
+                name,
+                path: place,
+                size,
+                sha256,
+                files,
+                already,
+                elapsed,
+                limited_by,
+            } => {
                 path = place.to_string_lossy();
                 Line::Received {
                     id: id.0,
@@ -275,19 +297,21 @@ impl Render for Json {
                     name: name.as_str(),
                     path: &path,
                     size: *size,
-                    sha256: *sha256,
+                    sha256: hash_of_file(*sha256, *files),
+                    files: *files,
                     already: *already,
                     elapsed_ms: millis(*elapsed),
                     limited_by: limited_by.map(Bottleneck::as_str),
                 }
             }
-            Event::Sent { id, peer, name, size, sha256, confirmed, already, elapsed, limited_by } => {
+            Event::Sent { id, peer, name, size, sha256, files, confirmed, already, elapsed, limited_by } => {
                 Line::Sent {
                     id: id.0,
                     peer: *peer,
                     name: name.as_str(),
                     size: *size,
-                    sha256: *sha256,
+                    sha256: hash_of_file(*sha256, *files),
+                    files: *files,
                     already: *already,
                     confirmed: *confirmed,
                     elapsed_ms: millis(*elapsed),
@@ -396,11 +420,17 @@ fn transfer_row<'a>(info: &'a TransferInfo, rates: &Rates) -> TransferRow<'a> {
         direction: word(info.direction),
         name: info.name.as_str(),
         size: info.size,
-        sha256: info.sha256,
+        sha256: info.sha256.and_then(|hash| hash_of_file(hash, info.files)),
+        files: info.files,
         bytes: info.bytes,
         stage: info.stage.as_str(),
         bytes_per_sec: rates.get(&info.id).copied(),
     }
+}
+
+/// A directory has a hash, but none that any other program would print.
+fn hash_of_file(hash: FileHash, files: Option<u32>) -> Option<FileHash> {
+    files.is_none().then_some(hash)
 }
 
 fn word(direction: Direction) -> &'static str {

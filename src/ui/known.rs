@@ -212,6 +212,7 @@ mod tests {
             name: name.clone(),
             size: 1,
             sha256: Some(sha256),
+            files: None,
             expires_in,
         });
         assert_eq!(known.transfers(true), [(id, "x".to_owned())]);

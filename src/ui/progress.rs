@@ -258,6 +258,7 @@ mod tests {
             name: SafeName::new(name).unwrap(),
             size,
             sha256: None,
+            files: None,
             bytes,
             stage,
         }

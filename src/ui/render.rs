@@ -12,7 +12,7 @@ use crate::engine::{
     TransferInfo,
 };
 use crate::size;
-use crate::wire::NodeId;
+use crate::wire::{NodeId, SafeName};
 
 use super::escape::{escape, escape_lines};
 use super::human::{NOTHING, duration, rate, table};
@@ -91,8 +91,8 @@ impl Render for Human {
                 let speaker = self.style.paint(Paint::Speaker, &format!("<{}>", name_of(peer)));
                 format!("{speaker} {}", escape_lines(text))
             }
-            Event::Offer { id, peer, name, size, expires_in, .. } => {
-                let file = format!("{}, {}", escape(name.as_str()), size::human(*size));
+            Event::Offer { id, peer, name, size, files, expires_in, .. } => {
+                let file = format!("{}, {}", thing(name, *files), size::human(*size));
                 let peer = known.name_and_address_of(*peer);
                 match expires_in {
                     Some(left) => {
@@ -102,28 +102,28 @@ impl Render for Human {
                     None => format!("[{id}] {peer} sends {file}"),
                 }
             }
-            Event::Received { id, name, path, already: true, .. } => format!(
+            Event::Received { id, name, files, path, already: true, .. } => format!(
                 "[{id}] {} was here already: {}",
-                escape(name.as_str()),
+                thing(name, *files),
                 escape(&path.to_string_lossy())
             ),
-            Event::Received { id, name, path, size, elapsed, limited_by, .. } => format!(
+            Event::Received { id, name, files, path, size, elapsed, limited_by, .. } => format!(
                 "[{id}] {} {}, {}: {}",
                 self.style.paint(Paint::Good, "received"),
-                escape(name.as_str()),
+                thing(name, *files),
                 how_it_went(*size, *elapsed, *limited_by),
                 escape(&path.to_string_lossy())
             ),
-            Event::Sent { id, peer, name, already: true, .. } => {
-                format!("[{id}] {} has {} already", name_of(peer), escape(name.as_str()))
+            Event::Sent { id, peer, name, files, already: true, .. } => {
+                format!("[{id}] {} has {} already", name_of(peer), thing(name, *files))
             }
-            Event::Sent { id, peer, name, size, confirmed, elapsed, limited_by, .. } => {
+            Event::Sent { id, peer, name, files, size, confirmed, elapsed, limited_by, .. } => {
                 let doubt = match (confirmed, size) {
                     (true, _) => "",
                     (false, 0) => " (unconfirmed: a baseline peer never confirms an empty file)",
                     (false, _) => " (unconfirmed)",
                 };
-                let (name, went) = (escape(name.as_str()), how_it_went(*size, *elapsed, *limited_by));
+                let (name, went) = (thing(name, *files), how_it_went(*size, *elapsed, *limited_by));
                 let sent = self.style.paint(Paint::Good, "sent");
                 let peer = name_of(peer);
                 format!("[{id}] {sent} {name} to {peer}, {went}{doubt}")
@@ -209,6 +209,21 @@ impl Render for Human {
     }
 }
 
+/// `notes.txt`, or `photos/ (120 files)`.
+fn thing(name: &SafeName, files: Option<u32>) -> String {
+    let name = escape(name.as_str());
+    match files {
+        None => name.into_owned(),
+        Some(1) => format!("{name}/ (1 file)"),
+        Some(files) => format!("{name}/ ({files} files)"),
+    }
+}
+
+fn name_in_table(transfer: &TransferInfo) -> String {
+    let slash = if transfer.files.is_some() { "/" } else { "" };
+    format!("{}{slash}", escape(transfer.name.as_str()))
+}
+
 /// Whether a transfer ended because somebody here wanted it to, or did not want it. That is told,
 /// but nothing failed.
 pub(super) fn is_choice(direction: Direction, code: Code) -> bool {
@@ -292,7 +307,7 @@ fn transfers_table(transfers: &[TransferInfo], known: &Known, rates: &Rates, col
             };
             [
                 format!("[{}]", transfer.id),
-                escape(transfer.name.as_str()).into_owned(),
+                name_in_table(transfer),
                 transfer.peer.map_or_else(String::new, |peer| format!("{way} {}", known.name_of(peer))),
                 transfer.stage.as_str().to_owned(),
                 done(transfer.bytes, transfer.size),

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{brief, parse, put_line, put_line_announcing, put_line_with_body};
 use super::{
-    BadLine, ChunkData, ChunkHash, ENTRIES_PER_PAGE, Entry, FileHash, Geometry, MAX_MANIFEST_SIZE,
-    ManifestHead, Message, OfferError, Root, SafeName, State,
+    BadLine, BadTree, ChunkData, ChunkHash, ENTRIES_PER_PAGE, Entry, FileHash, Geometry, MAX_MANIFEST_SIZE,
+    MAX_TREE_BYTES, MAX_TREE_ENTRIES, ManifestHead, Message, OfferError, Root, SafeName, State, TreeInfo,
 };
 
 /// What an offer is called on its connection: a number that its sender chose.
@@ -29,6 +29,8 @@ pub struct ContentOffer {
     pub name: SafeName,
     /// Its size in bytes.
     pub size: u64,
+    /// What is known of it where it is a directory.
+    pub tree: Option<TreeInfo>,
     /// What it consists of; `None` where the sender hashes it while it travels.
     pub head: Option<Arc<ManifestHead>>,
     /// Its only page, where it has but one and is listed: the entries as they travel.
@@ -78,9 +80,17 @@ struct OfferPayload<'a> {
     name: Cow<'a, str>,
     size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    tree: Option<TreePayload>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     file_hash: Option<FileHash>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     root: Option<Root>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TreePayload {
+    bytes: u32,
+    files: u32,
 }
 
 /// Just enough of an offer to be able to refuse it.
@@ -94,6 +104,8 @@ struct AcceptPayload {
     id: OfferId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kept: Option<Prefix>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    list: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -173,7 +185,11 @@ pub(super) enum Decoded {
 pub(super) fn decode(kind: &str, payload: &str, body: &Bytes) -> Option<Result<Decoded, BadLine>> {
     let decoded = match kind {
         "OFFER" => decode_offer(payload, body).map(Message::Offer),
-        "ACCEPT" => parse("ACCEPT", payload).map(|AcceptPayload { id, kept }| Message::Accept { id, kept }),
+        "ACCEPT" => parse("ACCEPT", payload).map(|AcceptPayload { id, kept, list }| Message::Accept {
+            id,
+            kept,
+            wants_list: list,
+        }),
         "REFUSE" => parse("REFUSE", payload)
             .map(|reason: ReasonPayload<'_>| Message::Refuse { id: reason.id, reason: Reason::from(reason) }),
         "WITHDRAW" => parse("WITHDRAW", payload).map(|reason: ReasonPayload<'_>| Message::Withdraw {
@@ -223,6 +239,12 @@ fn decode_offer(payload: &str, body: &Bytes) -> Result<ContentOffer, BadLine> {
     // One that is larger could never be listed, and so never be complete.
     let geometry = Geometry::new(fields.size).filter(|_| fields.size <= MAX_MANIFEST_SIZE);
     let geometry = geometry.ok_or_else(|| refused(OfferError::Size(fields.size)))?;
+    let tree = fields.tree.map(|TreePayload { bytes, files }| TreeInfo { list_bytes: bytes, files });
+    if let Some(TreeInfo { list_bytes, files }) = tree
+        && (list_bytes > MAX_TREE_BYTES || u64::from(list_bytes) > fields.size || files > MAX_TREE_ENTRIES)
+    {
+        return Err(refused(OfferError::Tree(BadTree::TooLong)));
+    }
     let (head, page) = match (fields.file_hash, fields.root) {
         (None, None) => (None, Bytes::new()),
         (Some(file_hash), Some(root)) => {
@@ -236,7 +258,7 @@ fn decode_offer(payload: &str, body: &Bytes) -> Result<ContentOffer, BadLine> {
             return Err(refused(OfferError::Malformed(why)));
         }
     };
-    Ok(ContentOffer { id: fields.id, name, size: fields.size, head, page })
+    Ok(ContentOffer { id: fields.id, name, size: fields.size, tree, head, page })
 }
 
 /// The page digests, and what follows them: the page of a file that has only one.
@@ -273,18 +295,21 @@ pub(super) fn encode(message: &Message, out: &mut BytesMut) {
         Message::Pong(id) => put_line(out, "PONG", &NumberPayload { id: *id }),
         Message::Bye => put_line(out, "BYE", &()),
         Message::Offer(offer) => {
-            let ContentOffer { id, name, size, head, page } = offer;
+            let ContentOffer { id, name, size, tree, head, page } = offer;
             let payload = OfferPayload {
                 id: *id,
                 name: name.as_str().into(),
                 size: *size,
+                tree: tree.map(|TreeInfo { list_bytes, files }| TreePayload { bytes: list_bytes, files }),
                 file_hash: head.as_ref().map(|head| head.file_hash()),
                 root: head.as_ref().map(|head| head.root()),
             };
             let digests = head.as_ref().map(|head| head.to_bytes()).unwrap_or_default();
             put_line_with_body(out, "OFFER", &payload, &[&digests, page]);
         }
-        Message::Accept { id, kept } => put_line(out, "ACCEPT", &AcceptPayload { id: *id, kept: *kept }),
+        Message::Accept { id, kept, wants_list } => {
+            put_line(out, "ACCEPT", &AcceptPayload { id: *id, kept: *kept, list: *wants_list });
+        }
         Message::Refuse { id, reason } => put_line(out, "REFUSE", &reason.payload(*id)),
         Message::Withdraw { id, reason } => put_line(out, "WITHDRAW", &reason.payload(*id)),
         Message::Pull { id, first, count } => {

@@ -20,8 +20,8 @@ use thiserror::Error;
 
 use super::extended::{self, ContentOffer, Decoded, OfferId, Prefix, Reason};
 use super::{
-    BadManifest, BadName, CHUNK_SIZE, ChunkHash, Entry, FileHash, Geometry, MAX_LINE_TO_BASELINE_BYTES,
-    ManifestHead, NodeId, SafeName,
+    BadManifest, BadName, BadTree, CHUNK_SIZE, ChunkHash, Entry, FileHash, Geometry,
+    MAX_LINE_TO_BASELINE_BYTES, ManifestHead, NodeId, SafeName,
 };
 
 /// One message, as both sides understand it.
@@ -74,6 +74,8 @@ pub enum Message {
         id: OfferId,
         /// What the receiver has of a file that the offer did not list.
         kept: Option<Prefix>,
+        /// Whether the receiver wants the list of such a one first: it may have much of it.
+        wants_list: bool,
     },
     /// The offer is not wanted, or not any more.
     Refuse {
@@ -335,6 +337,9 @@ pub enum OfferError {
     /// The list of what the file consists of.
     #[error("{0}")]
     Manifest(#[from] BadManifest),
+    /// What it says of a directory.
+    #[error("{0}")]
+    Tree(#[from] BadTree),
     /// A field is missing or has the wrong type.
     #[error("{0}")]
     Malformed(String),

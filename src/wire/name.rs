@@ -76,10 +76,20 @@ impl SafeName {
     #[must_use]
     pub fn numbered(&self, number: u32) -> Self {
         // A leading dot is part of the stem: `.bashrc (1)`, not ` (1).bashrc`.
-        let (stem, extension) = match self.0.rfind('.') {
-            Some(dot) if dot > 0 => self.0.split_at(dot),
-            _ => (self.0.as_str(), ""),
-        };
+        match self.0.rfind('.') {
+            Some(dot) if dot > 0 => self.numbered_before(dot, number),
+            _ => self.numbered_directory(number),
+        }
+    }
+
+    /// The same for a directory, which has no extension: `web-1.2 (1)`.
+    #[must_use]
+    pub fn numbered_directory(&self, number: u32) -> Self {
+        self.numbered_before(self.0.len(), number)
+    }
+
+    fn numbered_before(&self, at: usize, number: u32) -> Self {
+        let (stem, extension) = self.0.split_at(at);
         let mark = format!(" ({number})");
         let room = MAX_NAME_BYTES - mark.len();
         // An "extension" that leaves no room for a stem is no extension.

@@ -89,6 +89,15 @@ impl<'a> TreeEntry<'a> {
     }
 }
 
+/// What an offer tells of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeInfo {
+    /// Bytes of its list, with which its content begins.
+    pub list_bytes: u32,
+    /// Regular files in it.
+    pub files: u32,
+}
+
 /// Why a list is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BadTree {
@@ -255,6 +264,12 @@ impl Tree {
         self.bytes.len() as u64 + self.content_bytes
     }
 
+    /// What an offer tells of it.
+    pub fn info(&self) -> TreeInfo {
+        let list_bytes = u32::try_from(self.bytes.len()).expect("checked when it was made");
+        TreeInfo { list_bytes, files: self.files }
+    }
+
     /// How many regular files there are.
     pub fn files(&self) -> u32 {
         self.files
@@ -298,7 +313,8 @@ impl Tree {
         self.entries.partition_point(|start| start.content <= content).saturating_sub(1)
     }
 
-    fn find(&self, path: &str) -> Option<TreeEntry<'_>> {
+    /// The entry of that path.
+    pub fn find(&self, path: &str) -> Option<TreeEntry<'_>> {
         let found = self
             .entries
             .binary_search_by(|start| {

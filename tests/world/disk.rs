@@ -9,7 +9,7 @@ use bytes::Bytes;
 use peer_to_peer::engine::{Code, Failure, Incoming, Job, JobDone, Kept, Leftover, PartialKey, TransferId};
 use peer_to_peer::wire::{
     CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, ENTRIES_PER_PAGE, Entry, Expected, FileHash,
-    Geometry, Manifest, ManifestBuilder, ManifestHead, Page, State,
+    Geometry, Manifest, ManifestBuilder, ManifestHead, Page, State, TreeInfo,
 };
 use sha2::{Digest, Sha256};
 
@@ -51,11 +51,17 @@ struct Pulled {
     twin: Option<String>,
     checked: u32,
     fresh: bool,
+    /// Steps until the files of a directory may be stored.
+    opening: u32,
 }
 
 pub struct MemDisk {
     /// Files that can be sent.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Those of them that are directories, and how many of their bytes are the list.
+    pub lists: BTreeMap<PathBuf, u32>,
+    /// Directories in place, of the same form as what is sent but with other files.
+    pub similar: BTreeMap<String, Vec<u8>>,
     /// Files that were received, by their final name.
     pub downloads: BTreeMap<String, Vec<u8>>,
     pub free_bytes: u64,
@@ -75,6 +81,8 @@ impl Default for MemDisk {
     fn default() -> Self {
         Self {
             files: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            similar: BTreeMap::new(),
             downloads: BTreeMap::new(),
             free_bytes: 1 << 40,
             stores_left: u64::MAX,
@@ -175,8 +183,16 @@ impl MemDisk {
                 pulled.stored.clear();
                 pulled.twin = None;
                 pulled.fresh = true;
-                JobDone::PartialOpened { resumed: None, to_check: false }
+                JobDone::PartialOpened { resumed: None, to_check: false, similar: false }
             }
+            Job::TakeHead(head) => {
+                let pulled = self.pulled.get_mut(&transfer).expect("opened before its list comes");
+                assert!(pulled.incoming.head.is_none() && pulled.entries.is_empty());
+                pulled.incoming = Arc::new(Incoming { head: Some(head), ..(*pulled.incoming).clone() });
+                self.stored.get_mut(&pulled.key).unwrap().incoming = pulled.incoming.clone();
+                JobDone::HeadTaken
+            }
+            Job::OpenTree => self.open_tree(transfer),
             Job::StorePage { page, entries } => self.store_page(transfer, page, &entries),
             Job::StoreChunk { index, data, by } => match self.pulled.contains_key(&transfer) {
                 true => self.store_pulled(transfer, index, &data, by.entry())?,
@@ -204,8 +220,9 @@ impl MemDisk {
             Some((hash, entries)) => (Some(Arc::new(head_of(size, hash, &entries))), entries),
             None => (None, Vec::new()),
         };
+        let tree = self.lists.get(&path).map(|list_bytes| TreeInfo { list_bytes: *list_bytes, files: 1 });
         self.sources.insert(transfer, Source { path, geometry, entries, head: head.clone() });
-        Ok(JobDone::SourceOpened { size, head })
+        Ok(JobDone::SourceOpened { size, head, tree, left_out: None })
     }
 
     fn hash_source(&mut self, transfer: TransferId, until: u32) -> Result<JobDone, Failure> {
@@ -290,9 +307,38 @@ impl MemDisk {
         let to_check = twin.is_some() || (resumed.is_some() && hash.is_none());
         let fresh = resumed.is_none();
         let entries = Vec::new();
-        let pulled = Pulled { key, incoming, entries, stored: BTreeSet::new(), twin, checked: 0, fresh };
+        let similar = self.similar.contains_key(incoming.name.as_str());
+        let opening = if incoming.tree.is_some() { 2 } else { 0 };
+        let pulled =
+            Pulled { key, incoming, entries, stored: BTreeSet::new(), twin, checked: 0, fresh, opening };
         self.pulled.insert(transfer, pulled);
-        JobDone::PartialOpened { resumed: resumed.map(PartialKey), to_check }
+        JobDone::PartialOpened { resumed: resumed.map(PartialKey), to_check, similar }
+    }
+
+    fn open_tree(&mut self, transfer: TransferId) -> JobDone {
+        let pulled = self.pulled.get_mut(&transfer).expect("opened before its list is read");
+        let in_list = list_chunks(&pulled.incoming);
+        let is_there = |index| pulled.twin.is_some() || pulled.stored.contains(&index);
+        assert!((0..in_list).all(is_there), "the list is there before it is read");
+        pulled.opening = pulled.opening.checked_sub(1).expect("it is open");
+        if pulled.opening > 0 {
+            return JobDone::TreeOpening { kept: Vec::new() };
+        }
+        let mut kept = Vec::new();
+        let similar = self.similar.get(pulled.incoming.name.as_str()).zip(pulled.incoming.head.clone());
+        if let Some((bytes, head)) = similar {
+            for index in head.geometry().indices().take(pulled.entries.len()).skip(in_list as usize) {
+                let previous = state_after(&pulled.entries[..index.as_usize()]);
+                let entry = pulled.entries[index.as_usize()];
+                let expected = Expected::new(head.geometry(), index, previous, entry, Some(head.file_hash()));
+                let chunk = chunk_of(bytes, index);
+                if expected.verify(chunk).is_ok() && pulled.stored.insert(index.get()) {
+                    self.stored.get_mut(&pulled.key).unwrap().bytes.insert(index.get(), chunk.to_vec());
+                    kept.push(index);
+                }
+            }
+        }
+        JobDone::TreeOpened { kept }
     }
 
     fn check_kept(&mut self, transfer: TransferId) -> JobDone {
@@ -369,6 +415,8 @@ impl MemDisk {
         if pulled.stored.contains(&index.get()) {
             return Ok(wrong());
         }
+        let is_open = pulled.opening == 0 || index.get() < list_chunks(&pulled.incoming);
+        assert!(is_open, "no file of a directory before its list was read");
         let expected = match entry {
             Some(_) if index.as_usize() != pulled.entries.len() => return Ok(wrong()),
             Some(entry) => Expected::new(geometry, index, state_after(&pulled.entries), entry, None),
@@ -472,6 +520,7 @@ impl MemDisk {
 
 fn leftover((key, stored): (&String, &Stored)) -> Leftover {
     Leftover {
+        is_directory: stored.incoming.tree.is_some(),
         key: PartialKey(key.clone()),
         from: stored.incoming.from,
         name: stored.incoming.name.clone(),
@@ -501,6 +550,11 @@ fn count(entries: &[Entry]) -> u32 {
 
 fn state_after(entries: &[Entry]) -> State {
     entries.last().map_or(State::INITIAL, |entry| entry.state)
+}
+
+/// Chunks that the list of a directory reaches into.
+fn list_chunks(incoming: &Incoming) -> u32 {
+    incoming.tree.map_or(0, |tree| tree.list_bytes.div_ceil(CHUNK_SIZE))
 }
 
 fn page_entries(entries: &[Entry], page: u32) -> &[Entry] {

@@ -212,9 +212,10 @@ fn each_mark_of_a_file_counts() {
         changed: (3, 4),
         inode: 5,
         device: 6,
+        content: None,
     };
     cache.put(&file, SystemTime::now(), &head(&content), &list);
-    let changes: [fn(&mut Identity); 8] = [
+    let changes: [fn(&mut Identity); 9] = [
         |file| file.path = "ac".into(),
         |file| file.size += 1,
         |file| file.modified.0 += 1,
@@ -223,6 +224,7 @@ fn each_mark_of_a_file_counts() {
         |file| file.changed.1 += 1,
         |file| file.inode += 1,
         |file| file.device += 1,
+        |file| file.content = Some(String::new()),
     ];
     for (number, change) in changes.into_iter().enumerate() {
         let mut other = file.clone();
@@ -255,8 +257,15 @@ fn a_file_that_changed_just_before_it_was_opened_is_not_kept_however_long_hashin
 #[test]
 fn settled_is_longer_ago_than_the_steps_of_any_clock() {
     let at = |seconds, nanos| SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
-    let file =
-        |modified, changed| Identity { path: String::new(), size: 0, modified, changed, inode: 0, device: 0 };
+    let file = |modified, changed| Identity {
+        path: String::new(),
+        size: 0,
+        modified,
+        changed,
+        inode: 0,
+        device: 0,
+        content: None,
+    };
     let is_settled = |file: Identity| file.is_settled(at(10, 500), LIMITS.settled_after);
     assert!(is_settled(file((8, 499), (8, 499))));
     assert!(!is_settled(file((8, 500), (0, 0))));

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::store::claim::Claim;
 use crate::wire::FileHash;
 
 #[test]
@@ -31,8 +32,9 @@ fn numbers_count_up_and_end() {
         fs::write(dir.path().join(taken.as_str()), "").unwrap();
     }
     let (claim, downloads) = Claim::new(dir.path(), FileHash([1; 32])).unwrap();
-    let failure = place(&downloads, &claim, &name).unwrap_err();
+    let file = Moving { name: &claim.name, opened: claim.file.as_fd(), is_directory: false };
+    let failure = place(&downloads, &file, &name).unwrap_err();
     assert_eq!(failure.code, Code::DiskError);
     fs::remove_file(dir.path().join("f (9999)")).unwrap();
-    assert_eq!(place(&downloads, &claim, &name).unwrap().as_str(), "f (9999)");
+    assert_eq!(place(&downloads, &file, &name).unwrap().as_str(), "f (9999)");
 }

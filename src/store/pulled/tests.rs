@@ -33,7 +33,13 @@ struct TestPull {
 
 /// A late offer of a file called `f`.
 fn late(content: &[u8]) -> Incoming {
-    Incoming { from: Some(NodeId([1; 32])), name: name("f"), size: content.len() as u64, head: None }
+    Incoming {
+        from: Some(NodeId([1; 32])),
+        name: name("f"),
+        size: content.len() as u64,
+        head: None,
+        tree: None,
+    }
 }
 
 /// An offer of it that tells what it consists of.
@@ -99,7 +105,7 @@ impl TestPull {
 
     fn open(&self, incoming: &Incoming) -> (Option<PartialKey>, bool) {
         match self.done(Job::OpenPartial(Arc::new(incoming.clone()))) {
-            JobDone::PartialOpened { resumed, to_check } => (resumed, to_check),
+            JobDone::PartialOpened { resumed, to_check, .. } => (resumed, to_check),
             other => panic!("{other:?}"),
         }
     }
@@ -641,7 +647,10 @@ fn a_late_file_that_became_another_is_begun_anew() {
     let test = TestPull::begun(&old, &late(&old), 3);
     test.open(&late(&new));
     assert_eq!(test.check(), kept(&old, 3), "which the sender does not have");
-    assert_eq!(test.done(Job::StartOver), JobDone::PartialOpened { resumed: None, to_check: false });
+    assert_eq!(
+        test.done(Job::StartOver),
+        JobDone::PartialOpened { resumed: None, to_check: false, similar: false }
+    );
     assert_eq!(test.partial().metadata().unwrap().len(), 0);
     test.complete(&new, true, &[]);
 }
@@ -693,7 +702,10 @@ fn another_file_of_that_name_and_size_stays_and_the_new_one_gets_a_number() {
             assert_eq!(test.check(), kept(&mine, CHUNKS));
             let failure = failure(test.done(TestPull::finish_job(Some(head(&theirs)))));
             assert_eq!(failure.code, Code::HashMismatch, "a false seal is no way to say that it is here");
-            assert_eq!(test.done(Job::StartOver), JobDone::PartialOpened { resumed: None, to_check: false });
+            assert_eq!(
+                test.done(Job::StartOver),
+                JobDone::PartialOpened { resumed: None, to_check: false, similar: false }
+            );
         } else {
             assert_eq!(test.open(&known(&theirs)), (None, true));
             assert_eq!(test.check(), JobDone::KeptChecked(None));

@@ -45,7 +45,10 @@ impl TestSource {
     fn opened(content: &[u8]) -> Self {
         let test = Self::new(content);
         let size = content.len() as u64;
-        assert_eq!(test.run(Job::OpenSource(test.path.clone())), JobDone::SourceOpened { size, head: None });
+        assert_eq!(
+            test.run(Job::OpenSource(test.path.clone())),
+            JobDone::SourceOpened { size, head: None, tree: None, left_out: None }
+        );
         test
     }
 
@@ -150,7 +153,10 @@ fn a_symlink_to_a_regular_file_is_sent() {
     let test = TestSource::new(b"x");
     let link = test.path.with_file_name("link");
     symlink(&test.path, &link).unwrap();
-    assert_eq!(test.run(Job::OpenSource(link)), JobDone::SourceOpened { size: 1, head: None });
+    assert_eq!(
+        test.run(Job::OpenSource(link)),
+        JobDone::SourceOpened { size: 1, head: None, tree: None, left_out: None }
+    );
     assert_eq!(test.run(HASH), JobDone::SourceHashed(head(b"x")));
 }
 
@@ -214,7 +220,10 @@ fn a_new_file_under_the_name_does_not_disturb_the_old_one() {
 fn a_file_that_does_not_tell_its_size_is_not_sent_as_an_empty_one() {
     let disk = Disk::new("downloads".into(), None);
     let path = PathBuf::from("/proc/self/status");
-    assert_eq!(disk.done(ID, Job::OpenSource(path.clone())), JobDone::SourceOpened { size: 0, head: None });
+    assert_eq!(
+        disk.done(ID, Job::OpenSource(path.clone())),
+        JobDone::SourceOpened { size: 0, head: None, tree: None, left_out: None }
+    );
     assert_changed(disk.done(ID, HASH), &path);
 }
 

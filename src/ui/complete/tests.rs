@@ -23,6 +23,7 @@ fn known() -> Known {
         name: name("report.pdf"),
         size: 1,
         sha256: Some(FileHash([0; 32])),
+        files: None,
         expires_in: Some(Duration::from_secs(1)),
     });
     let peer = "192.0.2.5:4711".parse().unwrap();

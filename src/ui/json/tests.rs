@@ -58,7 +58,15 @@ fn events_have_the_promised_fields() {
         json!({"event": "message", "peer": "192.0.2.5:4711", "text": "a\n\"b\""})
     );
     let offer = |expires_in| {
-        shown(&Event::Offer { id, peer: peer(), name: name(), size: 17, sha256: Some(hash), expires_in })
+        shown(&Event::Offer {
+            id,
+            peer: peer(),
+            name: name(),
+            size: 17,
+            sha256: Some(hash),
+            files: None,
+            expires_in,
+        })
     };
     assert_eq!(
         offer(Some(Duration::from_secs(600))),
@@ -88,6 +96,7 @@ fn events_have_the_promised_fields() {
         path,
         size: 17,
         sha256: hash,
+        files: None,
         already: false,
         elapsed,
         limited_by: Some(Bottleneck::Network),
@@ -104,6 +113,7 @@ fn events_have_the_promised_fields() {
         name: name(),
         size: 0,
         sha256: hash,
+        files: None,
         already: false,
         confirmed: false,
         elapsed,

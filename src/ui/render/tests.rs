@@ -53,6 +53,7 @@ fn an_offer_says_what_to_type() {
         name: name(),
         size: 3_200_000,
         sha256: Some(FileHash([0; 32])),
+        files: None,
         expires_in,
     };
     assert_eq!(
@@ -71,6 +72,7 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
         path: PathBuf::from("downloads/report (1).pdf"),
         size: 3_200_000,
         sha256: FileHash([0; 32]),
+        files: None,
         already: false,
         elapsed: Duration::from_millis(400),
         limited_by: Some(Bottleneck::Hashing),
@@ -85,6 +87,7 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
         name: name(),
         size,
         sha256: FileHash([0; 32]),
+        files: None,
         already: false,
         confirmed,
         elapsed: Duration::from_millis(400),
@@ -168,6 +171,7 @@ fn a_peer_goes_by_the_alias_it_was_given() {
         name: name(),
         size: 3_200_000,
         sha256: Some(FileHash([0; 32])),
+        files: None,
         expires_in: None,
     };
     assert_eq!(shown(offer), "[2] laptop (192.0.2.5:4711) sends report.pdf, 3.2 MB");
@@ -202,6 +206,7 @@ fn tables_line_up_and_empty_ones_say_what_to_do() {
         name: name(),
         size: 3_200_000,
         sha256: None,
+        files: None,
         bytes: 1_000_000,
         stage: Stage::Transferring,
     };

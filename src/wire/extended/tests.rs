@@ -58,10 +58,24 @@ fn every_message() -> Vec<Message> {
     let entry = Entry { hash: ChunkHash([1; 32]), state };
     let size = u64::from(CHUNK_SIZE) + 3;
     vec![
-        Message::Offer(ContentOffer { id, name: name.clone(), size, head: None, page: Bytes::new() }),
-        Message::Offer(ContentOffer { id, name, size, head: Some(head.clone()), page: page.clone() }),
-        Message::Accept { id, kept: None },
-        Message::Accept { id, kept: Some(Prefix { chunks: 2, state }) },
+        Message::Offer(ContentOffer {
+            id,
+            name: name.clone(),
+            size,
+            tree: None,
+            head: None,
+            page: Bytes::new(),
+        }),
+        Message::Offer(ContentOffer {
+            id,
+            name,
+            size,
+            tree: None,
+            head: Some(head.clone()),
+            page: page.clone(),
+        }),
+        Message::Accept { id, kept: None, wants_list: false },
+        Message::Accept { id, kept: Some(Prefix { chunks: 2, state }), wants_list: true },
         Message::Refuse { id, reason: reason.clone() },
         Message::Withdraw { id, reason },
         Message::Pull { id, first: 1, count: 2 },
@@ -126,7 +140,7 @@ fn messages_look_as_the_protocol_says() {
 fn an_offer_whose_list_is_not_the_one_of_its_root_is_refused_by_its_number() {
     let (head, page) = head_of(b"content");
     let name = SafeName::new("a").unwrap();
-    let offer = ContentOffer { id: OfferId(7), name, size: 7, head: Some(Arc::new(head)), page };
+    let offer = ContentOffer { id: OfferId(7), name, size: 7, tree: None, head: Some(Arc::new(head)), page };
     let line = encoded(&[Message::Offer(offer)]);
     let refused = |line: &[u8]| match after_hello(line, 100).as_slice() {
         [Err(BadLine::ContentOffer { id: OfferId(7), error })] => error.clone(),

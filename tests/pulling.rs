@@ -196,7 +196,7 @@ fn what_a_sender_says_out_of_turn_costs_it_only_its_own_transfer() {
                     11 => Message::Withdraw { id: OfferId(id), reason: Reason::new("x", "y") },
                     12 => Message::Pull { id: OfferId(id), first: index, count: u32::MAX },
                     13 => Message::Accept {
-                        wants_list: id % 2 == 0,
+                        wants_list: id.is_multiple_of(2),
                         id: OfferId(id),
                         kept: Some(Prefix { chunks: u32::MAX, state: State::INITIAL }),
                     },

@@ -42,6 +42,10 @@ impl Content {
         self.tree.map_or(self.size, list)
     }
 
+    fn lies_in_file(&self, offset: u64) -> bool {
+        self.tree.is_none() || offset < self.in_file()
+    }
+
     /// Where the files of a directory lie.
     pub(super) fn stage(&self) -> Option<Arc<Stage>> {
         lock(&self.stage).clone()
@@ -53,7 +57,7 @@ impl Content {
 
     /// Reads bytes that do not lie on both sides of [`Content::in_file`].
     pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        if offset < self.in_file() {
+        if self.lies_in_file(offset) {
             return self.file.read_exact_at(buffer, offset);
         }
         self.stage_or_error()?.read_exact_at(buffer, offset)
@@ -61,7 +65,7 @@ impl Content {
 
     /// Writes such bytes.
     pub(super) fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        if offset < self.in_file() {
+        if self.lies_in_file(offset) {
             return self.file.write_all_at(data, offset);
         }
         self.stage_or_error()?.write_all_at(data, offset)
@@ -69,7 +73,7 @@ impl Content {
 
     /// Whether there is nothing but a hole there, as far as that is quickly told.
     pub(super) fn is_hole(&self, offset: u64, length: usize) -> bool {
-        if offset >= self.in_file() {
+        if !self.lies_in_file(offset) {
             return self.stage().is_none();
         }
         match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {

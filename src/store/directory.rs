@@ -313,6 +313,3 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     };
     Failure::new(Code::SourceUnreadable, message)
 }
-
-#[cfg(test)]
-mod tests;

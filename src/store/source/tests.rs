@@ -137,7 +137,6 @@ fn what_is_no_regular_file_is_refused_at_once_and_called_what_it_is() {
         (at("missing"), "there is no file"),
         (at("dangling"), "there is no file"),
         (at("file").join("below"), "there is no file"),
-        (dir.path().to_owned(), "directories cannot be sent yet"),
         (PathBuf::from("/dev/null"), "is a device"),
         (PathBuf::new(), "there is no file"),
         (PathBuf::from("a\0b"), "cannot read"),

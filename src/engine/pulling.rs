@@ -163,8 +163,10 @@ impl Finished {
 }
 
 impl Engine {
-    pub(super) fn on_content_offer(&mut self, conn: ConnId, offer: ContentOffer) {
+    pub(super) fn on_content_offer(&mut self, conn: ConnId, mut offer: ContentOffer) {
         let number = offer.id;
+        // What one side did not name is an unknown field.
+        offer.tree = offer.tree.filter(|_| self.peers.get(conn).is_some_and(|peer| peer.features.tree));
         if self.download_called(conn, number).is_some() {
             return self.refuse(conn, "it used the number of an offer that is still open");
         }

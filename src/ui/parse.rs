@@ -97,7 +97,7 @@ pub(super) static COMMANDS: &[Spec] = &[
         name: "sendfile",
         arguments: "<peer> <path>",
         takes: &[Takes::Peer, Takes::Path],
-        about: "send a file to a peer",
+        about: "send a file or a directory to a peer",
         more: "The path is the rest of the line and may contain spaces; quotes around it and `~/` are understood.",
         examples: &[
             "sendfile localhost:8000 report.pdf",

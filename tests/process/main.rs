@@ -19,3 +19,4 @@ mod talk;
 mod test_peer;
 mod transcripts;
 mod transfers;
+mod trees;

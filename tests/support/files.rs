@@ -1,8 +1,10 @@
 //! Files to send: made cheaply, never two chunks alike, compared by their SHA-256 as a stream.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -81,4 +83,28 @@ fn list_into(root: &Path, dir: &Path, found: &mut Vec<String>) {
             list_into(root, &path, found);
         }
     }
+}
+
+/// What is at a path: its kind, whether it may be run, its time, and its content or where it leads.
+type Entry = (char, bool, (i64, i64), Vec<u8>);
+
+/// All that is in a directory and below, and the directory itself.
+pub(crate) fn snapshot(dir: &Path) -> BTreeMap<PathBuf, Entry> {
+    let mut found = BTreeMap::new();
+    let mut to_do = vec![PathBuf::new()];
+    while let Some(below) = to_do.pop() {
+        let path = dir.join(&below);
+        let metadata = path.symlink_metadata().unwrap();
+        let (kind, content) = if metadata.is_symlink() {
+            ('l', fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes())
+        } else if metadata.is_dir() {
+            to_do.extend(fs::read_dir(&path).unwrap().map(|entry| below.join(entry.unwrap().file_name())));
+            ('d', Vec::new())
+        } else {
+            ('f', fs::read(&path).unwrap())
+        };
+        let runs = kind == 'f' && metadata.mode() & 0o100 != 0;
+        found.insert(below, (kind, runs, (metadata.mtime(), metadata.mtime_nsec()), content));
+    }
+    found
 }

@@ -197,6 +197,26 @@ fn strangers_are_asked_about_named_and_trusted_as_the_readme_shows() {
     assert_shown("terminal", "trust", rows[asked.len()..].iter().map(String::as_str));
 }
 
+#[test]
+fn directories_are_sent_as_the_readme_shows() {
+    let home = tempfile::tempdir().unwrap();
+    let node = NodeSetup::new().home_at(home.path()).start();
+    let terminal =
+        Setup::new().columns(WIDE).argument("--home").argument(home.path().to_str().unwrap()).start();
+    let photos = terminal.dir().join("photos");
+    fs::create_dir(&photos).unwrap();
+    for number in 0..120 {
+        fs::write(photos.join(format!("{number}.jpg")), noise(26_600, number)).unwrap();
+    }
+    terminal.enter(&format!("connect localhost:{}", node.port()));
+    terminal.wait_text("connected to ");
+    terminal.enter(&typed("directory", node.port(), "").next().unwrap());
+    wait_above_prompt(&terminal, "[1] sent photos/");
+    let rows = rows_since(&terminal, "> sendfile");
+    assert_shown("terminal", "directory", rows.iter().map(String::as_str));
+    assert_eq!(fs::read_dir(node.downloads().join("photos")).unwrap().count(), 120);
+}
+
 /// Connects and tells as whom the terminal knows the stranger.
 fn stranger_connects(stranger: &mut TestNode, terminal: &Terminal) -> String {
     stranger.connect(&terminal.addr());

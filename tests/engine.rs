@@ -169,7 +169,7 @@ fn chaos(seed: u64, secure: bool) -> World {
                 let bytes = world.rng.bytes(usize::try_from(size).unwrap());
                 let file = format!("{}.bin", world.rng.below(10) + 100 * step);
                 put(&mut world, node, &file, &bytes);
-                world.command(node, Command::SendFile(peer(&name), file.into()));
+                world.command(node, Command::SendFile { to: peer(&name), path: file.into(), name: None });
             }
             14 | 15 => {
                 let id = TransferId(world.rng.below(10));
@@ -635,7 +635,7 @@ fn two_files_of_one_content_to_one_peer_both_arrive() {
     let b_name = world.connect(a, b);
     for name in ["one", "two"] {
         put(&mut world, a, name, b"the same");
-        world.command(a, Command::SendFile(peer(&b_name), name.into()));
+        world.command(a, Command::SendFile { to: peer(&b_name), path: name.into(), name: None });
     }
     world.run_for(SECOND);
     assert_eq!(world.nodes[b.0].disk.downloads.keys().collect::<Vec<_>>(), ["one", "two"]);
@@ -649,7 +649,7 @@ fn two_senders_of_one_name_both_arrive() {
         let sender = world.node(AcceptPolicy::All);
         let name = world.connect(sender, receiver);
         put(&mut world, sender, "same.txt", content.as_bytes());
-        world.command(sender, Command::SendFile(peer(&name), "same.txt".into()));
+        world.command(sender, Command::SendFile { to: peer(&name), path: "same.txt".into(), name: None });
     }
     world.run_for(SECOND);
     let mut contents: Vec<_> = world.nodes[receiver.0].disk.downloads.values().cloned().collect();

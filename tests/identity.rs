@@ -123,7 +123,7 @@ fn processes_of_one_identity_connect_but_none_to_itself() {
     // What one's own other terminal sends is taken without asking.
     world.nodes[one.0].disk.files.insert("a".into(), b"mine".to_vec());
     let name = peer(&addr_of(other).to_string());
-    world.run_command(one, Command::SendFile(name, "a".into())).unwrap();
+    world.run_command(one, Command::SendFile { to: name, path: "a".into(), name: None }).unwrap();
     world.run_for(SECOND);
     assert_eq!(world.nodes[other.0].disk.downloads["a"], b"mine");
 }

@@ -212,7 +212,8 @@ fn send_until_right(world: &mut World, a: NodeId, b: NodeId, b_name: &str, file:
             return;
         }
         let _ = world.run_command(a, Command::Connect(b_name.parse().unwrap()));
-        let _ = world.run_command(a, Command::SendFile(b_name.parse().unwrap(), file.into()));
+        let _ = world
+            .run_command(a, Command::SendFile { to: b_name.parse().unwrap(), path: file.into(), name: None });
         world.run_to_end();
     }
     panic!("it never arrived: {world:?}");
@@ -315,7 +316,10 @@ fn the_file_is_right_whatever_breaks_and_only_what_was_under_way_moves_again() {
             }
             if world.rng.below(2) == 0 {
                 let _ = world.run_command(a, Command::Connect(b_name.parse().unwrap()));
-                let _ = world.run_command(a, Command::SendFile(b_name.parse().unwrap(), "a".into()));
+                let _ = world.run_command(
+                    a,
+                    Command::SendFile { to: b_name.parse().unwrap(), path: "a".into(), name: None },
+                );
             }
         }
         world.run_to_end();

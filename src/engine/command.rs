@@ -18,8 +18,15 @@ pub enum Command {
     Disconnect(PeerRef),
     /// Send a text to one peer; answered when it is queued.
     SendText(PeerRef, String),
-    /// Send a file to one peer; answered at once with the transfer's number.
-    SendFile(PeerRef, PathBuf),
+    /// Send a file or a directory to one peer; answered at once with the transfer's number.
+    SendFile {
+        /// To whom.
+        to: PeerRef,
+        /// Where it is.
+        path: PathBuf,
+        /// What it is to be called there, if not as it is called here.
+        name: Option<SafeName>,
+    },
     /// Send a text to all peers.
     Broadcast(String),
     /// List the peers.

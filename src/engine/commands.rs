@@ -8,7 +8,7 @@ use super::{
     Alias, Change, Code, Command, CommandId, ConnId, Engine, Event, Failure, Job, NodeInfo, Output, Peer,
     PeerInfo, PeerRef, Reply, Selection, Target, TransferId,
 };
-use crate::wire::NodeId;
+use crate::wire::{NodeId, SafeName};
 
 impl Engine {
     pub(super) fn on_command(&mut self, id: CommandId, command: Command) {
@@ -20,7 +20,7 @@ impl Engine {
             Command::Forget(peer) => return self.forget(id, peer),
             Command::Disconnect(peer) => self.disconnect(&peer),
             Command::SendText(peer, text) => self.send_text(&peer, text),
-            Command::SendFile(peer, path) => self.send_file(&peer, path),
+            Command::SendFile { to, path, name } => self.send_file(&to, path, name),
             Command::Broadcast(text) => self.broadcast(&text),
             Command::Peers => Ok(Reply::Peers(self.peer_infos())),
             Command::Transfers => Ok(Reply::Transfers(self.transfer_infos())),
@@ -145,9 +145,9 @@ impl Engine {
         Err(Failure::new(Code::TooLarge, message))
     }
 
-    fn send_file(&mut self, peer: &PeerRef, path: PathBuf) -> Result<Reply, Failure> {
+    fn send_file(&mut self, peer: &PeerRef, path: PathBuf, name: Option<SafeName>) -> Result<Reply, Failure> {
         let conn = self.peers.resolve(peer, &self.book)?;
-        self.start_upload(conn, path)
+        self.start_upload(conn, path, name)
     }
 
     fn trust(&mut self, command: CommandId, peer: &PeerRef) {

@@ -206,8 +206,13 @@ fn name_of(path: &Path) -> Result<SafeName, Failure> {
 }
 
 impl Engine {
-    pub(super) fn start_upload(&mut self, conn: ConnId, path: PathBuf) -> Result<Reply, Failure> {
-        let name = name_of(&path)?;
+    pub(super) fn start_upload(
+        &mut self,
+        conn: ConnId,
+        path: PathBuf,
+        name: Option<SafeName>,
+    ) -> Result<Reply, Failure> {
+        let name = name.map_or_else(|| name_of(&path), Ok)?;
         if self.downloads.len() + self.uploads.len() >= self.config.limits.transfers {
             let message = "this node has as many transfers as it can hold; `wait` for some to end";
             return Err(Failure::new(Code::Busy, message));

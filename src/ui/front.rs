@@ -17,6 +17,7 @@ use crate::node::{Events, NodeHandle, Ticket, Told};
 
 use super::input::Input;
 use super::output::Output;
+use super::paths::one_for_each;
 use super::render::Asked;
 use super::session::{AT_THE_END, Session, Step};
 
@@ -169,8 +170,10 @@ impl Front {
             Some(Input::Line(line)) => match self.session.line(&line) {
                 Step::Nothing => {}
                 Step::Run(asked) => {
-                    let command = asked.command.clone();
-                    self.give(Purpose::Line(asked), command).await;
+                    for command in one_for_each(asked.command.clone()) {
+                        let asked = Asked { command: command.clone(), ..asked };
+                        self.give(Purpose::Line(asked), command).await;
+                    }
                 }
                 Step::Quit => return Some(self.verdict()),
             },

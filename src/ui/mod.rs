@@ -18,6 +18,7 @@ mod known;
 mod log;
 mod output;
 mod parse;
+mod paths;
 mod progress;
 mod prompt;
 mod render;

@@ -95,18 +95,20 @@ pub(super) static COMMANDS: &[Spec] = &[
     },
     Spec {
         name: "sendfile",
-        arguments: "<peer> <path>",
+        arguments: "<peer> <path>…",
         takes: &[Takes::Peer, Takes::Path],
-        about: "send a file or a directory to a peer",
-        more: "The path is the rest of the line and may contain spaces; quotes around it and `~/` are understood.",
+        about: "send files or directories to a peer",
+        more: "The path is the rest of the line and may contain spaces; `~/` is understood. Where nothing has that name, several paths are read from it, in quotes if they contain spaces.",
         examples: &[
             "sendfile localhost:8000 report.pdf",
             "sendfile localhost:8000 ~/Documents/the whole report.pdf",
+            "sendfile localhost:8000 photos 'the whole report.pdf'",
         ],
         parse: |spec, rest| {
             let (peer, path) = peer_and_rest(spec, rest)?;
             let home = std::env::var_os("HOME");
-            Ok(Parsed::Run(spec, Command::SendFile(peer, typed_path(path, home.as_deref()))))
+            let path = typed_path(path, home.as_deref());
+            Ok(Parsed::Run(spec, Command::SendFile { to: peer, path, name: None }))
         },
     },
     Spec {
@@ -359,7 +361,7 @@ fn typed_path(typed: &str, home: Option<&OsStr>) -> PathBuf {
     let trimmed = typed.trim_end();
     for quote in ['"', '\''] {
         let inner = trimmed.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-        if let Some(inner) = inner.filter(|inner| !inner.is_empty()) {
+        if let Some(inner) = inner.filter(|inner| !inner.is_empty() && !inner.contains(quote)) {
             return PathBuf::from(inner);
         }
     }
@@ -403,7 +405,7 @@ mod tests {
     #[test]
     fn paths_may_contain_spaces_and_stand_in_quotes() {
         let path = |line: &str| match command(line) {
-            Command::SendFile(_, path) => path,
+            Command::SendFile { path, .. } => path,
             other => panic!("{other:?}"),
         };
         assert_eq!(path("sendfile a:1 the report.pdf"), PathBuf::from("the report.pdf"));

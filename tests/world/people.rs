@@ -21,7 +21,9 @@ impl World {
     }
 
     pub fn send_file(&mut self, node: NodeId, to: &str, file: &str) -> TransferId {
-        match self.run_command(node, Command::SendFile(to.parse().unwrap(), file.into())) {
+        match self
+            .run_command(node, Command::SendFile { to: to.parse().unwrap(), path: file.into(), name: None })
+        {
             Ok(Reply::Sending { id, .. }) => id,
             other => panic!("{other:?}"),
         }

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfs};
@@ -88,11 +88,16 @@ impl Downloads {
 
     /// Makes the names in it survive a crash.
     pub(super) fn sync(&self) -> io::Result<()> {
-        match File::from(self.dir.try_clone()?).sync_all() {
-            // Some file systems cannot sync a directory, or need not.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput || is_unsupported(&error) => Ok(()),
-            result => result,
-        }
+        sync_dir(self.dir.as_fd())
+    }
+}
+
+/// Makes the names in a directory survive a crash.
+pub(super) fn sync_dir(dir: BorrowedFd<'_>) -> io::Result<()> {
+    match File::from(dir.try_clone_to_owned()?).sync_all() {
+        // Some file systems cannot sync a directory, or need not.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput || is_unsupported(&error) => Ok(()),
+        result => result,
     }
 }
 

@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::below::{Below, names_in, open_dir, remove_all};
+use super::downloads::sync_dir;
 use super::failure::cannot;
 use super::held::lock;
 use crate::engine::Failure;
@@ -29,6 +30,9 @@ pub(super) const SUFFIX: &str = ".tree";
 /// Entries made in one job, and bytes copied, so that a cancelled transfer stops soon.
 const ENTRIES_PER_PART: usize = 4096;
 const BYTES_PER_PART: u64 = 64 << 20;
+
+/// Entries that are better synced one by one than with all that is on the file system.
+const FEW: usize = 32;
 
 /// The directory and what is to be in it.
 pub(super) struct Stage {
@@ -149,7 +153,8 @@ impl Stage {
                 .map_err(|errno| cannot(format_args!("complete `{}` of the directory", entry.path), errno))?;
         }
         set_times(inner.below.root(), ".", self.tree.modified()).map_err(staged)?;
-        sync(inner.below.root()).map_err(|error| cannot("sync the directory to disk", error))
+        let synced = if self.tree.len() <= FEW { inner.sync_each(&self.tree) } else { sync_all(&inner) };
+        synced.map_err(|error| cannot("sync the directory to disk", error))
     }
 
     /// What to call it when it gets its final name, to be sure that it is the one.
@@ -159,6 +164,17 @@ impl Stage {
 }
 
 impl Inner {
+    fn sync_each(&mut self, tree: &Tree) -> io::Result<()> {
+        for entry in tree.entries() {
+            match entry.kind {
+                TreeKind::File { .. } => self.below.file(entry.path, OFlags::RDONLY, 0)?.sync_all()?,
+                TreeKind::Directory => sync_dir(self.below.dir(entry.path)?)?,
+                TreeKind::Link { .. } => {}
+            }
+        }
+        sync_dir(self.below.root())
+    }
+
     fn make_dir(&mut self, entry: &TreeEntry<'_>) -> Result<(), Errno> {
         let (parent, name) = entry.split();
         match rustix::fs::mkdirat(self.below.dir(parent)?, name, Mode::from_raw_mode(0o777)) {
@@ -250,14 +266,15 @@ fn set_times(dir: impl AsFd, name: &str, modified: Modified) -> Result<(), Errno
     }
 }
 
-/// Makes everything in it survive a crash, thousands of files at the price of one.
+/// Makes everything in it survive a crash: thousands of files at the price of one, and of what others
+/// have written.
 #[cfg(target_os = "linux")]
-fn sync(dir: impl AsFd) -> io::Result<()> {
-    rustix::fs::syncfs(dir).map_err(io::Error::from)
+fn sync_all(inner: &Inner) -> io::Result<()> {
+    rustix::fs::syncfs(inner.below.root()).map_err(io::Error::from)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn sync(_: impl AsFd) -> io::Result<()> {
+fn sync_all(_: &Inner) -> io::Result<()> {
     rustix::fs::sync();
     Ok(())
 }

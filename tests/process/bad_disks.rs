@@ -134,6 +134,8 @@ fn a_source_that_is_no_readable_file_is_refused_with_a_reason() {
     fs::create_dir(dir.join("a directory")).unwrap();
     make_fifo(&dir.join("a FIFO"));
     symlink(dir.join("nowhere"), dir.join("a dangling symlink")).unwrap();
+    fs::create_dir(dir.join("a directory/of another")).unwrap();
+    fs::set_permissions(dir.join("a directory/of another"), fs::Permissions::from_mode(0o000)).unwrap();
     let unreadable = dir.join("unreadable");
     fs::write(&unreadable, "secret").unwrap();
     fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o000)).unwrap();

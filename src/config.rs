@@ -8,15 +8,46 @@ use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
-use crate::engine::{AcceptPolicy, Limits};
+use crate::engine::{AcceptPolicy, Limits, Target};
 use crate::exit::Exit;
 use crate::node::NodeConfig;
+use crate::wire::SafeName;
+
+/// What the program is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Be a node, with a prompt where there is a terminal.
+    Node,
+    /// Send something and leave.
+    Send(Sending),
+    /// Take what comes, without a prompt.
+    Receive {
+        /// How many files or directories to take before leaving; `None` for no end.
+        count: Option<u32>,
+    },
+    /// Print what makes a shell complete the options.
+    Completions(Shell),
+}
+
+/// What is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sending {
+    /// To whom.
+    pub to: Target,
+    /// What; `-` is the standard input.
+    pub paths: Vec<PathBuf>,
+    /// What it is to be called there, if not as it is called here.
+    pub name: Option<SafeName>,
+}
 
 /// Everything the program is told.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// What to do.
+    pub mode: Mode,
     /// What the node is started with.
     pub node: NodeConfig,
     /// The user's state.
@@ -25,7 +56,12 @@ pub struct Config {
     pub json: bool,
     /// Keep running when the input has ended.
     pub stay: bool,
+    /// Tell only what went wrong.
+    pub quiet: bool,
 }
+
+/// What stands for the standard input.
+pub const STDIN: &str = "-";
 
 impl Config {
     /// Reads the arguments and the environment of this process.
@@ -42,28 +78,66 @@ impl Config {
             let message = "--require-id cannot be used with --plain: there nobody has an identity";
             return Err(Args::command().error(ErrorKind::ArgumentConflict, message));
         }
+        if let Some(Sub::Send { paths, name, .. }) = &args.sub {
+            let stdins = paths.iter().filter(|path| path.as_os_str() == STDIN).count();
+            if stdins > 1 || (paths.len() > 1 && name.is_some()) {
+                let message = if stdins > 1 {
+                    "the standard input can be sent only once"
+                } else {
+                    "--name is for one path; several keep their names"
+                };
+                return Err(Args::command().error(ErrorKind::ArgumentConflict, message));
+            }
+        }
         Ok(Self::from(args))
+    }
+
+    /// What makes a shell complete the options and commands.
+    #[must_use]
+    pub fn completions(shell: Shell) -> Vec<u8> {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "p2p", &mut script);
+        script
     }
 }
 
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
         let home = args.home.unwrap_or_else(usual_home);
+        let (mut port, mut accept, mut quiet) = (args.port, args.accept, false);
+        let mode = match args.sub {
+            None => Mode::Node,
+            Some(Sub::Completions { shell }) => Mode::Completions(shell),
+            Some(Sub::Send { to, paths, name, quiet: is_quiet }) => {
+                quiet = is_quiet;
+                // Whoever only sends takes nothing.
+                accept = AcceptPolicy::None;
+                Mode::Send(Sending { to, paths, name })
+            }
+            Some(Sub::Receive { port: asked, once, count, quiet: is_quiet }) => {
+                quiet = is_quiet;
+                port = asked;
+                Mode::Receive { count: if once { Some(1) } else { count } }
+            }
+        };
         Self {
             node: NodeConfig {
+                listens: !matches!(mode, Mode::Send(_)),
                 bind: args.bind,
-                port: args.port,
+                port,
                 downloads: args.downloads,
-                accept: args.accept,
+                accept,
                 plain: args.plain,
                 home: home.clone(),
                 require_id: args.require_id,
                 keep_partials: Duration::from_secs(u64::from(args.keep_partials) * 24 * 3600),
                 limits: Limits { reconnect: Duration::from_secs(args.reconnect.into()), ..Limits::default() },
             },
+            mode,
             home,
             json: args.json,
             stay: args.stay,
+            quiet,
         }
     }
 }
@@ -71,52 +145,131 @@ impl From<Args> for Config {
 /// Send files and messages straight from one computer to another.
 #[derive(Debug, Parser)]
 #[command(name = "p2p", version, after_help = after_help(), max_term_width = 100)]
+#[command(subcommand_negates_reqs = true, disable_help_subcommand = true)]
 struct Args {
+    #[command(subcommand)]
+    sub: Option<Sub>,
+
     /// The port to listen on; 0 for any free one.
     #[arg(env = "P2P_PORT", default_value_t = 8000)]
     port: u16,
 
     /// The address to listen on [default: all interfaces, IPv6 and IPv4].
-    #[arg(long, value_name = "ADDR", env = "P2P_BIND", value_parser = parse_address)]
+    #[arg(long, global = true, value_name = "ADDR", env = "P2P_BIND", value_parser = parse_address)]
     bind: Option<IpAddr>,
 
     /// Where received files go.
-    #[arg(long, value_name = "DIR", env = "P2P_DOWNLOADS", default_value = "./downloads")]
+    #[arg(long, global = true, value_name = "DIR", env = "P2P_DOWNLOADS", default_value = "./downloads")]
     downloads: PathBuf,
 
     /// Where this program keeps its own state [default: the system's place for it].
-    #[arg(long, value_name = "DIR", env = "P2P_HOME")]
+    #[arg(long, global = true, value_name = "DIR", env = "P2P_HOME")]
     home: Option<PathBuf>,
 
     /// Which offers are taken without asking.
-    #[arg(long, value_name = "WHOSE", env = "P2P_ACCEPT", default_value = "ask", value_parser = accept_policy())]
+    #[arg(long, global = true, value_name = "WHOSE", env = "P2P_ACCEPT", default_value = "ask", value_parser = accept_policy())]
     accept: AcceptPolicy,
 
     /// Refuse to connect to an address never connected to, unless its identity is demanded
     /// (`connect host:port#<node id>`).
-    #[arg(long, env = "P2P_REQUIRE_ID", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "P2P_REQUIRE_ID", value_parser = FalseyValueParser::new())]
     require_id: bool,
 
     /// How long a peer whose connection broke is waited for, and dialled again if we had dialled it;
     /// 0 for not at all.
-    #[arg(long, value_name = "SECONDS", env = "P2P_RECONNECT", default_value_t = 120)]
+    #[arg(long, global = true, value_name = "SECONDS", env = "P2P_RECONNECT", default_value_t = 120)]
     reconnect: u32,
 
     /// How long a file that arrived in part is kept when nobody goes on with it.
-    #[arg(long, value_name = "DAYS", env = "P2P_KEEP_PARTIALS", default_value_t = 30)]
+    #[arg(long, global = true, value_name = "DAYS", env = "P2P_KEEP_PARTIALS", default_value_t = 30)]
     keep_partials: u16,
 
     /// Speak the baseline protocol, unencrypted, to others that do the same.
-    #[arg(long, env = "P2P_PLAIN", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "P2P_PLAIN", value_parser = FalseyValueParser::new())]
     plain: bool,
 
     /// Print events as JSON, one object on each line of stdout; logs go to stderr.
-    #[arg(long, env = "P2P_JSON", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "P2P_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
 
     /// Keep running when the input has ended, until Ctrl-C or SIGTERM.
     #[arg(long, env = "P2P_STAY", value_parser = FalseyValueParser::new())]
     stay: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Send files, directories or the standard input to somebody, and leave.
+    ///
+    /// Nobody can connect to this computer meanwhile. The exit code tells how it went.
+    #[command(after_help = SEND_HELP, max_term_width = 100)]
+    Send {
+        /// Who is to get it: `host:port`, or `host:port#<node id>` to be sure who that is.
+        #[arg(value_name = "PEER", value_parser = parse_target)]
+        to: Target,
+        /// What to send; `-` is the standard input.
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<PathBuf>,
+        /// What it is to be called there.
+        #[arg(long, value_name = "NAME", value_parser = parse_name)]
+        name: Option<SafeName>,
+        /// Tell only what goes wrong.
+        #[arg(long, short, env = "P2P_QUIET", value_parser = FalseyValueParser::new())]
+        quiet: bool,
+    },
+    /// Take the files that are sent to this computer, without a prompt.
+    ///
+    /// Strangers cannot be asked about here: who may send is what --accept says.
+    #[command(after_help = RECEIVE_HELP, max_term_width = 100)]
+    Receive {
+        /// The port to listen on; 0 for any free one.
+        #[arg(env = "P2P_PORT", default_value_t = 8000)]
+        port: u16,
+        /// Leave when one file or directory has arrived.
+        #[arg(long, conflicts_with = "count")]
+        once: bool,
+        /// Leave when so many have arrived.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        count: Option<u32>,
+        /// Tell only what goes wrong.
+        #[arg(long, short, env = "P2P_QUIET", value_parser = FalseyValueParser::new())]
+        quiet: bool,
+    },
+    /// Print what makes a shell complete the options.
+    ///
+    /// For bash: `p2p completions bash > ~/.local/share/bash-completion/completions/p2p`
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+const SEND_HELP: &str = "\
+Examples:
+  p2p send localhost:8000 report.pdf photos
+  p2p send 192.0.2.5:8000#90ad9948… backup.tar
+                             only to whom this identity belongs
+  tar c . | p2p send laptop:8000 - --name work.tar
+  p2p send --json laptop:8000 big.iso | jq .
+                             what happens, as JSON
+
+`p2p --help` lists the exit codes.";
+
+const RECEIVE_HELP: &str = "\
+Examples:
+  p2p receive --once --accept all
+                             take one file from whoever sends it
+  p2p receive 9000 --accept known --downloads /srv/in
+                             take what everybody sends with whom you have had to do
+
+`p2p --help` lists the exit codes.";
+
+fn parse_target(text: &str) -> Result<Target, String> {
+    text.parse().map_err(|failure: crate::engine::Failure| failure.message)
+}
+
+fn parse_name(text: &str) -> Result<SafeName, String> {
+    SafeName::new(text).map_err(|error| error.to_string())
 }
 
 /// Where programs keep a user's state: the XDG base directory specification, version 0.8.
@@ -152,8 +305,12 @@ Examples:
   p2p 8001 --accept all      listen on port 8001 and take every file that is offered
   p2p --json --stay < /dev/null
                              no prompt: tell what happens as JSON until Ctrl-C
-  printf '%s\\n' 'connect localhost:8000' 'sendfile localhost:8000 report.pdf' | p2p 0
-                             send a file from a script; the exit code tells whether it arrived
+  p2p send localhost:8000 report.pdf
+                             send a file and leave; the exit code tells how it went
+  p2p receive --once --accept all
+                             take one file and leave
+  printf '%s\\n' 'connect localhost:8000' 'send localhost:8000 good morning' | p2p 0
+                             anything else from a script
 
 {}
 Logs go to stderr; RUST_LOG=debug shows more of them.",

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::engine::Code;
+
 /// The end of a run. The numbers are promised to scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -15,6 +17,14 @@ pub enum Exit {
     NotStarted,
     /// What was to be shown could not be written, or nobody read it.
     Output,
+    /// Nobody could be reached.
+    Unreachable,
+    /// Somebody else was there, or it could not be told who.
+    Stranger,
+    /// The receiver did not take it.
+    Declined,
+    /// What was to be sent cannot be read, or changed meanwhile.
+    Source,
     /// Ctrl-C.
     Interrupted,
     /// SIGTERM.
@@ -22,12 +32,16 @@ pub enum Exit {
 }
 
 impl Exit {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 11] = [
         Self::Fine,
         Self::Failed,
         Self::Usage,
         Self::NotStarted,
         Self::Output,
+        Self::Unreachable,
+        Self::Stranger,
+        Self::Declined,
+        Self::Source,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -40,8 +54,30 @@ impl Exit {
             Self::Usage => 2,
             Self::NotStarted => 3,
             Self::Output => 4,
+            Self::Unreachable => 5,
+            Self::Stranger => 6,
+            Self::Declined => 7,
+            Self::Source => 8,
             Self::Interrupted => 130,
             Self::Terminated => 143,
+        }
+    }
+
+    /// How sending something ends that failed for this reason.
+    pub(crate) fn of(code: Code) -> Self {
+        match code {
+            Code::Unreachable | Code::HandshakeFailed | Code::SelfConnection => Self::Unreachable,
+            Code::IdentityChanged | Code::WrongIdentity | Code::UnknownIdentity => Self::Stranger,
+            Code::Declined
+            | Code::Expired
+            | Code::TooLarge
+            | Code::NoSpace
+            | Code::Busy
+            | Code::Banned
+            | Code::BadTree
+            | Code::Unsupported => Self::Declined,
+            Code::SourceUnreadable | Code::SourceChanged | Code::BadName => Self::Source,
+            _ => Self::Failed,
         }
     }
 
@@ -56,6 +92,10 @@ impl Exit {
                 "the node could not start, for example because the port is in use or the key is damaged"
             }
             Self::Output => "output could not be written, or its reader stalled",
+            Self::Unreachable => "`send`: nobody could be reached there",
+            Self::Stranger => "`send`: somebody else is there than was expected",
+            Self::Declined => "`send`: the receiver did not take it",
+            Self::Source => "`send`: what was to be sent cannot be read, or changed meanwhile",
             Self::Interrupted => "ended by Ctrl-C",
             Self::Terminated => "ended by SIGTERM",
         }

@@ -9,12 +9,13 @@ mod jobs;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ const DISK_QUEUE: usize = 256;
 /// What a node is started with.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
+    /// Whether others can connect.
+    pub listens: bool,
     /// The address to listen on; `None` for all interfaces, IPv6 and IPv4.
     pub bind: Option<IpAddr>,
     /// The port to listen on; 0 for any free one.
@@ -126,6 +129,21 @@ fn greeter(config: &NodeConfig) -> Result<(Greeter, Option<Reading>), StartError
     Ok((Greeter::Secure(Arc::new(Secure { identity, home, require_id: config.require_id })), Some(book)))
 }
 
+/// The socket to listen on, and its address; the unspecified address and port 0 where there is none.
+fn listen(config: &NodeConfig) -> Result<(Option<TcpListener>, SocketAddr), StartError> {
+    if !config.listens {
+        return Ok((None, (Ipv6Addr::UNSPECIFIED, 0).into()));
+    }
+    let (listener, listening) = bind(config.bind, config.port).map_err(|error| StartError::Listen {
+        addr: match config.bind {
+            Some(address) => SocketAddr::new(address, config.port).to_string(),
+            None => format!("port {}", config.port),
+        },
+        error,
+    })?;
+    Ok((Some(listener), listening))
+}
+
 /// Starts a node on the current tokio runtime.
 ///
 /// Reads the identity from the home before it listens, which takes a moment's disk access.
@@ -134,13 +152,7 @@ fn greeter(config: &NodeConfig) -> Result<(Greeter, Option<Reading>), StartError
 /// Where it cannot listen, or the identity cannot be used.
 pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartError> {
     let (greeter, book) = greeter(&config)?;
-    let (listener, listening) = bind(config.bind, config.port).map_err(|error| StartError::Listen {
-        addr: match config.bind {
-            Some(address) => SocketAddr::new(address, config.port).to_string(),
-            None => format!("port {}", config.port),
-        },
-        error,
-    })?;
+    let (listener, listening) = listen(&config)?;
     let mut instance = [0; 16];
     getrandom::fill(&mut instance).map_err(StartError::Random)?;
     let mut engine = Engine::new(EngineConfig {
@@ -166,7 +178,9 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let (from_peers, from_peers_queue) = mpsc::channel(PEER_QUEUE);
     let (from_disk, from_disk_queue) = mpsc::channel(DISK_QUEUE);
     let (shown, shown_queue) = mpsc::channel(RECEIPTS);
-    events.send(Told::Event(Event::Listening { addr: listening }), None, None);
+    if listener.is_some() {
+        events.send(Told::Event(Event::Listening { addr: listening }), None, None);
+    }
     if let Some(text) = exposure(config.plain, listening.ip()) {
         events.send(Told::Event(Event::Warning { peer: None, text: text.to_owned() }), None, None);
     }
@@ -195,7 +209,9 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         from_disk: from_disk_queue,
         shown: shown_queue,
     };
-    tasks.spawn(stop.clone().run_until_cancelled_owned(accept_loop(listener, accepted)));
+    if let Some(listener) = listener {
+        tasks.spawn(stop.clone().run_until_cancelled_owned(accept_loop(listener, accepted)));
+    }
     tasks.spawn(actor.run(inbox));
     tasks.close();
     Ok((NodeHandle { requests, stop, tasks, listening }, watcher))

@@ -15,6 +15,7 @@ use crate::engine::{Code, Command, Event, Failure, Reply};
 use crate::exit::Exit;
 use crate::node::{Events, NodeHandle, Ticket, Told};
 
+use super::bars::Bars;
 use super::input::Input;
 use super::output::Output;
 use super::paths::one_for_each;
@@ -43,6 +44,14 @@ pub(super) enum Manners {
     Piped {
         /// Whether the end of the input is not the end.
         stay: bool,
+    },
+    /// The commands are there from the start. Where the first fails, the others are not tried; when
+    /// all is sent that is the end, and the exit code tells why something was not.
+    Send,
+    /// What comes is taken.
+    Receive {
+        /// After so many files or directories that is the end.
+        count: Option<u32>,
     },
 }
 
@@ -77,6 +86,9 @@ pub(super) struct Front {
     ended: bool,
     /// How many of [`AT_THE_END`] were given.
     closing: usize,
+    /// Files and directories that have arrived.
+    received: u32,
+    bars: Option<Bars>,
     /// When to look next how far the transfers are; `None` where none is known to run.
     tick: Option<tokio::time::Instant>,
 }
@@ -100,8 +112,15 @@ impl Front {
             last_ticket: 0,
             ended: false,
             closing: 0,
+            received: 0,
+            bars: None,
             tick: None,
         }
+    }
+
+    /// Shows how far transfers are by bars.
+    pub(super) fn with_bars(self, bars: Option<Bars>) -> Self {
+        Self { bars, ..self }
     }
 
     /// Runs until there is a reason to leave. The node still runs then.
@@ -113,10 +132,7 @@ impl Front {
                     Some(purpose) => self.answered(purpose, &answer).await,
                     None => None,
                 },
-                Happening::Told(Some(Told::Event(event))) => {
-                    self.event(&event);
-                    None
-                }
+                Happening::Told(Some(Told::Event(event))) => self.event(&event),
                 Happening::Tick => {
                     self.tick = None;
                     self.give(Purpose::Status, Command::Transfers).await;
@@ -141,7 +157,8 @@ impl Front {
         let takes_lines = !self.ended
             && match self.manners {
                 Manners::Prompt => self.running.len() < COMMANDS_AT_ONCE,
-                Manners::Piped { .. } => self.running.is_empty(),
+                // What draws bars is asked for now and then, and is nobody's command.
+                _ => self.running.values().all(|purpose| matches!(purpose, Purpose::Status)),
             };
         let tick = self.tick;
         let Self { events, lines, output, .. } = self;
@@ -177,6 +194,10 @@ impl Front {
                 }
                 Step::Quit => return Some(self.verdict()),
             },
+            Some(Input::Command(name, command)) => {
+                let asked = self.session.command(name, command.clone());
+                self.give(Purpose::Line(asked), command).await;
+            }
             Some(Input::Unreadable(why)) => {
                 self.session.unreadable_line(&Failure::new(Code::Usage, why));
             }
@@ -203,6 +224,12 @@ impl Front {
                     Ok(Reply::Connected { .. } | Reply::Named(..) | Reply::Forgotten(_)) => {
                         self.ask_book().await;
                     }
+                    // Nothing can be sent to whom there is no connection.
+                    Err(_)
+                        if self.manners == Manners::Send && matches!(asked.command, Command::Connect(_)) =>
+                    {
+                        return Some(self.verdict());
+                    }
                     _ => {}
                 }
                 None
@@ -210,6 +237,12 @@ impl Front {
             Purpose::Status => {
                 if let Ok(Reply::Transfers(transfers)) = answer {
                     self.session.transfers(Instant::now(), transfers);
+                    if let Some(bars) = &mut self.bars {
+                        bars.show(transfers, &self.session.each_status(Instant::now()));
+                        if !transfers.is_empty() {
+                            self.watch_transfers();
+                        }
+                    }
                     self.show_status();
                 }
                 None
@@ -231,7 +264,14 @@ impl Front {
         }
     }
 
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &Event) -> Option<Exit> {
+        if let (
+            Some(bars),
+            Event::Received { id, .. } | Event::Sent { id, .. } | Event::TransferFailed { id, .. },
+        ) = (&mut self.bars, event)
+        {
+            bars.remove(*id);
+        }
         self.session.event(Instant::now(), event);
         match event {
             Event::Progress { .. } | Event::Offer { expires_in: None, .. } => self.watch_transfers(),
@@ -239,12 +279,15 @@ impl Front {
             Event::Received { .. } | Event::Sent { .. } | Event::TransferFailed { .. } => self.show_status(),
             _ => {}
         }
+        let Manners::Receive { count } = self.manners else { return None };
+        self.received += u32::from(matches!(event, Event::Received { .. }));
+        (count.is_some_and(|count| self.received >= count)).then_some(Exit::Fine)
     }
 
     /// Sees to it that the status line tells about transfers of which one has begun. What is over
     /// before it would be drawn is not told there.
     fn watch_transfers(&mut self) {
-        if self.manners == Manners::Prompt && self.tick.is_none() {
+        if (self.manners == Manners::Prompt || self.bars.is_some()) && self.tick.is_none() {
             self.tick = Some(tokio::time::Instant::now() + STATUS_INTERVAL);
         }
     }
@@ -269,6 +312,7 @@ impl Front {
                 None
             }
             None if self.manners == (Manners::Piped { stay: true }) => None,
+            None if matches!(self.manners, Manners::Receive { .. }) => None,
             None => Some(self.verdict()),
         }
     }
@@ -312,8 +356,12 @@ impl Front {
 
     /// The exit code as far as it depends on how everything went.
     fn verdict(&self) -> Exit {
-        let failed = self.manners != Manners::Prompt && self.session.failed();
-        if failed { Exit::Failed } else { Exit::Fine }
+        match self.manners {
+            Manners::Prompt | Manners::Receive { .. } => Exit::Fine,
+            Manners::Piped { .. } if self.session.failed() => Exit::Failed,
+            Manners::Piped { .. } => Exit::Fine,
+            Manners::Send => self.session.first_failure().map_or(Exit::Fine, Exit::of),
+        }
     }
 
     /// Stops the node, shows all that it still has to tell, and says how the program ends.
@@ -345,6 +393,9 @@ impl Front {
     async fn stop_and_show(&mut self) -> Result<(), Exit> {
         // Before the last lines, so that the prompt is drawn without it.
         self.output.set_status(None);
+        if let Some(bars) = &mut self.bars {
+            bars.clear();
+        }
         let node = self.node.clone();
         let mut stop = pin!(timeout(PATIENCE, node.stop()));
         let mut stopped = false;

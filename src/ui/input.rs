@@ -9,6 +9,8 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
+use crate::engine::Command;
+
 /// Longest line in bytes; a longer one is skipped and reported.
 const MAX_LINE_BYTES: usize = 1 << 20;
 
@@ -20,6 +22,8 @@ const LINES_QUEUED: usize = 16;
 pub(super) enum Input {
     /// A line, perhaps with its end.
     Line(String),
+    /// What a line would have said, and the name of the command.
+    Command(&'static str, Command),
     /// A line that is no line, and why.
     Unreadable(&'static str),
     /// The input is at its end because it could not be read on. That is in the log already.

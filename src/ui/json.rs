@@ -344,9 +344,9 @@ impl Render for Json {
         Some(write(&Line::Result { cmd: asked.line, command: asked.name, answer }))
     }
 
-    fn failure(&self, line: u64, failure: &Failure) -> String {
+    fn failure(&self, line: u64, failure: &Failure) -> Option<String> {
         let (code, message) = (failure.code.as_str(), failure.message.as_str());
-        write(&Line::Error { cmd: Some(line), code, message, peer: None })
+        Some(write(&Line::Error { cmd: Some(line), code, message, peer: None }))
     }
 
     fn help(&self, line: u64, topic: Option<&Spec>) -> String {

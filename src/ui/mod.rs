@@ -7,6 +7,7 @@
 //! A line goes `input` or `prompt` → `front` → `session` → `parse`, and to the node; what comes
 //! back goes `front` → `session` → `render` or `json` → `output`.
 
+mod bars;
 mod complete;
 mod escape;
 mod front;
@@ -16,6 +17,7 @@ mod input;
 mod json;
 mod known;
 mod log;
+mod oneshot;
 mod output;
 mod parse;
 mod paths;
@@ -27,14 +29,14 @@ mod session;
 mod signals;
 mod style;
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::exit::Exit;
 use crate::node::{self, StartError, Told};
 
@@ -68,11 +70,21 @@ pub enum UiError {
     Io(#[from] io::Error),
 }
 
-/// Starts a node and shows it until it ends: with a prompt where there is a terminal, else line by line.
+/// Does what it is told: one thing, or a node until it ends, with a prompt where there is a terminal, else
+/// line by line.
 ///
 /// # Errors
 /// Where the node cannot start.
 pub async fn run(config: Config) -> Result<Exit, UiError> {
+    match config.mode.clone() {
+        Mode::Node => {}
+        Mode::Send(sending) => return oneshot::send(config, sending).await,
+        Mode::Receive { count } => return oneshot::receive(config, count).await,
+        Mode::Completions(shell) => {
+            let written = io::stdout().write_all(&Config::completions(shell));
+            return Ok(if written.is_ok() { Exit::Fine } else { Exit::Output });
+        }
+    }
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if terminal && !config.json {
         // A terminal on which no line can be edited is read like a pipe.
@@ -149,6 +161,11 @@ async fn to_the_end(mut front: Front, mut signals: Signals) -> Exit {
         exit = front.finish(exit) => exit,
         exit = signals.next() => exit,
     }
+}
+
+/// How many columns the window has in which the bars are.
+fn stderr_columns() -> usize {
+    rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col.max(1)))
 }
 
 /// Every connection and every open file is a descriptor: takes as many as the system lets us have,

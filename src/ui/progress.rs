@@ -100,6 +100,17 @@ impl Progress {
         self.running.iter().filter_map(|(id, running)| Some((*id, running.rate(now)?))).collect()
     }
 
+    /// What there is to say about each that runs.
+    pub(super) fn each(&self, now: Instant) -> BTreeMap<TransferId, Status> {
+        let status = |running: &Running| Status {
+            what: format!("{} {}", running.verb(), escape(&running.name)),
+            bytes: running.bytes,
+            size: running.size,
+            rate: running.rate(now),
+        };
+        self.running.iter().map(|(id, running)| (*id, status(running))).collect()
+    }
+
     /// What there is to say about all that run; `None` where none does.
     pub(super) fn status(&self, now: Instant) -> Option<Status> {
         // What is still being hashed is not under way, and its bytes are others.
@@ -166,6 +177,8 @@ impl Running {
     fn verb(&self) -> &'static str {
         match (self.stage, self.direction) {
             (Stage::Finishing, _) => "finishing",
+            (Stage::Hashing, _) => "hashing",
+            (Stage::Checking, _) => "checking",
             (_, Direction::Out) => "sending",
             (_, Direction::In) => "receiving",
         }

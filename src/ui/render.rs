@@ -42,7 +42,7 @@ pub(super) trait Render: Send {
     /// A command worked.
     fn reply(&self, asked: &Asked, reply: &Reply, known: &Known, rates: &Rates) -> Option<String>;
     /// A line did not work.
-    fn failure(&self, line: u64, failure: &Failure) -> String;
+    fn failure(&self, line: u64, failure: &Failure) -> Option<String>;
     /// Somebody asked how it works.
     fn help(&self, line: u64, topic: Option<&Spec>) -> String;
     /// Somebody wants to leave.
@@ -188,13 +188,13 @@ impl Render for Human {
         })
     }
 
-    fn failure(&self, line: u64, failure: &Failure) -> String {
+    fn failure(&self, line: u64, failure: &Failure) -> Option<String> {
         let message = escape(&failure.message);
-        if self.at_prompt {
+        Some(if self.at_prompt {
             format!("{} {message}", self.style.paint(Paint::Bad, "error:"))
         } else {
             format!("error in line {line}: {message}")
-        }
+        })
     }
 
     fn help(&self, _line: u64, topic: Option<&Spec>) -> String {
@@ -341,7 +341,7 @@ fn short(id: NodeId) -> String {
 }
 
 /// What others type to reach this node and nobody else.
-fn paste(listening: SocketAddr, id: NodeId) -> String {
+pub(super) fn paste(listening: SocketAddr, id: NodeId) -> String {
     if listening.ip().is_unspecified() {
         format!("<this computer's name or address>:{}#{id}", listening.port())
     } else {

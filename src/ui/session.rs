@@ -5,9 +5,10 @@
 //! Invariant: every line that is not blank leads to exactly one thing shown for it, unless it
 //! worked and people see that otherwise.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::engine::{Command, Event, Failure, Reply, TransferInfo};
+use crate::engine::{Code, Command, Event, Failure, Reply, TransferId, TransferInfo};
 
 use super::known::Known;
 use super::parse::{Parsed, parse};
@@ -32,6 +33,7 @@ pub(super) struct Session {
     comments: bool,
     lines: u64,
     failed: bool,
+    first_failure: Option<Code>,
     said: Vec<String>,
     known: Known,
     progress: Progress,
@@ -40,7 +42,16 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(render: Box<dyn Render>, comments: bool) -> Self {
         let (known, progress) = (Known::default(), Progress::default());
-        Self { render, comments, lines: 0, failed: false, said: Vec::new(), known, progress }
+        Self {
+            render,
+            comments,
+            lines: 0,
+            failed: false,
+            first_failure: None,
+            said: Vec::new(),
+            known,
+            progress,
+        }
     }
 
     /// What was heard of so far, and will be.
@@ -116,7 +127,10 @@ impl Session {
                 tracing::warn!("{}: {text}", self.known.name_and_address_of(*peer));
             }
             Event::Warning { peer: None, text } => tracing::warn!("{text}"),
-            Event::TransferFailed { direction, code, .. } => self.failed |= !is_choice(*direction, *code),
+            Event::TransferFailed { direction, code, .. } => {
+                self.failed |= !is_choice(*direction, *code);
+                self.first_failure.get_or_insert(*code);
+            }
             Event::Undelivered { .. } => self.failed = true,
             _ => {}
         }
@@ -135,9 +149,26 @@ impl Session {
         self.failed
     }
 
+    /// Why the first thing did not come about that did not, whoever wanted that.
+    pub(super) fn first_failure(&self) -> Option<Code> {
+        self.first_failure
+    }
+
+    /// What there is to tell about each running transfer.
+    pub(super) fn each_status(&self, now: Instant) -> BTreeMap<TransferId, Status> {
+        self.progress.each(now)
+    }
+
+    /// Takes a command that nobody typed.
+    pub(super) fn command(&mut self, name: &'static str, command: Command) -> Asked {
+        self.lines += 1;
+        Asked { line: self.lines, name, command }
+    }
+
     fn fail(&mut self, line: u64, failure: &Failure) {
         self.failed = true;
-        self.said.push(self.render.failure(line, failure));
+        self.first_failure.get_or_insert(failure.code);
+        self.said.extend(self.render.failure(line, failure));
     }
 }
 
@@ -147,7 +178,7 @@ pub(super) const AT_THE_END: [Command; 2] = [Command::StopAsking, Command::Wait]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Code, Direction, TransferId};
+    use crate::engine::Direction;
     use crate::ui::json::Json;
     use crate::ui::render::Human;
     use crate::ui::style::Style;

@@ -52,7 +52,7 @@ fn start(manners: Manners, screen: Screen) -> Bench {
             Box::new(Human { at_prompt: true, style: Style::PLAIN, columns: || usize::MAX }),
             false,
         ),
-        Manners::Piped { .. } => Session::new(Box::new(Json), true),
+        _ => Session::new(Box::new(Json), true),
     };
     let mut front = Front::new(outside, received, session, output, manners);
     let front = tokio::spawn(async move {

@@ -146,7 +146,7 @@ fn failures_have_a_code_and_a_reason() {
         (&undelivered["event"], &undelivered["code"], undelivered.get("cmd")),
         (&json!("error"), &json!("undelivered"), None)
     );
-    let failure = Json.failure(3, &Failure::new(Code::UnknownPeer, "no such peer"));
+    let failure = Json.failure(3, &Failure::new(Code::UnknownPeer, "no such peer")).unwrap();
     assert_eq!(failure, r#"{"event":"error","cmd":3,"code":"unknown_peer","message":"no such peer"}"#);
     let warning = Event::Warning { peer: None, text: "for the log".into() };
     assert_eq!(Json.event(&warning, &Known::default()), None, "the log is not stdout");

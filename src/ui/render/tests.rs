@@ -41,8 +41,8 @@ fn a_peer_cannot_write_on_the_screen() {
         "192.0.2.5:4711 disconnected: it said \\x1b[2J"
     );
     let failure = Failure::new(Code::Usage, "`\x1b[2J` is not a peer");
-    assert_eq!(PROMPT.failure(1, &failure), "error: `\\x1b[2J` is not a peer");
-    assert_eq!(Human::PIPED.failure(7, &failure), "error in line 7: `\\x1b[2J` is not a peer");
+    assert_eq!(PROMPT.failure(1, &failure).unwrap(), "error: `\\x1b[2J` is not a peer");
+    assert_eq!(Human::PIPED.failure(7, &failure).unwrap(), "error in line 7: `\\x1b[2J` is not a peer");
 }
 
 #[test]

@@ -1,0 +1,264 @@
+//! One thing done without a prompt: `p2p send` and `p2p receive`.
+//!
+//! They are a node and a [`Front`] like any other, whose commands are given at the start instead of
+//! typed. What differs is what is told: results on stdout, what goes wrong on stderr, and bars only for
+//! somebody who looks on.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::bars::Bars;
+use super::front::{Front, Manners};
+use super::input::Input;
+use super::json::Json;
+use super::known::Known;
+use super::output::Output;
+use super::parse::Spec;
+use super::paths::name_of_place;
+use super::progress::Rates;
+use super::render::{Asked, Human, Render, paste};
+use super::session::Session;
+use super::signals::Signals;
+use super::style::Style;
+use super::{LAST_LINES, UiError, allow_descriptors, log, stderr_columns, to_the_end};
+use crate::config::{Config, STDIN, Sending};
+use crate::engine::{AcceptPolicy, Command, Event, Failure, PeerRef, Reply};
+use crate::exit::Exit;
+use crate::node;
+use crate::wire::SafeName;
+
+/// What the standard input is called where nobody says.
+const NAME_OF_STDIN: &str = "stdin";
+
+/// Sends something and leaves.
+pub(super) async fn send(config: Config, sending: Sending) -> Result<Exit, UiError> {
+    let shop = Shop::open(&config)?;
+    let mut signals = Signals::listen()?;
+    // What is not there is said before anybody is bothered.
+    let prepared = tokio::task::spawn_blocking(move || prepare(sending));
+    let prepared = tokio::select! {
+        prepared = prepared => prepared.map_err(|_| io::Error::other("reading what is to be sent failed"))?,
+        exit = signals.next() => return Ok(exit),
+    };
+    let (_spooled, commands) = match prepared {
+        Ok(prepared) => prepared,
+        Err(why) => {
+            tracing::error!("{why}");
+            shop.close().await;
+            return Ok(Exit::Source);
+        }
+    };
+    shop.run(config, signals, commands, Manners::Send).await
+}
+
+/// Takes what comes.
+pub(super) async fn receive(config: Config, count: Option<u32>) -> Result<Exit, UiError> {
+    let shop = Shop::open(&config)?;
+    let signals = Signals::listen()?;
+    let commands = vec![("whoami", Command::Whoami)];
+    shop.run(config, signals, commands, Manners::Receive { count }).await
+}
+
+/// Where things are told.
+struct Shop {
+    output: Output,
+    log: Output,
+    bars: Option<Bars>,
+}
+
+impl Shop {
+    fn open(config: &Config) -> Result<Self, UiError> {
+        allow_descriptors(None);
+        let watched = io::stderr().is_terminal() && !config.json && !config.quiet;
+        let bars = watched.then(|| Bars::new(Style::of_terminal(), stderr_columns));
+        let above = |out, is_terminal| match &bars {
+            Some(bars) if is_terminal => bars.above(out),
+            _ => out,
+        };
+        let output =
+            Output::start("stdout", above(Box::new(io::stdout()), io::stdout().is_terminal()), None)?;
+        let log = Output::start("stderr", above(Box::new(io::stderr()), true), None)?;
+        log::start(&log);
+        Ok(Self { output, log, bars })
+    }
+
+    async fn run(
+        mut self,
+        config: Config,
+        signals: Signals,
+        commands: Commands,
+        manners: Manners,
+    ) -> Result<Exit, UiError> {
+        let render: Box<dyn Render> = match config.json {
+            true => Box::new(Json),
+            false => Box::new(Plainly {
+                quiet: config.quiet,
+                notes: self.bars.is_some().then(|| self.log.clone()),
+                accept: config.node.accept,
+                plain: config.node.plain,
+            }),
+        };
+        let session = Session::new(render, false);
+        if config.node.plain {
+            session.known().is_plain();
+        }
+        let node = node::start(config.node).await?;
+        let (sender, lines) = mpsc::channel(commands.len().max(1));
+        for (name, command) in commands {
+            // There is room for all of them.
+            let _ = sender.try_send(Input::Command(name, command));
+        }
+        drop(sender);
+        let front =
+            Front::new(node, lines, session, self.output.clone(), manners).with_bars(self.bars.take());
+        let exit = to_the_end(front, signals).await;
+        self.close().await;
+        Ok(exit)
+    }
+
+    async fn close(&self) {
+        let _ = timeout(LAST_LINES, self.output.flushed()).await;
+        let _ = timeout(LAST_LINES, self.log.flushed()).await;
+    }
+}
+
+/// Files that exist only while they are open.
+type Spooled = Vec<File>;
+
+/// What is asked of the node, one after the other, and the commands' names.
+type Commands = Vec<(&'static str, Command)>;
+
+/// What to tell the node, after a look at what is to be sent. Blocks; the error is a sentence.
+fn prepare(sending: Sending) -> Result<(Spooled, Commands), String> {
+    let Sending { to, paths, name } = sending;
+    let mut spooled = Vec::new();
+    let peer = PeerRef::Address(to.address.clone());
+    let mut commands = vec![("connect", Command::Connect(to))];
+    // The input last: it may be long, and a path that is not there is found first.
+    for path in paths.iter().filter(|path| path.as_os_str() != STDIN) {
+        check(path)?;
+    }
+    for path in paths {
+        let (path, name) = if path.as_os_str() == STDIN {
+            let file = spool()?;
+            let path = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
+            spooled.push(file);
+            (path, name.clone().or_else(|| SafeName::new(NAME_OF_STDIN).ok()))
+        } else {
+            let own = name.clone().or_else(|| name_of_place(&path));
+            (path, own)
+        };
+        commands.push(("sendfile", Command::SendFile { to: peer.clone(), path, name }));
+    }
+    Ok((spooled, commands))
+}
+
+fn check(path: &Path) -> Result<(), String> {
+    match path.metadata() {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(format!("there is no file `{}`; check the path", path.display()))
+        }
+        Err(error) => Err(format!("cannot read `{}`: {error}", path.display())),
+    }
+}
+
+/// Puts the standard input into a file without a name: what is sent must have a size, and be there
+/// still when the receiver asks again.
+fn spool() -> Result<File, String> {
+    let place = std::env::temp_dir();
+    let failed = |error: io::Error| {
+        let place = place.display();
+        format!(
+            "cannot keep the standard input in `{place}`: {error}; TMPDIR may name a place with more room"
+        )
+    };
+    let mut file = tempfile::tempfile().map_err(failed)?;
+    io::copy(&mut io::stdin().lock(), &mut file).map_err(failed)?;
+    Ok(file)
+}
+
+/// Results for people and scripts, without the numbers and news of a node.
+struct Plainly {
+    quiet: bool,
+    /// Where to tell those who look on what is no result.
+    notes: Option<Output>,
+    accept: AcceptPolicy,
+    plain: bool,
+}
+
+impl Plainly {
+    fn note(&self, text: &str) {
+        if let Some(notes) = &self.notes {
+            notes.try_put(text);
+        }
+    }
+
+    /// Who may send, and what they type.
+    fn invitation(&self, reply: &Reply) -> Option<String> {
+        let Reply::Whoami(info) = reply else { return None };
+        let who = match self.accept {
+            AcceptPolicy::All => "everybody may send",
+            AcceptPolicy::Known => "everybody may send who is known here; others with `--accept all`",
+            AcceptPolicy::Ask if self.plain => {
+                "programs on this computer may send; others with `--accept all`"
+            }
+            AcceptPolicy::Ask => "you yourself and those you trust may send; others with `--accept all`",
+            AcceptPolicy::None => "nobody may send; `--accept` says who may",
+        };
+        let options = if self.plain { " --plain" } else { "" };
+        let address = match info.node_id {
+            Some(id) => paste(info.listening, id),
+            None => info.listening.to_string(),
+        };
+        Some(format!("{who}: p2p send{options} {address} <path>"))
+    }
+}
+
+/// What the node calls a transfer is of no use where no command can be given.
+fn without_number(text: &str) -> String {
+    text.split_once("] ").map_or(text, |(_, text)| text).to_owned()
+}
+
+impl Render for Plainly {
+    fn event(&self, event: &Event, known: &Known) -> Option<String> {
+        let text = Human::PIPED.event(event, known)?;
+        match event {
+            Event::TransferFailed { .. } => {
+                tracing::error!("{}", without_number(&text));
+                None
+            }
+            Event::Sent { .. } | Event::Received { .. } => (!self.quiet).then(|| without_number(&text)),
+            Event::Message { .. } | Event::Listening { .. } => (!self.quiet).then_some(text),
+            Event::PeerConnected { first_contact: true, dialled: Some(_), .. }
+            | Event::FirstContact { .. }
+            | Event::PeerConnected { again: true, .. } => {
+                self.note(&text);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn reply(&self, _: &Asked, reply: &Reply, _: &Known, _: &Rates) -> Option<String> {
+        self.invitation(reply).filter(|_| !self.quiet)
+    }
+
+    fn failure(&self, _: u64, failure: &Failure) -> Option<String> {
+        tracing::error!("{}", failure.message);
+        None
+    }
+
+    fn help(&self, _: u64, _: Option<&Spec>) -> String {
+        String::new()
+    }
+
+    fn quit(&self, _: u64) -> Option<String> {
+        None
+    }
+}

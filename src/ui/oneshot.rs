@@ -27,7 +27,7 @@ use super::signals::Signals;
 use super::style::Style;
 use super::{LAST_LINES, UiError, allow_descriptors, log, stderr_columns, to_the_end};
 use crate::config::{Config, STDIN, Sending};
-use crate::engine::{AcceptPolicy, Command, Event, Failure, PeerRef, Reply};
+use crate::engine::{AcceptPolicy, Code, Command, Event, Failure, PeerRef, Reply};
 use crate::exit::Exit;
 use crate::node;
 use crate::wire::SafeName;
@@ -229,6 +229,8 @@ impl Render for Plainly {
     fn event(&self, event: &Event, known: &Known) -> Option<String> {
         let text = Human::PIPED.event(event, known)?;
         match event {
+            // Whoever ended it knows.
+            Event::TransferFailed { code: Code::ShuttingDown, .. } => None,
             Event::TransferFailed { .. } => {
                 tracing::error!("{}", without_number(&text));
                 None

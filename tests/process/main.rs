@@ -13,6 +13,7 @@ mod baseline;
 mod command_line;
 mod crowds;
 mod endings;
+mod oneshot;
 mod resume;
 mod security;
 mod talk;

@@ -1,0 +1,294 @@
+//! `p2p send` and `p2p receive`, as scripts use them: exit codes, and what is on stdout and stderr.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::support::files::{noise, sha256_of, snapshot, write_noise};
+use crate::support::node::Finished;
+use crate::support::{BaselinePeer, Gate, NodeSetup, TestNode, eventually};
+
+/// Sends from a new directory, in which `write` puts what is to be sent.
+fn send(arguments: &[&str], write: impl FnOnce(&Path)) -> Finished {
+    send_from(NodeSetup::new(), arguments, write)
+}
+
+fn send_from(setup: NodeSetup, arguments: &[&str], write: impl FnOnce(&Path)) -> Finished {
+    write(setup.dir());
+    setup.run(&[&["send"], arguments].concat(), "")
+}
+
+fn write_report(dir: &Path) {
+    fs::write(dir.join("report.pdf"), noise(700_000, 3)).unwrap();
+}
+
+/// A receiver that is a process of its own, and the address it prints.
+struct Receiver {
+    node: TestNode,
+    addr: String,
+}
+
+impl Receiver {
+    fn start(setup: NodeSetup, arguments: &[&str]) -> Self {
+        let command = setup.command(&[&["receive", "0", "--bind", "127.0.0.1"], arguments].concat());
+        let node = TestNode::spawn(setup, command);
+        let line = node.wait_for_line(&["listening on "]);
+        let addr = line.rsplit_once(' ').unwrap().1.to_owned();
+        Self { node, addr }
+    }
+}
+
+#[test]
+fn files_directories_and_the_input_are_sent_and_told_on_stdout() {
+    let receiver = TestNode::start();
+    let setup = NodeSetup::new();
+    write_report(setup.dir());
+    fs::create_dir_all(setup.dir().join("photos/old")).unwrap();
+    fs::write(setup.dir().join("photos/old/1.jpg"), "picture").unwrap();
+    let (photos, home) = (snapshot(&setup.dir().join("photos")), tempfile::tempdir().unwrap());
+    let sha256 = sha256_of(&setup.dir().join("report.pdf"));
+    let setup = setup.home_at(home.path());
+    let finished = setup.run(&["send", receiver.addr(), "report.pdf", "photos"], "");
+    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""), "{finished:?}");
+    let said: Vec<_> = finished.stdout.lines().collect();
+    assert_eq!(said.len(), 2, "{finished:?}");
+    for name in ["sent report.pdf to ", "sent photos/ (1 file) to "] {
+        assert!(said.iter().any(|line| line.starts_with(name)), "{finished:?}");
+    }
+    assert!(!finished.stdout.contains('\u{1b}'));
+    assert_eq!(sha256_of(&receiver.wait_received("report.pdf")), sha256);
+    assert!(snapshot(&receiver.downloads().join("photos")) == photos);
+
+    let setup = NodeSetup::new().home_at(home.path());
+    let finished = setup.run(&["send", "--name", "notes.txt", receiver.addr(), "-"], "two\nlines\n");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(fs::read_to_string(receiver.wait_received("notes.txt")).unwrap(), "two\nlines\n");
+}
+
+#[test]
+fn the_exit_code_tells_why_something_was_not_sent() {
+    let receiver = TestNode::start();
+    let addr = receiver.addr();
+    let refusing = NodeSetup::new().option("--accept").option("ask");
+    let refusing = Receiver::start(refusing, &[]);
+    let nobody = BaselinePeer::listen().addr();
+    let somebody_else = format!("{addr}#{}", "5".repeat(64));
+    for (arguments, code, word) in [
+        (&[nobody.as_str(), "report.pdf"][..], 5, "nobody listens there"),
+        (&[&somebody_else, "report.pdf"], 6, "identity"),
+        (&[&refusing.addr, "report.pdf"], 7, "nobody to ask"),
+        (&[addr, "missing"], 8, "there is no file `missing`"),
+        (&[&nobody, "report.pdf", "missing"], 8, "there is no file `missing`"),
+        (&[addr, "-", "-"], 2, "only once"),
+        (&[addr, "report.pdf", "report.pdf", "--name", "x"], 2, "one path"),
+        (&[addr, "report.pdf", "--name", "a/b"], 2, "path separator"),
+        (&["localhost", "report.pdf"], 2, "the port is missing"),
+        (&[addr], 2, "<PATH>"),
+    ] {
+        let finished = send(arguments, write_report);
+        assert_eq!(finished.code, Some(code), "{arguments:?}: {finished:?}");
+        assert!(finished.stderr.contains(word), "{arguments:?}: {finished:?}");
+        assert_eq!(finished.stdout, "", "{arguments:?}: {finished:?}");
+    }
+    receiver.assert_alive();
+}
+
+#[test]
+fn what_failed_does_not_stop_what_can_be_sent_and_is_told_on_stderr() {
+    let receiver = TestNode::start();
+    let finished = send(&[receiver.addr(), "report.pdf", "fifo"], |dir| {
+        write_report(dir);
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.join("fifo"), rustix::fs::Mode::RUSR).unwrap();
+    });
+    assert_eq!(finished.code, Some(8), "{finished:?}");
+    assert!(finished.stdout.starts_with("sent report.pdf to "), "{finished:?}");
+    assert!(finished.stderr.starts_with("error: ") && finished.stderr.contains("named pipe"), "{finished:?}");
+    receiver.wait_received("report.pdf");
+}
+
+#[test]
+fn quiet_says_nothing_of_what_went_well() {
+    let receiver = TestNode::start();
+    let finished = send(&[receiver.addr(), "report.pdf", "--quiet"], write_report);
+    assert_eq!((finished.code, finished.stdout.as_str(), finished.stderr.as_str()), (Some(0), "", ""));
+    let finished = send(&["-q", "localhost:1", "report.pdf"], write_report);
+    assert_eq!(finished.code, Some(5));
+    assert!(finished.stderr.starts_with("error: "), "{finished:?}");
+}
+
+#[test]
+fn json_tells_what_happens_line_by_line() {
+    let receiver = TestNode::start();
+    let finished = send(&[receiver.addr(), "report.pdf", "--json"], write_report);
+    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""), "{finished:?}");
+    let events: Vec<Value> =
+        finished.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let has = |event: &str| events.iter().any(|said| said["event"] == event);
+    assert!(has("peer_connected") && has("result") && !has("listening"), "{finished:?}");
+    let sent = events.iter().find(|said| said["event"] == "sent").unwrap();
+    assert_eq!((&sent["name"], &sent["confirmed"]), (&json!("report.pdf"), &json!(true)));
+}
+
+#[test]
+fn a_receiver_says_who_may_send_and_how_and_leaves_after_one() {
+    let mut receiver = Receiver::start(NodeSetup::new(), &["--once"]);
+    let line = receiver.node.wait_for_line(&["everybody may send: p2p send "]);
+    let peer = line.split(' ').nth(5).unwrap();
+    assert!(peer.starts_with(&format!("{}#", receiver.addr)), "{line}");
+    let finished = send(&[peer, "report.pdf"], write_report);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(receiver.node.exit_code(), Some(0));
+    let said = receiver.node.output();
+    let received = said.iter().find(|line| line.starts_with("received report.pdf, 700 kB ")).unwrap();
+    assert!(received.ends_with("downloads/report.pdf"), "{said:?}");
+    assert_eq!(fs::read(receiver.node.downloads().join("report.pdf")).unwrap(), noise(700_000, 3));
+}
+
+#[test]
+fn a_receiver_leaves_after_as_many_as_it_was_told_whatever_failed_in_between() {
+    let mut receiver = Receiver::start(NodeSetup::new(), &["--count", "2", "--json"]);
+    // One that never arrives.
+    let setup = NodeSetup::new();
+    write_noise(&setup.dir().join("never"), 30_000_000, 1);
+    let gate = Gate::before(&receiver.addr, 1 << 20);
+    let command = setup.command(&["send", "--reconnect", "0", gate.addr(), "never"]);
+    let mut cut_off = TestNode::spawn(setup, command);
+    gate.wait_until_held();
+    gate.cut(0);
+    assert_eq!(cut_off.exit_code(), Some(1), "{}", cut_off.report());
+    for name in ["one", "two"] {
+        assert!(receiver.node.is_running());
+        let finished = send(&[&receiver.addr, "report.pdf", "--name", name], write_report);
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+    }
+    assert_eq!(receiver.node.exit_code(), Some(0));
+}
+
+#[test]
+fn several_of_one_home_send_at_once_to_one_of_the_same_home() {
+    let home = tempfile::tempdir().unwrap();
+    let receiver =
+        Receiver::start(NodeSetup::new().home_at(home.path()).option("--accept").option("ask"), &[]);
+    let mut senders: Vec<_> = (0..5)
+        .map(|number| {
+            let setup = NodeSetup::new().home_at(home.path());
+            fs::write(setup.dir().join(format!("file {number}")), noise(900_000, number)).unwrap();
+            let command = setup.command(&["send", &receiver.addr, &format!("file {number}")]);
+            TestNode::spawn(setup, command)
+        })
+        .collect();
+    for sender in &mut senders {
+        assert_eq!(sender.exit_code(), Some(0), "{}", sender.report());
+    }
+    for number in 0..5 {
+        let arrived = receiver.node.downloads().join(format!("file {number}"));
+        assert_eq!(fs::read(arrived).unwrap(), noise(900_000, number));
+    }
+}
+
+#[test]
+fn whoever_only_sends_does_not_listen() {
+    let listener = BaselinePeer::listen();
+    let setup = NodeSetup::plain();
+    write_report(setup.dir());
+    let mut command = setup.command(&["send", &listener.addr(), "report.pdf"]);
+    command.stdin(Stdio::null());
+    let sender = TestNode::spawn(setup, command);
+    let peer = listener.accept();
+    assert_eq!(peer.hear(&json!({ "type": "HELLO" }))["payload"]["listen_port"], 0);
+    #[cfg(target_os = "linux")]
+    {
+        let listening: Vec<String> = ["tcp", "tcp6"]
+            .iter()
+            .flat_map(|table| {
+                let table = fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
+                let rows: Vec<Vec<String>> =
+                    table.lines().map(|row| row.split_whitespace().map(str::to_owned).collect()).collect();
+                rows.into_iter().filter(|row| row.get(3).is_some_and(|state| state == "0A"))
+            })
+            .map(|row| format!("socket:[{}]", row[9]))
+            .collect();
+        assert!(!listening.is_empty(), "this test listens itself");
+        for open in fs::read_dir(format!("/proc/{}/fd", sender.pid())).unwrap() {
+            let leads_to = fs::read_link(open.unwrap().path()).unwrap_or_default();
+            assert!(!listening.iter().any(|socket| leads_to.as_os_str() == socket.as_str()));
+        }
+    }
+    drop(sender);
+}
+
+#[test]
+fn a_killed_send_goes_on_where_it_was() {
+    let receiver = TestNode::start();
+    let home = tempfile::tempdir().unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let source = files.path().join("large");
+    let sha256 = write_noise(&source, 40_000_000, 5);
+    let gate = Gate::before(receiver.addr(), 20 << 20);
+    let path = source.to_str().unwrap().to_owned();
+    let start = |addr: &str| {
+        let setup = NodeSetup::new().home_at(home.path());
+        let command = setup.command(&["send", addr, &path]);
+        TestNode::spawn(setup, command)
+    };
+    let mut first = start(gate.addr());
+    gate.wait_until_held();
+    first.kill();
+    gate.cut(usize::MAX);
+    let mut second = start(gate.addr());
+    assert_eq!(second.exit_code(), Some(0), "{}", second.report());
+    assert_eq!(sha256_of(&receiver.wait_received("large")), sha256);
+    let passed = gate.passed();
+    assert!(passed < 40_000_000 + (17 << 20), "{passed} bytes passed");
+}
+
+#[test]
+fn a_signal_ends_a_send_and_a_receive() {
+    let receiver = TestNode::start();
+    let setup = NodeSetup::new();
+    write_noise(&setup.dir().join("large"), 30_000_000, 1);
+    let gate = Gate::before(receiver.addr(), 1 << 20);
+    let command = setup.command(&["send", gate.addr(), "large"]);
+    let mut sender = TestNode::spawn(setup, command);
+    gate.wait_until_held();
+    sender.terminate();
+    assert_eq!(sender.exit_code(), Some(143), "{}", sender.report());
+    let mut idle = Receiver::start(NodeSetup::new(), &[]);
+    idle.node.terminate();
+    assert_eq!(idle.node.exit_code(), Some(143));
+    eventually("the receiver has heard of it", || {
+        receiver.count(&json!({ "event": "peer_disconnected" })) > 0
+    });
+}
+
+#[test]
+fn shells_are_told_what_can_be_completed() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let finished = NodeSetup::new().run(&["completions", shell], "");
+        assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""), "{finished:?}");
+        for word in ["receive", "downloads", "once"] {
+            assert!(finished.stdout.contains(word), "{word} is missing for {shell}");
+        }
+    }
+    assert_eq!(NodeSetup::new().run(&["completions", "tcsh"], "").code, Some(2));
+}
+
+#[test]
+fn help_of_each_command_has_examples() {
+    for (arguments, words) in [
+        (&["send", "--help"][..], &["tar c . | p2p send", "--name", "--json"][..]),
+        (&["receive", "--help"], &["p2p receive --once", "--count", "--accept"]),
+        (
+            &["--help"],
+            &["p2p send localhost:8000", "  7  `send`: the receiver did not take it", "completions"],
+        ),
+    ] {
+        let finished = NodeSetup::new().run(arguments, "");
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        for word in words {
+            assert!(finished.stdout.contains(word), "{word} is missing in\n{}", finished.stdout);
+        }
+    }
+}

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use peer_to_peer::engine::{AcceptPolicy, Code, Command, Event, Limits, Reply, Selection, Stage};
 use peer_to_peer::wire::{
-    BadLine, CHUNK_SIZE, ChunkData, ContentOffer, ENTRIES_PER_PAGE, Hello, Instance, ManifestHead, Message,
-    NodeId as Identity, OfferError, OfferId, Prefix, Reason, SafeName, State,
+    BadLine, CHUNK_SIZE, ChunkData, ContentOffer, ENTRIES_PER_PAGE, Hello, Instance, MAX_TREE_BYTES,
+    ManifestHead, Message, NodeId as Identity, OfferError, OfferId, Prefix, Reason, SafeName, State,
+    TreeInfo,
 };
 use world::disk_model::{entries_of, file_hash, head_of};
 use world::people::pair;
@@ -26,6 +27,10 @@ fn warnings(world: &World, node: NodeId) -> Vec<String> {
 
 /// Connects a script that has named every feature, as a process of somebody.
 fn script(world: &mut World, node: NodeId, who: u8, instance: u128) -> ScriptId {
+    script_with(world, node, who, instance, &["transfer", "tree", "text-ack", "ping"])
+}
+
+fn script_with(world: &mut World, node: NodeId, who: u8, instance: u128, features: &[&str]) -> ScriptId {
     let script = world.script_as(Some(Identity([who; 32])), node);
     world.say(
         script,
@@ -35,7 +40,7 @@ fn script(world: &mut World, node: NodeId, who: u8, instance: u128) -> ScriptId 
             node_id: None,
             instance: Instance(instance),
             listen_port: 0,
-            features: ["transfer", "text-ack", "ping"].map(str::to_owned).to_vec(),
+            features: features.iter().map(|feature| (*feature).to_owned()).collect(),
         }),
     );
     world.run_for(SECOND / 10);
@@ -308,6 +313,62 @@ fn a_seal_counts_as_memory_and_comes_only_after_acceptance() {
     world.run_for(SECOND);
     assert_eq!(world.failure_codes(node), [Code::Busy]);
     assert_eq!(world.transfers(node).len(), 1);
+}
+
+fn directory(id: u64, name: &str, list_bytes: u32) -> Message {
+    let Message::Offer(offer) = offer(id, name, 1 << 30, None) else { unreachable!() };
+    Message::Offer(ContentOffer { tree: Some(TreeInfo { list_bytes, files: 1 }), ..offer })
+}
+
+#[test]
+fn lists_of_directories_cost_memory_only_when_they_are_accepted_and_then_no_more_than_there_is() {
+    let mut world = World::new(31);
+    let limits = Limits { manifest_bytes: 100 << 20, ..Limits::default() };
+    let node = world.secure_node_with(1, AcceptPolicy::None, limits);
+    let hostile = script(&mut world, node, 2, 1);
+    for id in 1..=8 {
+        world.say(hostile, directory(id, &id.to_string(), MAX_TREE_BYTES));
+    }
+    let honest = script(&mut world, node, 3, 1);
+    world.say(honest, directory(1, "photos", 1000));
+    world.run_for(SECOND);
+    assert_eq!(world.transfers(node).len(), 9, "{world:?}");
+    assert!(refusals(&world, honest).is_empty() && refusals(&world, hostile).is_empty());
+    world.run_command(node, Command::Accept(Selection::All)).unwrap();
+    world.run_for(SECOND);
+    // One list of 32 MiB takes 64.
+    assert_eq!(world.failure_codes(node), [Code::Busy; 7]);
+    assert!(refusals(&world, hostile).iter().all(|(_, code, _)| code == "busy"));
+    assert_eq!(pulled(&world, honest), [0], "the chunk with the list");
+}
+
+#[test]
+fn a_file_that_was_accepted_does_not_come_back_as_a_directory() {
+    let mut world = World::new(32);
+    let node = world.secure_node(1, AcceptPolicy::None);
+    let hostile = script(&mut world, node, 2, 1);
+    world.say(hostile, offer(1, "notes.txt", 1 << 30, None));
+    world.run_for(SECOND);
+    world.run_command(node, Command::Accept(Selection::All)).unwrap();
+    world.run_for(SECOND);
+    world.end(hostile);
+    world.run_for(SECOND);
+    let again = script(&mut world, node, 2, 1);
+    world.say(again, directory(1, "notes.txt", 1000));
+    world.run_for(SECOND);
+    assert!(pulled(&world, again).is_empty(), "nobody has accepted that");
+    let offers = world.events(node, |event| matches!(event, Event::Offer { .. }).then_some(()));
+    assert_eq!(offers.len(), 2, "{world:?}");
+}
+
+#[test]
+fn what_a_peer_without_the_feature_says_of_a_directory_is_not_known() {
+    let mut world = World::new(33);
+    let node = world.secure_node(1, AcceptPolicy::All);
+    let peer = script_with(&mut world, node, 2, 1, &["transfer"]);
+    world.say(peer, directory(1, "photos", 1000));
+    world.run_for(SECOND);
+    assert!(pulled(&world, peer).len() > 1, "it is a file, of which all chunks may be asked for");
 }
 
 /// The head of a list that nobody has: every page is the same.

@@ -269,6 +269,33 @@ fn a_directory_waits_for_its_list_and_takes_from_one_in_place_what_that_has() {
 }
 
 #[test]
+fn a_long_look_at_a_directory_is_no_silence_on_either_side() {
+    let (mut world, a, b, b_name) = pair(11);
+    let bytes = world.put(a, "a", 30 * CHUNK);
+    world.nodes[a.0].disk.lists.insert("a".into(), CHUNK_SIZE);
+    let mut other = bytes.clone();
+    other[0] ^= 1;
+    world.nodes[b.0].disk.similar.insert("a".into(), other);
+    // The sender hashes all of it for longer than a receiver waits for a chunk.
+    world.nodes[a.0].slowness.hashing = 150 * SECOND;
+    world.send_file(a, &b_name, "a");
+    let offered = |world: &World| {
+        !world.events(b, |event| matches!(event, Event::Offer { .. }).then_some(())).is_empty()
+    };
+    world.run_until(offered);
+    world.run_for(SECOND);
+    world.nodes[a.0].slowness.hashing = Duration::ZERO;
+    world.run_until(|world| world.nodes[b.0].disk.bytes_stored > 0 || world.data_bytes > 0);
+    // The receiver prepares it for longer than a sender waits for a word.
+    world.nodes[b.0].slowness.disk = 140 * SECOND;
+    world.run_for(430 * SECOND);
+    world.nodes[b.0].slowness.disk = Duration::ZERO;
+    world.run_to_end();
+    assert!(is_right(&world, b, "a", &bytes), "{world:?}");
+    assert!(world.failure_codes(a).is_empty() && world.failure_codes(b).is_empty(), "{world:?}");
+}
+
+#[test]
 fn the_file_is_right_whatever_breaks_and_only_what_was_under_way_moves_again() {
     let (mut cuts, mut kills, mut failed_powers) = (0, 0, 0);
     for seed in 0..60 {

@@ -361,6 +361,10 @@ impl Engine {
         if download.state != State::Asking {
             return;
         }
+        if !self.charge_tree(id) {
+            return;
+        }
+        let Some(download) = self.downloads.get_mut(&id) else { return };
         download.state = State::Creating;
         download.accepted_at = self.now;
         download.waits = Waits::new(self.now);
@@ -631,7 +635,7 @@ impl Engine {
         let moved_at = moved_at.max(download.accepted_at);
         let works = match &download.form {
             Form::Listed(_) => false,
-            Form::Pulled(pull) => pull.is_opening(),
+            Form::Pulled(pull) => pull.is_busy(),
         };
         if self.now < moved_at + stall || !download.chunks.arrived.is_empty() || works {
             self.timers.set(Deadline::Stall(id), (moved_at + stall).max(self.now + stall / 8));

@@ -50,8 +50,6 @@ pub enum Job {
         /// Its entries, as they travelled.
         entries: Bytes,
     },
-    /// What a directory consists of is known now, before any chunk of it has come.
-    TakeHead(Arc<ManifestHead>),
     /// The chunks are stored that have the list of a directory: check it, and prepare the next part of
     /// where its files go.
     OpenTree,
@@ -129,6 +127,9 @@ pub struct Incoming {
     pub head: Option<Arc<ManifestHead>>,
     /// What is known of it where it is a directory.
     pub tree: Option<TreeInfo>,
+    /// Whether the sender has not ended since it offered this before: what has come of it is the
+    /// beginning of it.
+    pub goes_on: bool,
 }
 
 /// A partial file that an earlier attempt left: the name of its file.
@@ -210,7 +211,7 @@ pub enum JobDone {
         /// Whether something is to be verified by [`Job::CheckKept`] before anything is asked for:
         /// what an earlier attempt left, or a file of that name and size that is in place.
         to_check: bool,
-        /// Whether a directory of that name is in place, which may have much of it.
+        /// Whether something of a directory may be here, if it were known what it consists of.
         similar: bool,
     },
     /// A part of it is verified and there is more.
@@ -233,8 +234,6 @@ pub enum JobDone {
         /// Its chunks that are stored already, in order.
         kept: Vec<ChunkIndex>,
     },
-    /// The list is taken.
-    HeadTaken,
     /// There is more to prepare for the files of a directory, or to verify of what was found.
     TreeOpening {
         /// Chunks that are here already.

@@ -56,6 +56,8 @@ pub(super) struct Pull {
     /// A directory of that name is in place.
     similar: bool,
     tree: TreeState,
+    /// Bytes of memory that the list of a directory takes, once it is accepted.
+    tree_bytes: usize,
     pages_stored: u32,
     pages_asked: u32,
     /// Pages that have arrived, until they are stored and after.
@@ -96,14 +98,12 @@ impl Pull {
     /// Bytes of memory that its list takes.
     pub(super) fn memory(&self) -> usize {
         let digests = self.head().map_or(0, |head| list_bytes(head));
-        // As it travels, and where each entry begins.
-        let tree = self.incoming.tree.map_or(0, |tree| 2 * tree.list_bytes as usize);
-        digests + tree + self.first_page.len()
+        digests + self.tree_bytes + self.first_page.len()
     }
 
-    /// Whether the place for its files is being prepared.
-    pub(super) fn is_opening(&self) -> bool {
-        self.tree == TreeState::Opening
+    /// Whether it waits for this side's disk, or for the sender to hash what may be long.
+    pub(super) fn is_busy(&self) -> bool {
+        self.tree == TreeState::Opening || self.wants_list || self.kept.is_some() || self.starting_over
     }
 
     /// Whether all of it may be stored.
@@ -181,7 +181,7 @@ impl Engine {
                 return self.go_on(conn, id, offer);
             }
         }
-        let pull = self.pull_of(sender, offer);
+        let pull = self.pull_of(sender, offer, false);
         if let Err(why) = self.check_room(conn, pull.memory()) {
             let what = format!("the offer of \"{}\" was refused: {why}", pull.incoming.name);
             let reason = Reason::new(Code::Busy.as_str(), why);
@@ -199,12 +199,19 @@ impl Engine {
         }
     }
 
-    fn pull_of(&self, sender: Option<(NodeId, Instance)>, offer: ContentOffer) -> Box<Pull> {
+    fn pull_of(&self, sender: Option<(NodeId, Instance)>, offer: ContentOffer, goes_on: bool) -> Box<Pull> {
         let ContentOffer { id, name, size, tree, head, page } = offer;
         Box::new(Pull {
             id,
             sender,
-            incoming: Arc::new(Incoming { from: sender.map(|(node_id, _)| node_id), name, size, head, tree }),
+            incoming: Arc::new(Incoming {
+                from: sender.map(|(node_id, _)| node_id),
+                name,
+                size,
+                head,
+                tree,
+                goes_on,
+            }),
             first_page: page,
             seal: None,
             kept: None,
@@ -213,6 +220,7 @@ impl Engine {
             wants_list: false,
             similar: false,
             tree: if tree.is_some() { TreeState::Unknown } else { TreeState::Open },
+            tree_bytes: 0,
             pages_stored: 0,
             pages_asked: 0,
             pages_arrived: 0,
@@ -262,6 +270,7 @@ impl Engine {
                     && pull.id == offer.id
                     && pull.incoming.name == offer.name
                     && pull.incoming.size == offer.size
+                    && pull.incoming.tree == offer.tree
             }
             Form::Listed(_) => false,
         };
@@ -272,7 +281,7 @@ impl Engine {
     fn go_on(&mut self, conn: ConnId, id: TransferId, offer: ContentOffer) {
         let sender = self.peers.get(conn).and_then(|peer| peer.node_id.zip(peer.instance));
         let addr = self.peers.get(conn).map(|peer| peer.addr);
-        let pull = self.pull_of(sender, offer);
+        let pull = self.pull_of(sender, offer, true);
         let Some(download) = self.downloads.get_mut(&id) else { return };
         download.conn = Some(conn);
         download.peer = addr.unwrap_or(download.peer);
@@ -291,11 +300,32 @@ impl Engine {
             download.state = State::Creating;
             download.left = None;
             download.chunks.start_over();
+            if !self.charge_tree(id) {
+                return;
+            }
             self.job(id, job);
         }
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.downloads.insert(id);
         }
+    }
+
+    /// Counts the memory that the list of an accepted directory will take. Where there is not so much,
+    /// the transfer ends.
+    pub(super) fn charge_tree(&mut self, id: TransferId) -> bool {
+        let used = self.manifest_bytes;
+        let most = self.config.limits.manifest_bytes;
+        let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return true };
+        // As it travels, and where each entry begins.
+        let bytes = pull.incoming.tree.map_or(0, |tree| 2 * tree.list_bytes as usize) - pull.tree_bytes;
+        if used + bytes > most {
+            let why = "this node has as many open transfers of directories as it can hold; try again later";
+            self.fail_download(id, Failure::new(Code::Busy, why));
+            return false;
+        }
+        pull.tree_bytes += bytes;
+        self.manifest_bytes += bytes;
+        true
     }
 
     /// The sender is away.
@@ -362,11 +392,13 @@ impl Engine {
                 self.set_stored(id, &kept);
                 self.download_progress(id);
                 if self.downloads.get(&id).is_some_and(|download| download.state == State::Receiving) {
+                    self.tell_busy(id);
                     self.job(id, Job::OpenTree);
                 }
             }
             JobDone::TreeOpened { kept } => {
                 self.set_stored(id, &kept);
+                self.tell_busy(id);
                 if let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) {
                     pull.tree = TreeState::Open;
                 }
@@ -478,6 +510,14 @@ impl Engine {
         }
     }
 
+    /// Lets the sender know that this side works on what it has, and counts that as movement.
+    fn tell_busy(&mut self, id: TransferId) {
+        let Some((download, conn)) = self.pulled(id) else { return };
+        let Some(number) = download.pull().map(|pull| pull.id) else { return };
+        self.moved(conn);
+        self.send(conn, Message::Accept { id: number, kept: None, wants_list: false });
+    }
+
     /// More of a file is there: takes the next steps.
     fn go_further(&mut self, id: TransferId) {
         let Some((download, _)) = self.pulled(id) else { return };
@@ -533,10 +573,14 @@ impl Engine {
         }
         if std::mem::take(&mut pull.wants_list) {
             // From here on it is one whose list was known when it was offered.
-            pull.incoming = Arc::new(Incoming { head: Some(head.clone()), ..(*pull.incoming).clone() });
+            let incoming = Arc::new(Incoming { head: Some(head), ..(*pull.incoming).clone() });
+            pull.incoming = incoming.clone();
+            download.state = State::Creating;
+            download.releasing += 1;
             self.manifest_bytes += bytes;
-            self.job(id, Job::TakeHead(head));
-            return self.pull_more(id);
+            self.timers.clear(Deadline::Stall(id));
+            self.job(id, Job::Release { keep: true });
+            return self.job(id, Job::OpenPartial(incoming));
         }
         pull.seal = Some(head);
         self.manifest_bytes += bytes;

@@ -112,7 +112,8 @@ impl Engine {
         let now = self.now;
         let Some((id, upload)) = self.pulled_upload(conn, id) else { return };
         if upload.state != State::Offered {
-            return;
+            // The receiver is busy with what it has.
+            return self.await_confirmation(id);
         }
         upload.begin(now);
         let chunks = upload.chunks();

@@ -69,14 +69,20 @@ impl Below {
         Ok(at)
     }
 
-    /// Opens the file of that path.
+    /// Opens the file of that path; to be written to only if it is ours and has no other name.
     pub(super) fn file(&mut self, path: &str, flags: OFlags, mode: RawMode) -> Result<File, Errno> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let dir = self.dir(parent)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = retry_on_intr(|| rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode)))?;
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
-        if kind == FileType::RegularFile { Ok(file.into()) } else { Err(Errno::INVAL) }
+        let stat = rustix::fs::fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
+        // What has another name is written to there as well.
+        let is_written = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        let is_own = stat.st_nlink == 1 && stat.st_uid == rustix::process::geteuid().as_raw();
+        if is_written && !is_own { Err(Errno::PERM) } else { Ok(file.into()) }
     }
 }
 

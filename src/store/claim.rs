@@ -43,7 +43,9 @@ pub(super) struct Claim {
     pub(super) name: String,
     /// Where it may be resumed.
     journal: Option<File>,
-    /// Bytes that were found in the stage beside it.
+    /// Whether a stage was found beside it.
+    pub(super) has_stage: bool,
+    /// Bytes in that.
     staged_bytes: u64,
 }
 
@@ -97,11 +99,17 @@ impl Claim {
         for _ in 0..ATTEMPTS {
             match attempt(partials, &name)? {
                 Attempt::Claimed(file) if !with_journal => {
-                    return Ok(Some(Self { file, name, journal: None, staged_bytes: 0 }));
+                    return Ok(Some(Self { file, name, journal: None, has_stage: false, staged_bytes: 0 }));
                 }
                 Attempt::Claimed(file) => match create_journal(partials, &name) {
                     Ok(journal) => {
-                        return Ok(Some(Self { file, name, journal: Some(journal), staged_bytes: 0 }));
+                        return Ok(Some(Self {
+                            file,
+                            name,
+                            journal: Some(journal),
+                            has_stage: false,
+                            staged_bytes: 0,
+                        }));
                     }
                     Err(errno) => {
                         let _ = rustix::fs::unlinkat(partials, &name, AtFlags::empty());
@@ -152,6 +160,13 @@ impl Claim {
         let in_file =
             self.file.metadata().map_or(0, |metadata| (metadata.blocks() * 512).min(metadata.len()));
         in_file.saturating_add(self.staged_bytes).min(size)
+    }
+
+    /// When it or the stage beside it was written to last; `None` where that cannot be told.
+    pub(super) fn touched(&self, partials: &OwnedFd) -> Option<SystemTime> {
+        let stage = open_dir(partials, &stage_name(&self.name)).ok().map(File::from);
+        let files = [Some(&self.file), stage.as_ref()];
+        files.into_iter().flatten().filter_map(|file| file.metadata().ok()?.modified().ok()).max()
     }
 
     /// Removes the journal of a file that has got its final name. Another may have that name for a
@@ -278,8 +293,9 @@ fn take_left_behind(
     is_wanted(header.as_ref()).then(|| {
         let stage = header.as_ref().and_then(|header| header.list_bytes).map(|_| stage_name(name));
         let stage = stage.and_then(|stage| open_dir(partials, &stage).ok());
-        let staged_bytes = stage.map_or(0, bytes_below);
-        LeftBehind { claim: Claim { file, name: name.to_owned(), journal, staged_bytes }, header }
+        let (has_stage, staged_bytes) = (stage.is_some(), stage.map_or(0, bytes_below));
+        let claim = Claim { file, name: name.to_owned(), journal, has_stage, staged_bytes };
+        LeftBehind { claim, header }
     })
 }
 

@@ -12,11 +12,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+use rustix::fs::{Access, AtFlags, FileType, OFlags, Stat};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::below::{Below, names_in, open_dir};
+use super::downloads::PARTIALS;
 use super::held::lock;
 use crate::engine::{Code, Failure};
 use crate::wire::{BadTree, ItemKind, MAX_TREE_ENTRIES, Modified, Tree, TreeItem};
@@ -225,6 +226,10 @@ impl Walk {
         let depth =
             depth.checked_sub(1).ok_or_else(|| refused(path, &BadTree::TooDeep(prefix.to_owned())))?;
         for name in names_in(dir).map_err(|errno| unreadable(path, &errno.into()))? {
+            // What is arriving there is nothing to send yet.
+            if name == PARTIALS.as_bytes() {
+                continue;
+            }
             let inner = path.join(std::ffi::OsStr::from_bytes(&name));
             let Ok(name) = str::from_utf8(&name) else {
                 let message = format!("`{}` cannot be sent: its name is not valid UTF-8", inner.display());
@@ -250,6 +255,12 @@ impl Walk {
         let failed = |errno: Errno| unreadable(path, &errno.into());
         let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         let seen = Seen::of(&stat);
+        // Better told now than when all the others have been sent.
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && rustix::fs::accessat(dir, name, Access::READ_OK, AtFlags::EACCESS) == Err(Errno::ACCESS)
+        {
+            return Err(failed(Errno::ACCESS));
+        }
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => ItemKind::Directory,
             FileType::RegularFile => {

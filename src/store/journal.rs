@@ -51,9 +51,11 @@ impl Header {
         let hash = incoming.head.as_ref().map(|head| head.file_hash());
         let same_content = hash.is_some() && self.file_hash == hash;
         let same_offer = self.from == incoming.from && self.name == incoming.name;
+        // Of a directory that has changed much is still the same.
+        let are_directories = self.list_bytes.is_some() && incoming.tree.is_some();
         let same_form =
             self.size == incoming.size && self.list_bytes == incoming.tree.map(|tree| tree.list_bytes);
-        same_form && (same_content || same_offer)
+        (same_form && (same_content || same_offer)) || (are_directories && same_offer)
     }
 
     /// Reads it; `None` where it is none.

@@ -111,7 +111,6 @@ impl Disk {
             Job::CheckKept => self.pulled(transfer)?.check_kept(&self.downloads, self.free_space, hashing),
             Job::StartOver => self.pulled(transfer)?.start_over(&self.downloads, self.free_space),
             Job::StorePage { page, entries } => self.pulled(transfer)?.store_page(page, &entries, hashing),
-            Job::TakeHead(head) => self.pulled(transfer)?.take_head(head),
             Job::OpenTree => self.pulled(transfer)?.open_tree(&self.downloads, hashing),
             Job::StoreChunk { index, data, by } => self.store(transfer, index, data, by.entry(), hashing),
             Job::Finish { name, seal } => self.finish(transfer, &name, seal.as_deref(), hashing),
@@ -203,8 +202,7 @@ impl Disk {
         let oldest = SystemTime::now().checked_sub(unused_for).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut leftovers = Vec::new();
         for left in found {
-            let touched = left.claim.file.metadata().and_then(|metadata| metadata.modified());
-            if touched.is_ok_and(|touched| touched <= oldest) {
+            if left.claim.touched(&partials).is_some_and(|touched| touched <= oldest) {
                 left.claim.discard(&self.downloads);
             } else if let Some(header) = left.header {
                 leftovers.push(Leftover {

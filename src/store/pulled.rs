@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use super::Stopwatch;
 use super::chunk_set::ChunkSet;
@@ -38,8 +38,6 @@ const CHUNKS_PER_PART: u32 = 128;
 /// A file that is pulled. Chunks may be stored from several threads at once.
 pub(super) struct Pulled {
     incoming: Arc<Incoming>,
-    /// What it consists of, where the sender told that before any chunk.
-    told: OnceLock<Arc<ManifestHead>>,
     geometry: Geometry,
     inner: Mutex<Inner>,
 }
@@ -112,9 +110,22 @@ impl Pulled {
         };
         let resumed = Claim::resume(downloads, &incoming)?;
         let key = resumed.as_ref().map(|claim| PartialKey(claim.name.clone()));
-        // Where an earlier attempt got anywhere, the file was not in place then.
-        let twin = if resumed.is_none() { Twin::find(downloads, &incoming) } else { None };
-        let to_check = twin.is_some() || (resumed.is_some() && incoming.head.is_none());
+        let is_late_directory = incoming.tree.is_some() && incoming.head.is_none();
+        // Where an earlier attempt got anywhere, the file was not in place then; unless it ended right
+        // after it put a directory in place.
+        let may_be_in_place =
+            resumed.as_ref().is_none_or(|claim| incoming.tree.is_some() && !claim.has_stage);
+        let twin =
+            if may_be_in_place && !is_late_directory { Twin::find(downloads, &incoming) } else { None };
+        // Of a directory one time that differs is enough to make its beginning another, while all the
+        // rest may be right: that is told by its list alone.
+        let needs_list = is_late_directory && !incoming.goes_on;
+        let similar = is_late_directory
+            && match resumed {
+                Some(_) => needs_list,
+                None => similar(downloads, incoming.name.as_str()).is_some(),
+            };
+        let to_check = twin.is_some() || (resumed.is_some() && incoming.head.is_none() && !needs_list);
         inner.twin = twin;
         match resumed {
             Some(claim) => {
@@ -129,8 +140,7 @@ impl Pulled {
             None if inner.twin.is_some() => {}
             None => inner.take(new_claim(downloads, &incoming, free_space)?, &incoming, false)?,
         }
-        let similar = incoming.tree.is_some() && similar(downloads, incoming.name.as_str()).is_some();
-        let pulled = Self { incoming, told: OnceLock::new(), geometry, inner: Mutex::new(inner) };
+        let pulled = Self { incoming, geometry, inner: Mutex::new(inner) };
         Ok((pulled, JobDone::PartialOpened { resumed: key, to_check, similar }))
     }
 
@@ -189,7 +199,7 @@ impl Pulled {
         downloads: &Path,
         free_space: impl FnOnce(&Path) -> Result<u64, Failure>,
     ) -> Result<JobDone, Failure> {
-        let wanted = self.head().map(|head| head.file_hash());
+        let wanted = self.incoming.head.as_ref().map(|head| head.file_hash());
         match wanted {
             Some(wanted) if inner.found_hash == Some(wanted) && inner.twin_is_unchanged() => {
                 let path = inner.twin.as_ref().map(|twin| twin.path.clone());
@@ -199,7 +209,11 @@ impl Pulled {
             _ => {}
         }
         inner.twin = None;
-        inner.take(new_claim(downloads, &self.incoming, free_space)?, &self.incoming, false)?;
+        inner.entries = EntryList::new();
+        match inner.claim.take() {
+            Some(Claimed { claim, .. }) => inner.take(claim, &self.incoming, true)?,
+            None => inner.take(new_claim(downloads, &self.incoming, free_space)?, &self.incoming, false)?,
+        }
         Ok(JobDone::KeptChecked(None))
     }
 
@@ -248,7 +262,7 @@ impl Pulled {
         bytes: &[u8],
         hashing: &mut Stopwatch,
     ) -> Result<JobDone, Failure> {
-        let Some(head) = self.head() else {
+        let Some(head) = &self.incoming.head else {
             return Err(out_of_order("a page came of a list that is not known"));
         };
         let mut inner = lock(&self.inner);
@@ -277,7 +291,7 @@ impl Pulled {
         hashing: &mut Stopwatch,
     ) -> Result<Vec<ChunkIndex>, Failure> {
         let content = inner.content()?;
-        let file_hash = self.head().map(|head| head.file_hash());
+        let file_hash = self.incoming.head.as_ref().map(|head| head.file_hash());
         let mut previous = inner.entries.state_after(range.start).map_err(lost)?;
         let mut buffer = vec![0; CHUNK_SIZE as usize];
         let mut kept = Vec::new();
@@ -296,26 +310,6 @@ impl Pulled {
             previous = entry.state;
         }
         Ok(kept)
-    }
-
-    /// What a directory consists of is known, and no chunk of it was stored yet.
-    pub(super) fn take_head(&self, head: Arc<ManifestHead>) -> Result<JobDone, Failure> {
-        let inner = lock(&self.inner);
-        let is_early = inner.entries.len() == 0 && self.head().is_none();
-        if !is_early || head.geometry() != self.geometry {
-            return Err(out_of_order("a list came for what has one"));
-        }
-        if let Some(Claimed { claim, .. }) = &inner.claim {
-            let listed = Incoming { head: Some(head.clone()), ..(*self.incoming).clone() };
-            Header::of(&listed).write(claim.journal()?).map_err(lost)?;
-        }
-        let _ = self.told.set(head);
-        Ok(JobDone::HeadTaken)
-    }
-
-    /// What it consists of, if that is known.
-    fn head(&self) -> Option<&Arc<ManifestHead>> {
-        self.incoming.head.as_ref().or_else(|| self.told.get())
     }
 
     /// The list of a directory is there: the next step on the way to where its files may be stored.
@@ -342,7 +336,7 @@ impl Pulled {
                 Ok(JobDone::TreeOpening { kept: Vec::new() })
             }
             // One that comes in order was verified when it was compared.
-            TreeState::Verifying(_) if self.head().is_none() || !inner.resumed => {
+            TreeState::Verifying(_) if self.incoming.head.is_none() || !inner.resumed => {
                 inner.tree = TreeState::Open;
                 Ok(JobDone::TreeOpened { kept: Vec::new() })
             }
@@ -373,7 +367,7 @@ impl Pulled {
         let (content, expected) = {
             let inner = lock(&self.inner);
             let listed = inner.entries.len();
-            let (entry, file_hash) = match (entry, self.head()) {
+            let (entry, file_hash) = match (entry, &self.incoming.head) {
                 (Some(entry), None) if index.get() == listed => (entry, None),
                 (None, Some(head)) if index.get() < listed && !inner.stored.contains(index) => {
                     (inner.entries.get(index.get()).map_err(lost)?, Some(head.file_hash()))
@@ -406,7 +400,7 @@ impl Pulled {
         seal: Option<&ManifestHead>,
     ) -> Result<JobDone, Failure> {
         let mut inner = lock(&self.inner);
-        let announced = self.head().map(|head| &**head).or(seal);
+        let announced = self.incoming.head.as_deref().or(seal);
         let announced = announced.ok_or_else(|| out_of_order("it is not known what the file is"))?;
         let mismatch = || {
             let message = format!(
@@ -429,7 +423,7 @@ impl Pulled {
         if !content.is_whole().map_err(|error| cannot("look at the partial file", error))? {
             return Err(meddled());
         }
-        if self.head().is_none() {
+        if self.incoming.head.is_none() {
             // Each chunk was proven to follow the one before; here the last one reaches the hash.
             let tail = self.tail(&content)?;
             let found = inner.entries.state().finish(&tail, self.geometry.size());
@@ -471,7 +465,7 @@ impl Pulled {
             from: self.incoming.from,
             name: self.incoming.name.clone(),
             size: self.incoming.size,
-            file_hash: self.head().map(|head| head.file_hash()),
+            file_hash: self.incoming.head.as_ref().map(|head| head.file_hash()),
             is_directory: self.incoming.tree.is_some(),
             bytes: if inner.stored_bytes > 0 { inner.stored_bytes } else { claim.bytes(self.incoming.size) },
         })

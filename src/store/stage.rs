@@ -7,21 +7,22 @@
 //! What an earlier attempt left in it, or what was copied from a directory in place, is unverified bytes
 //! like those of a partial file: who uses them proves them.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::below::{Below, names_in, open_dir, remove_all};
-use super::downloads::sync_dir;
+use super::downloads::{PARTIALS, sync_dir};
 use super::failure::cannot;
 use super::held::lock;
-use crate::engine::Failure;
+use crate::engine::{Code, Failure};
 use crate::wire::{Modified, Tree, TreeEntry, TreeKind};
 
 /// What the name of a stage ends with, behind that of its partial file.
@@ -38,8 +39,8 @@ const FEW: usize = 32;
 pub(super) struct Stage {
     name: String,
     tree: Tree,
-    /// Where files of the same path and size may be the same.
-    similar: Option<Mutex<Below>>,
+    /// Whether anything was in it when it was opened, or may be copied to it.
+    has_found: bool,
     inner: Mutex<Inner>,
 }
 
@@ -47,8 +48,12 @@ struct Inner {
     below: Below,
     /// The file that was used last.
     file: Option<(usize, File)>,
+    /// Where files of the same path and size may be the same.
+    similar: Option<Below>,
     /// Entries before this one are prepared.
     prepared: usize,
+    /// Bytes of that one that are copied.
+    copied: u64,
 }
 
 impl Stage {
@@ -68,8 +73,9 @@ impl Stage {
         };
         let root = root.map_err(staged)?;
         clean(&root, &tree, "").map_err(staged)?;
-        let inner = Inner { below: Below::new(root), file: None, prepared: 0 };
-        Ok(Self { name, tree, similar: similar.map(Mutex::new), inner: Mutex::new(inner) })
+        let has_found = similar.is_some() || !names_in(&root).map_err(staged)?.is_empty();
+        let inner = Inner { below: Below::new(root), file: None, similar, prepared: 0, copied: 0 };
+        Ok(Self { name, tree, has_found, inner: Mutex::new(inner) })
     }
 
     pub(super) fn tree(&self) -> &Tree {
@@ -80,24 +86,31 @@ impl Stage {
     /// all.
     pub(super) fn prepare_part(&self) -> Result<bool, Failure> {
         let mut inner = lock(&self.inner);
-        let mut similar = self.similar.as_ref().map(lock);
         let end = self.tree.len().min(inner.prepared + ENTRIES_PER_PART);
-        let mut copied = 0;
-        while inner.prepared < end && copied < BYTES_PER_PART {
+        let mut room = BYTES_PER_PART;
+        while inner.prepared < end && room > 0 {
             let entry = self.tree.entry(inner.prepared);
-            match (entry.kind, &mut similar) {
-                (TreeKind::Directory, _) => inner.make_dir(&entry).map_err(staged)?,
-                (TreeKind::File { .. }, Some(similar)) => copied += inner.copy_similar(similar, &entry)?,
-                _ => {}
+            match entry.kind {
+                TreeKind::Directory => inner.make_dir(&entry).map_err(staged)?,
+                TreeKind::File { .. } => {
+                    let copied = inner.copy_similar(&entry, room).map_err(staged)?;
+                    room -= copied;
+                    inner.copied += copied;
+                    if copied > 0 && inner.copied < entry.size() {
+                        continue;
+                    }
+                }
+                TreeKind::Link { .. } => {}
             }
             inner.prepared += 1;
+            inner.copied = 0;
         }
         Ok(inner.prepared == self.tree.len())
     }
 
     /// Whether something may be in its files before anything was written to them.
     pub(super) fn has_found(&self) -> bool {
-        self.similar.is_some()
+        self.has_found
     }
 
     /// Writes a part of what travels, behind the list.
@@ -146,11 +159,18 @@ impl Stage {
     pub(super) fn complete(&self) -> Result<(), Failure> {
         let mut inner = lock(&self.inner);
         inner.file = None;
+        let mut inodes = HashSet::new();
         // What is in a directory before the directory itself, whose time it changes.
         for entry in self.tree.entries().rev() {
-            inner
-                .complete(&entry)
-                .map_err(|errno| cannot(format_args!("complete `{}` of the directory", entry.path), errno))?;
+            let failed = |errno| cannot(format_args!("complete `{}` of the directory", entry.path), errno);
+            // Two names that this file system takes for one.
+            if !inodes.insert(inner.complete(&entry).map_err(failed)?) {
+                let message = format!(
+                    "`{}` and another name in the directory are the same for this disk; have an archive sent",
+                    entry.path
+                );
+                return Err(Failure::new(Code::BadTree, message));
+            }
         }
         set_times(inner.below.root(), ".", self.tree.modified()).map_err(staged)?;
         let synced = if self.tree.len() <= FEW { inner.sync_each(&self.tree) } else { sync_all(&inner) };
@@ -183,26 +203,25 @@ impl Inner {
         }
     }
 
-    /// Copies the file of that path and size of a directory in place, if there is one and nothing is
-    /// here yet. Where the file system can, both share their bytes on the disk.
-    fn copy_similar(&mut self, similar: &mut Below, entry: &TreeEntry<'_>) -> Result<u64, Failure> {
-        let size = entry.size();
-        if size == 0 {
-            return Ok(0);
-        }
+    /// Copies the next bytes of a file of that path and size of a directory in place, if there is one and
+    /// nothing is here yet; answers how many. Where the file system can, both share them on the disk.
+    fn copy_similar(&mut self, entry: &TreeEntry<'_>, most: u64) -> Result<u64, Errno> {
+        let Some(similar) = self.similar.as_mut().filter(|_| entry.size() > 0) else { return Ok(0) };
         let Ok(mut from) = similar.file(entry.path, OFlags::RDONLY, 0) else { return Ok(0) };
-        if from.metadata().map_or(0, |metadata| metadata.len()) != size {
+        if from.metadata().map_or(0, |metadata| metadata.len()) != entry.size() {
             return Ok(0);
         }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let mut to = match self.below.file(entry.path, flags, mode_of(entry)) {
-            Ok(to) => to,
+        let is_new = if self.copied == 0 { OFlags::CREATE | OFlags::EXCL } else { OFlags::empty() };
+        let mut to = match self.below.file(entry.path, OFlags::WRONLY | is_new, mode_of(entry)) {
             // An earlier attempt left it.
             Err(Errno::EXIST) => return Ok(0),
-            Err(errno) => return Err(staged(errno)),
+            to => to?,
         };
+        let start = io::SeekFrom::Start(self.copied);
+        let copied =
+            from.seek(start).and(to.seek(start)).and_then(|_| io::copy(&mut from.take(most), &mut to));
         // What cannot be copied is received.
-        Ok(io::copy(&mut from, &mut to).unwrap_or(size))
+        Ok(copied.unwrap_or(0))
     }
 
     fn open(&mut self, number: usize, entry: &TreeEntry<'_>) -> io::Result<&File> {
@@ -223,23 +242,25 @@ impl Inner {
         opened.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn complete(&mut self, entry: &TreeEntry<'_>) -> Result<(), Errno> {
+    /// Answers what tells it from all others of the directory.
+    fn complete(&mut self, entry: &TreeEntry<'_>) -> Result<(u64, u64), Errno> {
+        let (parent, name) = entry.split();
         match entry.kind {
             TreeKind::File { size: 0, .. } => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-                self.below.file(entry.path, flags, mode_of(entry))?;
+                self.below.file(entry.path, OFlags::WRONLY | OFlags::CREATE, mode_of(entry))?;
             }
             TreeKind::File { .. } | TreeKind::Directory => {}
             TreeKind::Link { target } => {
-                let (parent, name) = entry.split();
                 rustix::fs::symlinkat(target, self.below.dir(parent)?, name)?;
             }
         }
-        let (parent, name) = entry.split();
         let dir = self.below.dir(parent)?;
         let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let is_right = match (entry.kind, FileType::from_raw_mode(stat.st_mode)) {
-            (TreeKind::File { size, .. }, FileType::RegularFile) => u64::try_from(stat.st_size) == Ok(size),
+            (TreeKind::File { size, is_executable }, FileType::RegularFile) => {
+                set_executable(dir, name, stat.st_mode, is_executable);
+                u64::try_from(stat.st_size) == Ok(size)
+            }
             (TreeKind::Directory, FileType::Directory) | (TreeKind::Link { .. }, FileType::Symlink) => true,
             _ => false,
         };
@@ -247,12 +268,22 @@ impl Inner {
         if !is_right {
             return Err(Errno::STALE);
         }
-        set_times(dir, name, entry.modified)
+        set_times(dir, name, entry.modified)?;
+        #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
+        Ok((stat.st_dev as u64, stat.st_ino as u64))
+    }
+}
+
+/// Lets a file be run, by whoever may read it, or not. Some file systems know no such difference.
+fn set_executable(dir: impl AsFd, name: &str, mode: RawMode, is_executable: bool) {
+    let wanted = if is_executable { mode | (mode & 0o444) >> 2 } else { mode & !0o111 };
+    if (mode & 0o100 != 0) != is_executable {
+        let _ = rustix::fs::chmodat(dir, name, Mode::from_raw_mode(wanted), AtFlags::empty());
     }
 }
 
 /// Permissions of a file before the user's mask is applied.
-fn mode_of(entry: &TreeEntry<'_>) -> rustix::fs::RawMode {
+fn mode_of(entry: &TreeEntry<'_>) -> RawMode {
     if matches!(entry.kind, TreeKind::File { is_executable: true, .. }) { 0o777 } else { 0o666 }
 }
 
@@ -300,10 +331,8 @@ fn clean(dir: &OwnedFd, tree: &Tree, prefix: &str) -> Result<(), Errno> {
                 let below = open_dir(dir, str::from_utf8(&name).map_err(|_| Errno::ILSEQ)?)?;
                 clean(&below, tree, path.as_deref().unwrap_or_default())?;
             }
-            (Some(TreeKind::File { size, is_executable }), FileType::RegularFile)
-                if stat.st_nlink == 1
-                    && u64::try_from(stat.st_size).is_ok_and(|found| found <= size)
-                    && (stat.st_mode & 0o100 != 0) == is_executable => {}
+            (Some(TreeKind::File { size, .. }), FileType::RegularFile)
+                if stat.st_nlink == 1 && u64::try_from(stat.st_size).is_ok_and(|found| found <= size) => {}
             _ => remove_all(dir, &name)?,
         }
     }
@@ -316,6 +345,10 @@ fn staged(errno: Errno) -> Failure {
 
 /// Whether a directory of that name stands where the one to be received will.
 pub(super) fn similar(downloads: &Path, name: &str) -> Option<Below> {
+    // What lies there is arriving, and nobody's to ask about.
+    if name == PARTIALS {
+        return None;
+    }
     let chosen = Below::chosen(downloads).ok()?;
     open_dir(chosen.root(), name).ok().map(Below::new)
 }

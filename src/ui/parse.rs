@@ -459,7 +459,7 @@ mod tests {
     fn errors_say_what_to_type_instead() {
         assert_eq!(
             error("sendfile localhost:8000"),
-            "`sendfile` needs <peer> <path>: for example `sendfile localhost:8000 report.pdf`"
+            "`sendfile` needs <peer> <path>…: for example `sendfile localhost:8000 report.pdf`"
         );
         assert_eq!(error("accept"), "`accept` needs <id|all>: for example `accept 2`");
         assert_eq!(error("connect a:1 b:2"), "`connect` takes one <host:port>, but there is also `b:2`");

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::message::{brief, parse, put_line, put_line_announcing, put_line_with_body};
 use super::{
     BadLine, BadTree, ChunkData, ChunkHash, ENTRIES_PER_PAGE, Entry, FileHash, Geometry, MAX_MANIFEST_SIZE,
-    MAX_TREE_BYTES, MAX_TREE_ENTRIES, ManifestHead, Message, OfferError, Root, SafeName, State, TreeInfo,
+    MAX_TREE_BYTES, MAX_TREE_ENTRIES, MIN_TREE_BYTES, ManifestHead, Message, OfferError, Root, SafeName,
+    State, TreeInfo,
 };
 
 /// What an offer is called on its connection: a number that its sender chose.
@@ -240,10 +241,13 @@ fn decode_offer(payload: &str, body: &Bytes) -> Result<ContentOffer, BadLine> {
     let geometry = Geometry::new(fields.size).filter(|_| fields.size <= MAX_MANIFEST_SIZE);
     let geometry = geometry.ok_or_else(|| refused(OfferError::Size(fields.size)))?;
     let tree = fields.tree.map(|TreePayload { bytes, files }| TreeInfo { list_bytes: bytes, files });
-    if let Some(TreeInfo { list_bytes, files }) = tree
-        && (list_bytes > MAX_TREE_BYTES || u64::from(list_bytes) > fields.size || files > MAX_TREE_ENTRIES)
-    {
-        return Err(refused(OfferError::Tree(BadTree::TooLong)));
+    if let Some(TreeInfo { list_bytes, files }) = tree {
+        if list_bytes > MAX_TREE_BYTES || files > MAX_TREE_ENTRIES {
+            return Err(refused(OfferError::Tree(BadTree::TooLong)));
+        }
+        if list_bytes < MIN_TREE_BYTES || u64::from(list_bytes) > fields.size {
+            return Err(refused(OfferError::Tree(BadTree::Malformed("it has not the size of one"))));
+        }
     }
     let (head, page) = match (fields.file_hash, fields.root) {
         (None, None) => (None, Bytes::new()),

@@ -29,6 +29,6 @@ pub(crate) use name::is_deceptive;
 pub use name::{BadName, SafeName};
 pub use proof::{Chain, ChunkFault, Dispute, Expected, Verdict};
 pub use tree::{
-    BadTree, ItemKind, MAX_TREE_BYTES, MAX_TREE_ENTRIES, Modified, Tree, TreeEntry, TreeInfo, TreeItem,
-    TreeKind,
+    BadTree, ItemKind, MAX_TREE_BYTES, MAX_TREE_ENTRIES, MIN_TREE_BYTES, Modified, Tree, TreeEntry, TreeInfo,
+    TreeItem, TreeKind,
 };

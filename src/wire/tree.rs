@@ -19,6 +19,9 @@ use super::{BadName, MAX_MANIFEST_SIZE, SafeName};
 /// Bytes in the largest list. It is kept in memory while its directory travels.
 pub const MAX_TREE_BYTES: u32 = 32 << 20;
 
+/// Bytes in the smallest list, that of an empty directory.
+pub const MIN_TREE_BYTES: u32 = 27;
+
 /// Entries in the largest list.
 pub const MAX_TREE_ENTRIES: u32 = 1 << 18;
 
@@ -111,7 +114,7 @@ pub enum BadTree {
     #[error("the files of the directory are larger together than what can be sent at once")]
     TooLarge,
     /// A name that no file may have.
-    #[error("`{path}` in the directory cannot be: {error}")]
+    #[error("`{path}` in the directory has a name that cannot be sent: {error}")]
     Name {
         /// The path.
         path: String,
@@ -136,7 +139,7 @@ pub enum BadTree {
     )]
     CaseCollision(String),
     /// A link that leads out of the directory, or nowhere.
-    #[error("the link `{0}` leads out of the directory or back to itself")]
+    #[error("the link `{0}` leads out of the directory, back to itself, or too far")]
     Link(String),
     /// Links that lead to links that lead to links.
     #[error("it takes too long to find out where the links in the directory lead")]
@@ -241,6 +244,11 @@ impl Tree {
             let at = u32::try_from(bytes.len() - reader.rest.len()).expect("checked above");
             let entry = reader.entry()?;
             checker.check(&entry)?;
+            if let TreeKind::Link { target } = entry.kind
+                && target.len() > MAX_PATH_BYTES
+            {
+                return Err(BadTree::Link(entry.path.to_owned()));
+            }
             entries.push(Start { at, content: content_bytes });
             content_bytes = content_bytes.checked_add(entry.size()).ok_or(BadTree::TooLarge)?;
             files += u32::from(matches!(entry.kind, TreeKind::File { .. }));
@@ -345,14 +353,14 @@ impl Tree {
     /// Follows a link as a system would, and sees whether it stays inside all the way.
     fn leads_inside(&self, directory: &str, target: &str, steps: &mut u32) -> bool {
         let mut at: Vec<&str> = components(directory).collect();
-        let mut to_go: Vec<&str> = Vec::new();
-        if !is_relative(target) {
+        let mut to_go: Vec<&str> = target.split('/').rev().collect();
+        let mut followed = 0;
+        // Whether what `at` names is a directory of the list: only then is it known what is in it, and
+        // its parent is the one before it.
+        let mut is_there = is_relative(target);
+        if !is_there {
             return false;
         }
-        to_go.extend(target.split('/').rev());
-        let mut followed = 0;
-        // Whether what `at` names is there and no link, so that its parent is the one before it.
-        let mut is_there = true;
         while let Some(component) = to_go.pop() {
             *steps += 1;
             if *steps > MAX_LINK_STEPS {
@@ -362,7 +370,10 @@ impl Tree {
                 "" | "." => {}
                 ".." if !is_there || at.pop().is_none() => return false,
                 ".." => {}
+                _ if at.len() > MAX_DEPTH => return false,
                 name if SafeName::check(name).is_err() => return false,
+                // What is not there has nothing in it that could be looked up.
+                name if !is_there => at.push(name),
                 name => {
                     at.push(name);
                     match self.find(&at.join("/")).map(|entry| entry.kind) {
@@ -386,6 +397,12 @@ impl Tree {
 
 fn is_relative(target: &str) -> bool {
     !target.is_empty() && !target.starts_with('/')
+}
+
+/// A text that is the same for all that differ in case alone, also where one letter has several lower
+/// or upper ones.
+fn without_case(text: &str) -> String {
+    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 /// The components of a path; none of the empty one.
@@ -428,7 +445,7 @@ impl Checker {
             return Err(BadTree::NoDirectory(here()));
         }
         // Two that differ but have the same hash by accident are not to be expected in 2⁶⁴.
-        if !self.folded.insert(self.hasher.hash_one(path.to_lowercase())) {
+        if !self.folded.insert(self.hasher.hash_one(without_case(path))) {
             return Err(BadTree::CaseCollision(here()));
         }
         self.directories = if entry.kind == TreeKind::Directory { depth } else { depth - 1 };

@@ -34,8 +34,11 @@ impl Receiver {
     fn start(setup: NodeSetup, arguments: &[&str]) -> Self {
         let command = setup.command(&[&["receive", "0", "--bind", "127.0.0.1"], arguments].concat());
         let node = TestNode::spawn(setup, command);
-        let line = node.wait_for_line(&["listening on "]);
-        let addr = line.rsplit_once(' ').unwrap().1.to_owned();
+        let addr = if arguments.contains(&"--json") {
+            node.wait_for(&json!({ "event": "listening" }))["addr"].as_str().unwrap().to_owned()
+        } else {
+            node.wait_for_line(&["listening on "]).rsplit_once(' ').unwrap().1.to_owned()
+        };
         Self { node, addr }
     }
 }
@@ -77,7 +80,7 @@ fn the_exit_code_tells_why_something_was_not_sent() {
     let somebody_else = format!("{addr}#{}", "5".repeat(64));
     for (arguments, code, word) in [
         (&[nobody.as_str(), "report.pdf"][..], 5, "nobody listens there"),
-        (&[&somebody_else, "report.pdf"], 6, "identity"),
+        (&[&somebody_else, "report.pdf"], 6, "as you demand"),
         (&[&refusing.addr, "report.pdf"], 7, "nobody to ask"),
         (&[addr, "missing"], 8, "there is no file `missing`"),
         (&[&nobody, "report.pdf", "missing"], 8, "there is no file `missing`"),

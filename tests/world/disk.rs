@@ -185,13 +185,6 @@ impl MemDisk {
                 pulled.fresh = true;
                 JobDone::PartialOpened { resumed: None, to_check: false, similar: false }
             }
-            Job::TakeHead(head) => {
-                let pulled = self.pulled.get_mut(&transfer).expect("opened before its list comes");
-                assert!(pulled.incoming.head.is_none() && pulled.entries.is_empty());
-                pulled.incoming = Arc::new(Incoming { head: Some(head), ..(*pulled.incoming).clone() });
-                self.stored.get_mut(&pulled.key).unwrap().incoming = pulled.incoming.clone();
-                JobDone::HeadTaken
-            }
             Job::OpenTree => self.open_tree(transfer),
             Job::StorePage { page, entries } => self.store_page(transfer, page, &entries),
             Job::StoreChunk { index, data, by } => match self.pulled.contains_key(&transfer) {
@@ -304,10 +297,15 @@ impl MemDisk {
         stored.incoming = incoming.clone();
         let twin =
             (resumed.is_none() && hash.is_none() && same_name.is_some()).then(|| incoming.name.to_string());
-        let to_check = twin.is_some() || (resumed.is_some() && hash.is_none());
         let fresh = resumed.is_none();
         let entries = Vec::new();
-        let similar = self.similar.contains_key(incoming.name.as_str());
+        let is_late_directory = incoming.tree.is_some() && incoming.head.is_none();
+        let needs_list = is_late_directory && !incoming.goes_on;
+        let is_in_place = self.similar.contains_key(incoming.name.as_str())
+            || self.downloads.contains_key(incoming.name.as_str());
+        let similar = is_late_directory && if resumed.is_some() { needs_list } else { is_in_place };
+        let twin = twin.filter(|_| !is_late_directory);
+        let to_check = twin.is_some() || (resumed.is_some() && hash.is_none() && !needs_list);
         let opening = if incoming.tree.is_some() { 2 } else { 0 };
         let pulled =
             Pulled { key, incoming, entries, stored: BTreeSet::new(), twin, checked: 0, fresh, opening };

@@ -77,7 +77,7 @@ fn tidying_removes_only_an_empty_directory() {
 fn the_journal_of_one_who_took_the_name_of_a_finished_file_stays() {
     let dir = tempfile::tempdir().unwrap();
     let name = crate::wire::SafeName::new("f").unwrap();
-    let incoming = Incoming { from: None, name, size: 1, head: None, tree: None };
+    let incoming = Incoming { from: None, name, size: 1, head: None, tree: None, goes_on: false };
     let (finished, downloads) = Claim::for_pulling(dir.path(), &incoming).unwrap();
     let partials = dir.path().join(PARTIALS);
     fs::rename(partials.join(&finished.name), dir.path().join("f")).unwrap();
@@ -95,7 +95,7 @@ fn one_who_looks_for_a_file_keeps_no_other_from_being_found() {
     let dir = tempfile::tempdir().unwrap();
     let [a, b] = ["a", "b"].map(|name| {
         let name = crate::wire::SafeName::new(name).unwrap();
-        let incoming = Incoming { from: None, name, size: 1, head: None, tree: None };
+        let incoming = Incoming { from: None, name, size: 1, head: None, tree: None, goes_on: false };
         let (claim, _) = Claim::for_pulling(dir.path(), &incoming).unwrap();
         Header::of(&incoming).write(claim.journal().unwrap()).unwrap();
         incoming

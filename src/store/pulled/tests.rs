@@ -39,6 +39,7 @@ fn late(content: &[u8]) -> Incoming {
         size: content.len() as u64,
         head: None,
         tree: None,
+        goes_on: false,
     }
 }
 

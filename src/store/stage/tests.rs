@@ -24,6 +24,8 @@ struct TestTree {
     root: TempDir,
     from: Disk,
     to: Disk,
+    /// Whether a broken connection is all that lies between two attempts.
+    goes_on: bool,
 }
 
 /// What came of a transfer.
@@ -44,7 +46,7 @@ impl TestTree {
         let to = Disk::new(root.path().join("downloads"), None);
         let from = Disk::new(root.path().join("unused"), None);
         fs::create_dir(root.path().join("dir")).unwrap();
-        Self { root, from, to }
+        Self { root, from, to, goes_on: false }
     }
 
     /// The same with much in the directory: many small files, some that chunks divide, and all kinds.
@@ -112,16 +114,32 @@ impl TestTree {
         let chunks = Geometry::new(size).unwrap().chunks();
         let head = if listed { self.hash(chunks)?.ok() } else { None };
         let from = Some(NodeId([1; 32]));
-        let incoming = Incoming { from, name: name("dir"), size, head: head.clone(), tree: Some(tree) };
-        let (to_check, similar) = match self.to.done(ID, Job::OpenPartial(Arc::new(incoming))) {
-            JobDone::PartialOpened { to_check, similar, .. } => (to_check, similar),
-            other => return Err(failed(other)),
+        let mut incoming = Incoming {
+            from,
+            name: name("dir"),
+            size,
+            head: head.clone(),
+            tree: Some(tree),
+            goes_on: self.goes_on,
         };
-        assert_eq!(similar, self.downloads().join("dir").is_dir());
+        let (mut to_check, similar) = self.open(&incoming)?;
+        let (mut head, mut listed) = (head, listed);
+        if similar {
+            // The list is wanted first.
+            assert!(!listed && !to_check);
+            head = self.hash(chunks)?.ok();
+            incoming.head.clone_from(&head);
+            listed = true;
+            self.to.done(ID, Job::Release { keep: true });
+            (to_check, _) = self.open(&incoming)?;
+        }
         let mut receiver = Receiver { test: self, chunks, tree, stored: BTreeSet::new(), opened: false };
         if to_check {
             match receiver.check()? {
-                Checked::Already(path) => return Ok(Some(Arrived { path, moved: 0, already: true })),
+                Checked::Already(path) => {
+                    self.to.done(ID, Job::Release { keep: false });
+                    return Ok(Some(Arrived { path, moved: 0, already: true }));
+                }
                 Checked::Kept(kept) => receiver.compare(kept)?,
                 Checked::Nothing => {}
             }
@@ -141,6 +159,13 @@ impl TestTree {
                 assert_eq!(self.to.done(ID, Job::Release { keep: true }), JobDone::Released { left: None });
                 Ok(Some(Arrived { path, moved, already }))
             }
+            other => Err(failed(other)),
+        }
+    }
+
+    fn open(&self, incoming: &Incoming) -> Result<(bool, bool), Failure> {
+        match self.to.done(ID, Job::OpenPartial(Arc::new(incoming.clone()))) {
+            JobDone::PartialOpened { to_check, similar, .. } => Ok((to_check, similar)),
             other => Err(failed(other)),
         }
     }
@@ -402,6 +427,99 @@ fn a_killed_transfer_goes_on_where_it_was() {
 }
 
 #[test]
+fn after_a_broken_connection_the_beginning_is_compared_and_nothing_waits_for_a_list() {
+    let all = TestTree::full().send_all(false).moved;
+    for cut_after in 1..all {
+        let mut test = TestTree::full();
+        assert!(test.send(false, cut_after).unwrap().is_none());
+        test.to.done(ID, Job::Release { keep: true });
+        test.goes_on = true;
+        let arrived = test.send_all(false);
+        assert!(snapshot(&arrived.path) == snapshot(&test.dir()), "after {cut_after}");
+        assert_eq!(arrived.moved, all - cut_after, "after {cut_after}");
+    }
+}
+
+#[test]
+fn what_a_killed_transfer_left_is_used_also_when_the_directory_has_changed() {
+    let mut test = TestTree::full();
+    assert!(test.send(false, 7).unwrap().is_none());
+    test.kill();
+    // One is only touched, one has another size.
+    fs::File::open(test.dir().join("run")).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    test.write("large", &content(5 * CHUNK + 99, 2));
+    test.write("zzz", b"at the end");
+    let arrived = test.send_all(false);
+    assert!(snapshot(&arrived.path) == snapshot(&test.dir()));
+    assert!(arrived.moved <= 4, "{arrived:?}");
+    assert_eq!(test.names_in(test.downloads()), ["dir"]);
+}
+
+#[test]
+fn a_time_that_differs_costs_the_chunks_of_the_list_alone() {
+    for listed in [false, true] {
+        let test = TestTree::full();
+        test.send_all(listed);
+        let file = fs::File::open(test.dir().join("large")).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(5)).unwrap();
+        let arrived = test.send_all(listed);
+        assert!(snapshot(&arrived.path) == snapshot(&test.dir()));
+        assert_eq!(arrived.moved, 1, "listed: {listed}");
+    }
+}
+
+#[test]
+fn one_who_is_killed_right_after_the_end_has_the_directory() {
+    let mut test = TestTree::full();
+    assert!(test.send(true, 5).unwrap().is_none());
+    test.kill();
+    let partials = test.downloads().join(PARTIALS);
+    let kept: Vec<_> = test
+        .names_in(partials.clone())
+        .into_iter()
+        .filter(|name| !name.ends_with(".tree"))
+        .map(|name| (name.clone(), fs::read(partials.join(name)).unwrap()))
+        .collect();
+    test.send_all(true);
+    // The rename was done, and what it leaves was not removed.
+    fs::create_dir(&partials).unwrap();
+    for (name, bytes) in kept {
+        fs::write(partials.join(name), bytes).unwrap();
+    }
+    let again = test.send_all(true);
+    assert!(again.already, "{again:?}");
+    assert_eq!(test.names_in(test.downloads()), ["dir"]);
+}
+
+#[test]
+fn nothing_is_written_to_a_file_that_has_another_name() {
+    for victim in ["b", "empty"] {
+        let test = TestTree::new();
+        test.write("a", &content(2 * CHUNK, 1));
+        test.write("b", &content(2 * CHUNK, 2));
+        test.write("empty", b"");
+        let outside = test.root.path().join("outside");
+        fs::write(&outside, "mine").unwrap();
+        assert!(test.send(false, 1).unwrap().is_none());
+        let partials = test.downloads().join(PARTIALS);
+        let stage = test.names_in(partials.clone()).into_iter().find(|name| name.ends_with(".tree")).unwrap();
+        fs::hard_link(&outside, partials.join(stage).join(victim)).unwrap();
+        let geometry = Geometry::new(5 * CHUNK as u64).unwrap();
+        for index in geometry.indices().skip(1) {
+            let JobDone::ChunkRead { data, entry, .. } = test.from.done(ID, Job::ReadChunk(index)) else {
+                panic!("the source is whole");
+            };
+            let by = ChunkProof::Entry(entry);
+            test.to.done(ID, Job::StoreChunk { index, data, by });
+        }
+        let seal = test.hash(5).unwrap().ok();
+        let failure = failed(test.to.done(ID, Job::Finish { name: name("dir"), seal }));
+        assert_eq!(failure.code, Code::DiskError);
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "mine", "{victim}");
+    }
+}
+
+#[test]
 fn what_a_killed_transfer_left_is_not_believed() {
     for listed in [false, true] {
         let mut test = TestTree::full();
@@ -472,7 +590,7 @@ fn offered(list: &[u8], said: TreeInfo, content_bytes: u64) -> Failure {
     let opened = test.from.done(ID, Job::OpenSource(test.root.path().join("file")));
     assert!(matches!(opened, JobDone::SourceOpened { tree: None, .. }));
     let from = Some(NodeId([1; 32]));
-    let incoming = Incoming { from, name: name("dir"), size, head: None, tree: Some(said) };
+    let incoming = Incoming { from, name: name("dir"), size, head: None, tree: Some(said), goes_on: false };
     test.to.done(ID, Job::OpenPartial(Arc::new(incoming)));
     let chunks = Geometry::new(size).unwrap().chunks();
     let mut receiver = Receiver { test: &test, chunks, tree: said, stored: BTreeSet::new(), opened: false };

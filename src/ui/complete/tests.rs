@@ -135,7 +135,7 @@ fn hints_say_what_is_missing() {
     assert_eq!(shown("conn"), Some(("ect <host:port>".to_owned(), 3)));
     assert_eq!(shown("send"), Some((" <peer> <message>".to_owned(), 0)));
     assert_eq!(shown("send "), Some(("<peer> <message>".to_owned(), 0)));
-    assert_eq!(shown("sendfile a:1 "), Some(("<path>".to_owned(), 0)));
+    assert_eq!(shown("sendfile a:1 "), Some(("<path>…".to_owned(), 0)));
     assert_eq!(shown("sendfile a:1 the "), None);
     assert_eq!(shown("send a:1"), None);
     for nothing in ["", "p", "peers", "peers ", "nonsense ", "xyz"] {

@@ -93,6 +93,8 @@ fn what_could_write_elsewhere_is_refused() {
     assert!(case(&[file("A", 1), file("a", 1)]));
     assert!(case(&[dir("A"), file("A/x", 1), link("B", "A"), dir("a")]));
     assert!(case(&[file("ÄB", 1), file("äb", 1)]));
+    assert!(case(&[file("aς", 1), file("aσ", 1)]) && case(&[file("S", 1), file("ſ", 1)]));
+    assert!(case(&[file("SS", 1), file("ß", 1)]));
 }
 
 #[test]
@@ -169,9 +171,19 @@ fn links_that_take_for_ever_to_follow_are_refused() {
     }));
     assert!(said(&items[..3]).is_ok());
     assert!(said(&items).is_err());
-    let deep = vec!["."; 30_000].join("/");
-    let items: Vec<_> = (0..64).map(|n| link(&format!("{n:02}"), &deep)).collect();
+    let far = vec!["."; 500].join("/");
+    let items: Vec<_> = (0..3000).map(|n| link(&format!("{n:04}"), &far)).collect();
+    assert!(said(&items[..100]).is_ok());
     assert_eq!(said(&items), Err(BadTree::TooManyLinks));
+    // What cannot be is not looked for.
+    let nowhere = vec!["a"; 400].join("/");
+    let items: Vec<_> =
+        (0..40).map(|n| link(&format!("{n:02}"), &format!("{:02}/{nowhere}", n + 1))).collect();
+    assert!(matches!(said(&items), Err(BadTree::Link(_))));
+    assert!(
+        matches!(said(&[link("a", &"x/".repeat(600))]), Err(BadTree::Link(_))),
+        "a target that is too long"
+    );
 }
 
 #[test]

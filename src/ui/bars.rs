@@ -81,6 +81,15 @@ impl Bars {
         }
     }
 
+    /// Leaves them as they are, for whoever wants to know how far it came, and goes below them. Where the
+    /// terminal has shown `^C` itself, it is not known where the bars stand, and they cannot be taken away.
+    pub(super) fn leave(&mut self) {
+        self.all.set_draw_target(ProgressDrawTarget::hidden());
+        if !self.bars.is_empty() {
+            let _ = writeln!(io::stderr());
+        }
+    }
+
     /// Takes all of them away.
     pub(super) fn clear(&mut self) {
         self.show(&[], &BTreeMap::new());

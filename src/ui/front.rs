@@ -366,6 +366,11 @@ impl Front {
 
     /// Stops the node, shows all that it still has to tell, and says how the program ends.
     pub(super) async fn finish(&mut self, exit: Exit) -> Exit {
+        match &mut self.bars {
+            Some(bars) if matches!(exit, Exit::Interrupted | Exit::Terminated) => bars.leave(),
+            Some(bars) => bars.clear(),
+            None => {}
+        }
         match exit {
             Exit::Interrupted | Exit::Terminated => {
                 // Whoever wants to leave is not kept by a reader that stalls.
@@ -393,9 +398,6 @@ impl Front {
     async fn stop_and_show(&mut self) -> Result<(), Exit> {
         // Before the last lines, so that the prompt is drawn without it.
         self.output.set_status(None);
-        if let Some(bars) = &mut self.bars {
-            bars.clear();
-        }
         let node = self.node.clone();
         let mut stop = pin!(timeout(PATIENCE, node.stop()));
         let mut stopped = false;

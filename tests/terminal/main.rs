@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bars;
 mod ending;
 mod readme;
 mod terminal;

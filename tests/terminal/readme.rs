@@ -246,6 +246,37 @@ fn whoami_and_help_say_what_the_readme_says() {
 }
 
 #[test]
+fn one_file_is_sent_and_received_as_the_readme_shows() {
+    let home = tempfile::tempdir().unwrap();
+    let arguments = |name| -> Vec<&str> { shown("script", name)[0].split(' ').skip(2).collect() };
+    let setup = NodeSetup::new().home_at(home.path()).downloads_at("./downloads");
+    let receiving = [&arguments("receive")[..1], &["0"], &arguments("receive")[1..]].concat();
+    let command = setup.command(&receiving);
+    let mut receiver = TestNode::spawn(setup, command);
+    let line = receiver.wait_for_line(&["listening on "]);
+    let address = format!("localhost:{}", port_of(&line));
+    receiver.wait_for_line(&["everybody may send"]);
+
+    let setup = NodeSetup::new().home_at(home.path());
+    write_report(setup.dir());
+    let sending: Vec<_> = arguments("send")
+        .into_iter()
+        .map(|word| if word == "localhost:8000" { &address } else { word })
+        .collect();
+    let finished = setup.run(&sending, "");
+    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""), "{finished:?}");
+    assert_shown(
+        "script",
+        "send",
+        std::iter::once(shown("script", "send")[0]).chain(finished.stdout.lines()),
+    );
+    assert_eq!(receiver.exit_code(), Some(0));
+    let said = receiver.output();
+    let rows = std::iter::once(shown("script", "receive")[0]).chain(said.iter().map(String::as_str));
+    assert_shown("script", "receive", rows);
+}
+
+#[test]
 fn scripts_print_what_the_readme_shows() {
     let home = tempfile::tempdir().unwrap();
     let node = NodeSetup::new().home_at(home.path()).start();

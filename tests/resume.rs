@@ -269,6 +269,34 @@ fn a_directory_waits_for_its_list_and_takes_from_one_in_place_what_that_has() {
 }
 
 #[test]
+fn a_sender_that_is_started_anew_at_once_waits_for_what_it_left() {
+    for is_directory in [false, true] {
+        let (mut world, a, b, b_name) = pair(12);
+        world.line.bytes_per_sec = 20 * CHUNK as u64;
+        world.cut(a);
+        world.run_for(SECOND);
+        let bytes = world.put(a, "a", 60 * CHUNK);
+        if is_directory {
+            world.nodes[a.0].disk.lists.insert("a".into(), CHUNK_SIZE);
+        }
+        world.send_file(a, &b_name, "a");
+        world.run_for(2 * SECOND);
+        // What has arrived is still being stored when the new process offers the file.
+        world.nodes[b.0].slowness.disk = SECOND;
+        world.run_for(SECOND / 2);
+        world.restart(a, false);
+        let b_name = world.connect(a, b);
+        world.send_file(a, &b_name, "a");
+        world.run_for(2 * SECOND);
+        world.nodes[b.0].slowness.disk = Duration::ZERO;
+        world.run_to_end();
+        assert!(is_right(&world, b, "a", &bytes), "{world:?}");
+        assert_eq!(world.nodes[b.0].disk.downloads.len(), 1);
+        assert_eq!(world.nodes[b.0].disk.bytes_stored, bytes.len() as u64, "{is_directory}");
+    }
+}
+
+#[test]
 fn a_long_look_at_a_directory_is_no_silence_on_either_side() {
     let (mut world, a, b, b_name) = pair(11);
     let bytes = world.put(a, "a", 30 * CHUNK);

@@ -370,12 +370,12 @@ impl Engine {
         download.waits = Waits::new(self.now);
         download.note_wait(self.now);
         download.chunks.make_room();
-        let job = match &download.form {
-            Form::Listed(manifest) => Job::CreatePartial(manifest.clone()),
-            Form::Pulled(pull) => Job::OpenPartial(pull.incoming.clone()),
-        };
+        let listed = download.manifest().cloned();
         self.timers.clear(Deadline::Offer(id));
-        self.job(id, job);
+        match listed {
+            Some(manifest) => self.job(id, Job::CreatePartial(manifest)),
+            None => self.open_partial(id),
+        }
     }
 
     fn on_partial_created(&mut self, id: TransferId) {
@@ -707,6 +707,7 @@ impl Engine {
         self.manifest_bytes -= download.manifest_bytes();
         self.timers.clear(Deadline::Offer(id));
         self.timers.clear(Deadline::Stall(id));
+        self.releases.note(id, &download);
         self.job(id, Job::Release { keep });
         // It was let go of when its sender left, and nothing more will be told of it.
         if let Some(left) = download.left.take().filter(|_| keep) {

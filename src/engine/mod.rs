@@ -23,12 +23,14 @@ mod job;
 mod limits;
 mod liveness;
 mod origin;
+mod partials;
 mod peers;
 mod pulling;
 mod reconnect;
 mod serving;
 mod texts;
 mod timers;
+mod trees;
 mod uploads;
 mod window;
 
@@ -54,6 +56,7 @@ pub use origin::Origin;
 use crate::wire::{Instance, Message, NodeId};
 use complaints::{About, Complaints, Verdict};
 use downloads::Download;
+use partials::Releases;
 use peers::{Peer, Peers};
 use pulling::Finished;
 use reconnect::{Absent, Process};
@@ -184,6 +187,7 @@ pub struct Engine {
     /// What earlier attempts left, which nothing uses.
     leftovers: BTreeMap<TransferId, Leftover>,
     finished: Finished,
+    releases: Releases,
     absent: Absent,
     heard: Heard,
     last_text: u64,
@@ -222,6 +226,7 @@ impl Engine {
             downloads: BTreeMap::new(),
             leftovers: BTreeMap::new(),
             finished: Finished::default(),
+            releases: Releases::default(),
             absent: Absent::default(),
             heard: Heard::default(),
             last_text: 0,

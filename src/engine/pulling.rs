@@ -11,13 +11,12 @@ use bytes::Bytes;
 
 use super::downloads::{Download, Form, State};
 use super::reconnect::Process;
+use super::trees::TreeState;
 use super::window::{Asked, Window};
-use super::{
-    ChunkProof, Code, ConnId, Deadline, Engine, Failure, Incoming, Job, JobDone, Kept, Leftover, TransferId,
-};
+use super::{ChunkProof, Code, ConnId, Deadline, Engine, Failure, Incoming, Job, JobDone, Kept, TransferId};
 use crate::wire::{
-    BadTree, CHUNK_SIZE, ChunkData, ChunkIndex, ContentOffer, ENTRIES_PER_PAGE, Entry, Instance,
-    ManifestHead, Message, NodeId, OfferError, OfferId, Reason,
+    BadTree, ChunkData, ChunkIndex, ContentOffer, ENTRIES_PER_PAGE, Entry, Instance, ManifestHead, Message,
+    NodeId, OfferError, OfferId, Reason,
 };
 
 /// Pages that are asked for and not stored.
@@ -55,9 +54,11 @@ pub(super) struct Pull {
     wants_list: bool,
     /// A directory of that name is in place.
     similar: bool,
-    tree: TreeState,
+    pub(super) tree: TreeState,
     /// Bytes of memory that the list of a directory takes, once it is accepted.
-    tree_bytes: usize,
+    pub(super) tree_bytes: usize,
+    /// What an earlier attempt wrote to the partial file is let go of first.
+    pub(super) awaits_release: bool,
     pages_stored: u32,
     pages_asked: u32,
     /// Pages that have arrived, until they are stored and after.
@@ -71,18 +72,6 @@ pub(super) struct Pull {
     cursor: u32,
     /// A chunk was wrong of a file that comes in order: those under way are of no use.
     rewinding: bool,
-}
-
-/// How far the place for the files of a directory is. Until it is there only the chunks that have the
-/// list are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TreeState {
-    /// The list of the directory is not all here.
-    Unknown,
-    /// The list is being checked, or its files prepared.
-    Opening,
-    /// Also where there is no directory.
-    Open,
 }
 
 impl Pull {
@@ -106,21 +95,13 @@ impl Pull {
         self.tree == TreeState::Opening || self.wants_list || self.kept.is_some() || self.starting_over
     }
 
-    /// Whether all of it may be stored.
-    pub(super) fn is_open(&self) -> bool {
-        self.tree == TreeState::Open
-    }
-
     /// Chunks that may be asked for, from the first on.
     fn reach(&self, chunks: u32) -> u32 {
         let listed = match self.is_late() {
             true => chunks,
             false => chunks.min(self.pages_stored.saturating_mul(ENTRIES_PER_PAGE)),
         };
-        match self.incoming.tree {
-            Some(tree) if self.tree != TreeState::Open => listed.min(tree.list_bytes.div_ceil(CHUNK_SIZE)),
-            _ => listed,
-        }
+        if self.is_open() { listed } else { listed.min(self.list_chunks()) }
     }
 
     pub(super) fn has_all_pages(&self) -> bool {
@@ -141,7 +122,7 @@ impl Download {
         }
     }
 
-    fn pull(&mut self) -> Option<&mut Pull> {
+    pub(super) fn pull(&mut self) -> Option<&mut Pull> {
         match &mut self.form {
             Form::Pulled(pull) => Some(pull),
             Form::Listed(_) => None,
@@ -221,6 +202,7 @@ impl Engine {
             similar: false,
             tree: if tree.is_some() { TreeState::Unknown } else { TreeState::Open },
             tree_bytes: 0,
+            awaits_release: false,
             pages_stored: 0,
             pages_asked: 0,
             pages_arrived: 0,
@@ -255,7 +237,7 @@ impl Engine {
         self.peers.get(conn)?.downloads.iter().copied().find(called)
     }
 
-    fn pulled(&mut self, id: TransferId) -> Option<(&mut Download, ConnId)> {
+    pub(super) fn pulled(&mut self, id: TransferId) -> Option<(&mut Download, ConnId)> {
         let download = self.downloads.get_mut(&id)?;
         let conn = download.conn?;
         Some((download, conn))
@@ -310,24 +292,6 @@ impl Engine {
         }
     }
 
-    /// Counts the memory that the list of an accepted directory will take. Where there is not so much,
-    /// the transfer ends.
-    pub(super) fn charge_tree(&mut self, id: TransferId) -> bool {
-        let used = self.manifest_bytes;
-        let most = self.config.limits.manifest_bytes;
-        let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return true };
-        // As it travels, and where each entry begins.
-        let bytes = pull.incoming.tree.map_or(0, |tree| 2 * tree.list_bytes as usize) - pull.tree_bytes;
-        if used + bytes > most {
-            let why = "this node has as many open transfers of directories as it can hold; try again later";
-            self.fail_download(id, Failure::new(Code::Busy, why));
-            return false;
-        }
-        pull.tree_bytes += bytes;
-        self.manifest_bytes += bytes;
-        true
-    }
-
     /// The sender is away.
     pub(super) fn suspend_download(&mut self, id: TransferId) {
         let Some(mut download) = self.downloads.remove(&id) else { return };
@@ -343,6 +307,7 @@ impl Engine {
                 download.state = State::Waiting;
                 download.releasing += 1;
                 self.timers.clear(Deadline::Stall(id));
+                self.releases.note(id, &download);
                 self.job(id, Job::Release { keep: true });
             }
         }
@@ -388,22 +353,8 @@ impl Engine {
             JobDone::KeptChecked(kept) if self.is_creating(id) => self.accept_content(id, kept),
             JobDone::AlreadyHere { path } => self.on_already_here(id, path),
             JobDone::PageStored { page, kept } => self.on_page_stored(id, page, &kept),
-            JobDone::TreeOpening { kept } => {
-                self.set_stored(id, &kept);
-                self.download_progress(id);
-                if self.downloads.get(&id).is_some_and(|download| download.state == State::Receiving) {
-                    self.tell_busy(id);
-                    self.job(id, Job::OpenTree);
-                }
-            }
-            JobDone::TreeOpened { kept } => {
-                self.set_stored(id, &kept);
-                self.tell_busy(id);
-                if let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) {
-                    pull.tree = TreeState::Open;
-                }
-                self.go_further(id);
-            }
+            JobDone::TreeOpening { kept } => self.on_tree_opening(id, &kept),
+            JobDone::TreeOpened { kept } => self.on_tree_opened(id, &kept),
             JobDone::PageWrong(page) => {
                 let message = format!("page {page} of its list is not the one that it offered");
                 self.fail_download(id, Failure::new(Code::HashMismatch, message));
@@ -503,31 +454,24 @@ impl Engine {
         self.go_further(id);
     }
 
-    fn set_stored(&mut self, id: TransferId, kept: &[ChunkIndex]) {
+    pub(super) fn set_stored(&mut self, id: TransferId, kept: &[ChunkIndex]) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         for index in kept {
             download.chunks.set_stored(*index);
         }
     }
 
-    /// Lets the sender know that this side works on what it has, and counts that as movement.
-    fn tell_busy(&mut self, id: TransferId) {
-        let Some((download, conn)) = self.pulled(id) else { return };
-        let Some(number) = download.pull().map(|pull| pull.id) else { return };
-        self.moved(conn);
-        self.send(conn, Message::Accept { id: number, kept: None, wants_list: false });
-    }
-
     /// More of a file is there: takes the next steps.
-    fn go_further(&mut self, id: TransferId) {
+    pub(super) fn go_further(&mut self, id: TransferId) {
         let Some((download, _)) = self.pulled(id) else { return };
         let Download { form: Form::Pulled(pull), chunks, geometry, state, .. } = download else { return };
-        if let (TreeState::Unknown, Some(tree), State::Receiving) = (pull.tree, pull.incoming.tree, *state) {
-            let in_list = tree.list_bytes.div_ceil(CHUNK_SIZE) as usize;
-            if geometry.indices().take(in_list).all(|index| chunks.is_stored(index)) {
-                pull.tree = TreeState::Opening;
-                self.job(id, Job::OpenTree);
-            }
+        let list_chunks = pull.list_chunks() as usize;
+        if pull.tree == TreeState::Unknown
+            && *state == State::Receiving
+            && geometry.indices().take(list_chunks).all(|index| chunks.is_stored(index))
+        {
+            pull.tree = TreeState::Opening;
+            self.job(id, Job::OpenTree);
         }
         self.pull_more(id);
         self.finish_if_all_stored(id);
@@ -694,7 +638,7 @@ impl Engine {
     }
 
     /// The sender of a file gives a sign of it.
-    fn moved(&mut self, conn: ConnId) {
+    pub(super) fn moved(&mut self, conn: ConnId) {
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.last_chunk_at = self.now;
         }
@@ -783,39 +727,5 @@ impl Engine {
         let requested = std::mem::take(&mut pull.requested).len();
         pull.arrived.clear();
         self.pulling -= requested;
-    }
-
-    /// Bytes on the disk that an earlier attempt left of a file.
-    pub(super) fn left_bytes_of(&self, id: TransferId) -> u64 {
-        let Some(Form::Pulled(pull)) = self.downloads.get(&id).map(|download| &download.form) else {
-            return 0;
-        };
-        let incoming = &pull.incoming;
-        let hash = incoming.head.as_ref().map(|head| head.file_hash());
-        let is_of_it = |left: &&Leftover| {
-            (hash.is_some() && left.file_hash == hash)
-                || (left.from == incoming.from && left.name == incoming.name && left.size == incoming.size)
-        };
-        self.leftovers.values().find(is_of_it).map_or(0, |left| left.bytes)
-    }
-
-    /// The file of a transfer was let go of, and a part of it may stay.
-    pub(super) fn on_released(&mut self, id: TransferId, left: Option<Leftover>) {
-        match self.downloads.get_mut(&id) {
-            // One that waits for its sender goes on with it.
-            Some(download) => {
-                download.releasing = download.releasing.saturating_sub(1);
-                download.left = left.filter(|_| download.state == State::Waiting);
-            }
-            None => self.leftovers.extend(left.map(|left| (id, left))),
-        }
-    }
-
-    /// The partial files that were there when the node started.
-    pub(super) fn on_partials(&mut self, found: Vec<Leftover>) {
-        for left in found {
-            let id = self.next_transfer_id();
-            self.leftovers.insert(id, left);
-        }
     }
 }

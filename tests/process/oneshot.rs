@@ -240,6 +240,7 @@ fn a_killed_send_goes_on_where_it_was() {
     gate.wait_until_held();
     first.kill();
     gate.cut(usize::MAX);
+    receiver.wait_for(&json!({ "event": "peer_disconnected" }));
     let mut second = start(gate.addr());
     assert_eq!(second.exit_code(), Some(0), "{}", second.report());
     assert_eq!(sha256_of(&receiver.wait_received("large")), sha256);

@@ -520,6 +520,43 @@ fn nothing_is_written_to_a_file_that_has_another_name() {
 }
 
 #[test]
+fn what_another_program_does_to_it_meanwhile_is_no_whole_directory() {
+    type Meddle = fn(&Path);
+    let meddlings: [Meddle; 4] = [
+        |file| fs::write(file, "shorter").unwrap(),
+        |file| fs::remove_file(file).unwrap(),
+        |file| {
+            fs::remove_file(file).unwrap();
+            fs::create_dir(file).unwrap();
+        },
+        |file| {
+            fs::remove_file(file).unwrap();
+            symlink("/etc/passwd", file).unwrap();
+        },
+    ];
+    for meddle in meddlings {
+        let test = TestTree::new();
+        test.write("a", &content(CHUNK, 1));
+        test.write("b", &content(CHUNK, 2));
+        // All but the last chunk, which has the end of `b`.
+        assert!(test.send(false, 2).unwrap().is_none());
+        let partials = test.downloads().join(PARTIALS);
+        let stage = test.names_in(partials.clone()).into_iter().find(|name| name.ends_with(".tree")).unwrap();
+        meddle(&partials.join(stage).join("a"));
+        let index = Geometry::new(3 * CHUNK as u64).unwrap().index(2).unwrap();
+        let JobDone::ChunkRead { data, entry, .. } = test.from.done(ID, Job::ReadChunk(index)) else {
+            panic!("the source is whole");
+        };
+        let stored = test.to.done(ID, Job::StoreChunk { index, data, by: ChunkProof::Entry(entry) });
+        assert!(matches!(stored, JobDone::ChunkStored(_)), "{stored:?}");
+        let seal = test.hash(3).unwrap().ok();
+        let failure = failed(test.to.done(ID, Job::Finish { name: name("dir"), seal }));
+        assert_eq!(failure.code, Code::DiskError, "{failure}");
+        assert!(!test.downloads().join("dir").exists());
+    }
+}
+
+#[test]
 fn what_a_killed_transfer_left_is_not_believed() {
     for listed in [false, true] {
         let mut test = TestTree::full();

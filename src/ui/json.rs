@@ -235,6 +235,14 @@ struct HelpRow {
     about: &'static str,
 }
 
+impl Json {
+    /// Something failed that no command was given for.
+    pub(super) fn error(failure: &Failure) -> String {
+        let (code, message) = (failure.code.as_str(), failure.message.as_str());
+        write(&Line::Error { cmd: None, code, message, peer: None })
+    }
+}
+
 impl Render for Json {
     fn event(&self, event: &Event, _known: &Known) -> Option<String> {
         let path;

@@ -47,10 +47,13 @@ pub(super) async fn send(config: Config, sending: Sending) -> Result<Exit, UiErr
     };
     let (_spooled, commands) = match prepared {
         Ok(prepared) => prepared,
-        Err(why) => {
-            tracing::error!("{why}");
+        Err(failure) => {
+            match config.json {
+                true => _ = shop.output.try_put(&Json::error(&failure)),
+                false => tracing::error!("{}", failure.message),
+            }
             shop.close().await;
-            return Ok(Exit::Source);
+            return Ok(Exit::of(failure.code));
         }
     };
     shop.run(config, signals, commands, Manners::Send).await
@@ -133,8 +136,8 @@ type Spooled = Vec<File>;
 /// What is asked of the node, one after the other, and the commands' names.
 type Commands = Vec<(&'static str, Command)>;
 
-/// What to tell the node, after a look at what is to be sent. Blocks; the error is a sentence.
-fn prepare(sending: Sending) -> Result<(Spooled, Commands), String> {
+/// What to tell the node, after a look at what is to be sent. Blocks.
+fn prepare(sending: Sending) -> Result<(Spooled, Commands), Failure> {
     let Sending { to, paths, name } = sending;
     let mut spooled = Vec::new();
     let peer = PeerRef::Address(to.address.clone());
@@ -158,25 +161,27 @@ fn prepare(sending: Sending) -> Result<(Spooled, Commands), String> {
     Ok((spooled, commands))
 }
 
-fn check(path: &Path) -> Result<(), String> {
-    match path.metadata() {
-        Ok(_) => Ok(()),
+fn check(path: &Path) -> Result<(), Failure> {
+    let message = match path.metadata() {
+        Ok(_) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(format!("there is no file `{}`; check the path", path.display()))
+            format!("there is no file `{}`; check the path", path.display())
         }
-        Err(error) => Err(format!("cannot read `{}`: {error}", path.display())),
-    }
+        Err(error) => format!("cannot read `{}`: {error}", path.display()),
+    };
+    Err(Failure::new(Code::SourceUnreadable, message))
 }
 
 /// Puts the standard input into a file without a name: what is sent must have a size, and be there
 /// still when the receiver asks again.
-fn spool() -> Result<File, String> {
+fn spool() -> Result<File, Failure> {
     let place = std::env::temp_dir();
     let failed = |error: io::Error| {
         let place = place.display();
-        format!(
+        let message = format!(
             "cannot keep the standard input in `{place}`: {error}; TMPDIR may name a place with more room"
-        )
+        );
+        Failure::new(Code::SourceUnreadable, message)
     };
     let mut file = tempfile::tempfile().map_err(failed)?;
     io::copy(&mut io::stdin().lock(), &mut file).map_err(failed)?;

@@ -132,6 +132,13 @@ fn json_tells_what_happens_line_by_line() {
     assert!(has("peer_connected") && has("result") && !has("listening"), "{finished:?}");
     let sent = events.iter().find(|said| said["event"] == "sent").unwrap();
     assert_eq!((&sent["name"], &sent["confirmed"]), (&json!("report.pdf"), &json!(true)));
+
+    for (path, code, word) in [("missing", 8, "source_unreadable"), ("report.pdf", 5, "unreachable")] {
+        let finished = send(&["--json", "localhost:1", path], write_report);
+        assert_eq!((finished.code, finished.stderr.as_str()), (Some(code), ""), "{finished:?}");
+        let error: Value = serde_json::from_str(finished.stdout.lines().last().unwrap()).unwrap();
+        assert_eq!((&error["event"], &error["code"]), (&json!("error"), &json!(word)), "{finished:?}");
+    }
 }
 
 #[test]

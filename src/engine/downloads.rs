@@ -273,6 +273,11 @@ impl Engine {
     pub(super) fn check_room(&self, conn: ConnId, list_bytes: usize) -> Result<(), String> {
         let limits = &self.config.limits;
         let Some(peer) = self.peers.get(conn) else { return Ok(()) };
+        // One whose sender is away may never come.
+        let open = self.downloads.values().filter(|download| download.state != State::Waiting).count();
+        if limits.received_in_all.is_some_and(|most| self.received as usize + open >= most as usize) {
+            return Err("this node takes no more than what it has begun to take; try again later".to_owned());
+        }
         if peer.downloads.len() >= limits.offers_per_peer {
             return Err(format!("the peer has {} open offers already", peer.downloads.len()));
         }
@@ -617,6 +622,7 @@ impl Engine {
             elapsed: self.now.saturating_sub(download.accepted_at),
             limited_by: download.waits.bottleneck(self.now),
         };
+        self.received = self.received.saturating_add(1);
         match (&download.form, download.conn) {
             (Form::Listed(_), Some(conn)) => self.send(conn, Message::Complete(file_hash)),
             (Form::Listed(_), None) => {}

@@ -17,6 +17,8 @@ pub struct Limits {
     pub transfers: usize,
     /// Bytes of manifests of waiting offers and running downloads, in all.
     pub manifest_bytes: usize,
+    /// Files and directories to take in all; what is offered beyond them is refused. `None` for no end.
+    pub received_in_all: Option<u32>,
     /// Bytes of one text to send.
     pub text_bytes: usize,
     /// Bytes of messages other than chunks that wait to be written to one peer.
@@ -68,6 +70,7 @@ impl Default for Limits {
             offers_per_peer: 128,
             transfers: 16_384,
             manifest_bytes: 256 << 20,
+            received_in_all: None,
             text_bytes: 64 << 10,
             control_bytes_queued: 4 << 20,
             chunks_ahead: 8,

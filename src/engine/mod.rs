@@ -188,6 +188,8 @@ pub struct Engine {
     leftovers: BTreeMap<TransferId, Leftover>,
     finished: Finished,
     releases: Releases,
+    /// Files and directories that have arrived.
+    received: u32,
     absent: Absent,
     heard: Heard,
     last_text: u64,
@@ -227,6 +229,7 @@ impl Engine {
             leftovers: BTreeMap::new(),
             finished: Finished::default(),
             releases: Releases::default(),
+            received: 0,
             absent: Absent::default(),
             heard: Heard::default(),
             last_text: 0,

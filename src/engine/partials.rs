@@ -60,7 +60,9 @@ impl Engine {
         let hash = incoming.head.as_ref().map(|head| head.file_hash());
         let is_of_it = |left: &&Leftover| {
             (hash.is_some() && left.file_hash == hash)
-                || (left.from == incoming.from && left.name == incoming.name && left.size == incoming.size)
+                || (left.from == incoming.from
+                    && left.name == incoming.name
+                    && (left.size == incoming.size || (left.is_directory && incoming.tree.is_some())))
         };
         self.leftovers.values().find(is_of_it).map_or(0, |left| left.bytes)
     }

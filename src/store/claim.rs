@@ -144,10 +144,13 @@ impl Claim {
         let found = left_behind(&partials, is_of).map_err(|errno| {
             cannot(format_args!("read the directory `{}`", opened.path.join(PARTIALS).display()), errno)
         })?;
-        let mut candidates: Vec<_> = found.into_iter().map(|left| left.claim).collect();
-        // The one with the most in it.
-        candidates.sort_by_key(|claim| claim.bytes(incoming.size));
-        Ok(candidates.pop())
+        let mut candidates = found;
+        // The one of this very content or form, and then the one with the most in it.
+        candidates.sort_by_key(|left| {
+            let is_exact = left.header.as_ref().is_some_and(|header| header.has_form_of(incoming));
+            (is_exact, left.claim.bytes(incoming.size))
+        });
+        Ok(candidates.pop().map(|left| left.claim))
     }
 
     /// The journal of a partial file that may be resumed.

@@ -53,9 +53,13 @@ impl Header {
         let same_offer = self.from == incoming.from && self.name == incoming.name;
         // Of a directory that has changed much is still the same.
         let are_directories = self.list_bytes.is_some() && incoming.tree.is_some();
-        let same_form =
-            self.size == incoming.size && self.list_bytes == incoming.tree.map(|tree| tree.list_bytes);
+        let same_form = self.has_form_of(incoming);
         (same_form && (same_content || same_offer)) || (are_directories && same_offer)
+    }
+
+    /// Whether it is of something of that size, and of a list of that size where it is a directory.
+    pub(super) fn has_form_of(&self, incoming: &Incoming) -> bool {
+        self.size == incoming.size && self.list_bytes == incoming.tree.map(|tree| tree.list_bytes)
     }
 
     /// Reads it; `None` where it is none.

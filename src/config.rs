@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::engine::{AcceptPolicy, Limits, Target};
@@ -69,7 +70,18 @@ impl Config {
     /// # Errors
     /// What clap has to say: the help and the version as well as mistakes.
     pub fn from_env() -> Result<Self, clap::Error> {
-        Self::checked(Args::try_parse()?)
+        Self::of(&Args::command().try_get_matches()?)
+    }
+
+    fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let args = Args::from_arg_matches(matches)?;
+        // What has no meaning there is not left unsaid; a variable may be meant for other runs.
+        let is_typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+        if args.sub.is_some() && (is_typed("port") || is_typed("stay")) {
+            let message = "a port comes after `receive`, `send` needs none, and --stay is for neither";
+            return Err(Args::command().error(ErrorKind::ArgumentConflict, message));
+        }
+        Self::checked(args)
     }
 
     /// Refuses what would promise something that cannot be kept.
@@ -131,7 +143,11 @@ impl From<Args> for Config {
                 home: home.clone(),
                 require_id: args.require_id,
                 keep_partials: Duration::from_secs(u64::from(args.keep_partials) * 24 * 3600),
-                limits: Limits { reconnect: Duration::from_secs(args.reconnect.into()), ..Limits::default() },
+                limits: Limits {
+                    reconnect: Duration::from_secs(args.reconnect.into()),
+                    received_in_all: if let Mode::Receive { count } = mode { count } else { None },
+                    ..Limits::default()
+                },
             },
             mode,
             home,
@@ -323,7 +339,7 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Config, clap::Error> {
-        Config::checked(Args::try_parse_from(std::iter::once(&"p2p").chain(arguments))?)
+        Config::of(&Args::command().try_get_matches_from(std::iter::once(&"p2p").chain(arguments))?)
     }
 
     #[test]
@@ -351,6 +367,8 @@ mod tests {
             (&["--accept", "some"], "known"),
             (&["8000", "8001"], "8001"),
             (&["--plain", "--require-id"], "nobody has an identity"),
+            (&["7111", "receive"], "a port comes after `receive`"),
+            (&["--stay", "receive"], "--stay is for neither"),
         ] {
             let error = parse(arguments).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

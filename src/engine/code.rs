@@ -165,10 +165,14 @@ impl Failure {
             Some(Code::Banned) => "takes nothing from this node",
             Some(Code::Cancelled) => "cancelled it",
             Some(Code::Expired) => "had nobody who answered in time",
-            Some(Code::ShuttingDown) => "ended",
+            Some(Code::ShuttingDown) => "ended before it was done",
             _ => "gave it up",
         };
-        let said = if reason.message.is_empty() { String::new() } else { format!(" ({})", reason.message) };
+        let said = if reason.message.is_empty() || code == Some(Code::ShuttingDown) {
+            String::new()
+        } else {
+            format!(" ({})", reason.message)
+        };
         Self::new(code.unwrap_or(otherwise), format!("the {who} {what}{said}"))
     }
 

@@ -181,7 +181,9 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     if listener.is_some() {
         events.send(Told::Event(Event::Listening { addr: listening }), None, None);
     }
-    if let Some(text) = exposure(config.plain, listening.ip()) {
+    if listener.is_some()
+        && let Some(text) = exposure(config.plain, listening.ip())
+    {
         events.send(Told::Event(Event::Warning { peer: None, text: text.to_owned() }), None, None);
     }
     let actor = Actor {

@@ -234,8 +234,12 @@ impl Render for Plainly {
     fn event(&self, event: &Event, known: &Known) -> Option<String> {
         let text = Human::PIPED.event(event, known)?;
         match event {
-            // Whoever ended it knows.
-            Event::TransferFailed { code: Code::ShuttingDown, .. } => None,
+            // Whoever ended this side knows.
+            Event::TransferFailed { code: Code::ShuttingDown, reason, .. }
+                if reason.starts_with("this side") =>
+            {
+                None
+            }
             Event::TransferFailed { .. } => {
                 tracing::error!("{}", without_number(&text));
                 None

@@ -177,6 +177,42 @@ fn a_receiver_leaves_after_as_many_as_it_was_told_whatever_failed_in_between() {
 }
 
 #[test]
+fn a_receiver_takes_no_more_than_it_was_told_and_whoever_fails_hears_why() {
+    let mut receiver = Receiver::start(NodeSetup::new(), &["--once"]);
+    let setup = NodeSetup::new();
+    write_noise(&setup.dir().join("first"), 9_000_000, 1);
+    let gate = Gate::before(&receiver.addr, 1 << 20);
+    let command = setup.command(&["send", gate.addr(), "first"]);
+    let mut first = TestNode::spawn(setup, command);
+    gate.wait_until_held();
+    let second = send(&[&receiver.addr, "report.pdf"], write_report);
+    assert_eq!(second.code, Some(7), "{second:?}");
+    assert!(second.stderr.contains("takes no more"), "{second:?}");
+    gate.open();
+    assert_eq!((first.exit_code(), receiver.node.exit_code()), (Some(0), Some(0)));
+    let names: Vec<_> =
+        fs::read_dir(receiver.node.downloads()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["first"]);
+    let said = receiver.node.output();
+    assert_eq!(said.iter().filter(|line| line.starts_with("received ")).count(), 1, "{said:?}");
+
+    // One that ends in the middle says so, and whoever sends to it says it too.
+    let mut receiver = Receiver::start(NodeSetup::new(), &[]);
+    let setup = NodeSetup::new();
+    write_noise(&setup.dir().join("first"), 9_000_000, 1);
+    let gate = Gate::before(&receiver.addr, 1 << 20);
+    let command = setup.command(&["send", gate.addr(), "first"]);
+    let mut sender = TestNode::spawn(setup, command);
+    gate.wait_until_held();
+    gate.open();
+    receiver.node.terminate();
+    receiver.node.exit_code();
+    if sender.exit_code() != Some(0) {
+        assert!(sender.log().iter().any(|line| line.starts_with("error: ")), "{}", sender.report());
+    }
+}
+
+#[test]
 fn several_of_one_home_send_at_once_to_one_of_the_same_home() {
     let home = tempfile::tempdir().unwrap();
     let receiver =

@@ -2,14 +2,15 @@
 //!
 //! Owns the names and defaults of the options. Reads no files and starts nothing.
 
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{FalseyValueParser, PossibleValuesParser, Resettable, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::engine::{AcceptPolicy, Limits, Target};
@@ -70,64 +71,65 @@ impl Config {
     /// # Errors
     /// What clap has to say: the help and the version as well as mistakes.
     pub fn from_env() -> Result<Self, clap::Error> {
-        Self::of(&Args::command().try_get_matches()?)
+        Self::read(&std::env::args_os().collect::<Vec<_>>())
+    }
+
+    fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let read = command().try_get_matches_from(arguments).and_then(|matches| Self::of(&matches));
+        read.map_err(|error| match misspelt(arguments) {
+            Some(message) if error.use_stderr() => mistake(None, ErrorKind::InvalidSubcommand, &message),
+            _ => error,
+        })
     }
 
     fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let args = Args::from_arg_matches(matches)?;
+        let sub = matches.subcommand_name();
         // What has no meaning there is not left unsaid; a variable may be meant for other runs.
         let is_typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
         if args.sub.is_some() && (is_typed("port") || is_typed("stay")) {
             let message = "a port comes after `receive`, `send` needs none, and --stay is for neither";
-            return Err(Args::command().error(ErrorKind::ArgumentConflict, message));
+            return Err(mistake(sub, ErrorKind::ArgumentConflict, message));
         }
-        Self::checked(args)
-    }
-
-    /// Refuses what would promise something that cannot be kept.
-    fn checked(args: Args) -> Result<Self, clap::Error> {
-        if args.plain && args.require_id {
-            let message = "--require-id cannot be used with --plain: there nobody has an identity";
-            return Err(Args::command().error(ErrorKind::ArgumentConflict, message));
+        if args.sub.is_none() && is_typed("quiet") {
+            let message = "--quiet is for `send` and `receive`";
+            return Err(mistake(sub, ErrorKind::ArgumentConflict, message));
         }
-        if let Some(Sub::Send { paths, name, .. }) = &args.sub {
-            let stdins = paths.iter().filter(|path| path.as_os_str() == STDIN).count();
-            if stdins > 1 || (paths.len() > 1 && name.is_some()) {
-                let message = if stdins > 1 {
-                    "the standard input can be sent only once"
-                } else {
-                    "--name is for one path; several keep their names"
-                };
-                return Err(Args::command().error(ErrorKind::ArgumentConflict, message));
-            }
+        if let Err(message) = args.check() {
+            return Err(mistake(sub, ErrorKind::ArgumentConflict, message));
         }
-        Ok(Self::from(args))
+        let port = match args.sub {
+            None => read_port(&args.port).map_err(|message| {
+                let whose = if is_typed("port") { "" } else { "P2P_PORT: " };
+                mistake(None, ErrorKind::ValueValidation, &format!("{whose}{message}"))
+            })?,
+            // A variable that is meant for nodes does not concern whoever does not listen.
+            Some(_) => 0,
+        };
+        Ok(Self::new(args, port))
     }
 
     /// What makes a shell complete the options and commands.
     #[must_use]
     pub fn completions(shell: Shell) -> Vec<u8> {
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Args::command(), "p2p", &mut script);
+        clap_complete::generate(shell, &mut command(), "p2p", &mut script);
         script
     }
-}
 
-impl From<Args> for Config {
-    fn from(args: Args) -> Self {
+    /// `port` is that of a node; `receive` has its own.
+    fn new(args: Args, mut port: u16) -> Self {
         let home = args.home.unwrap_or_else(usual_home);
-        let (mut port, mut accept, mut quiet) = (args.port, args.accept, false);
+        let mut accept = args.accept;
         let mode = match args.sub {
             None => Mode::Node,
             Some(Sub::Completions { shell }) => Mode::Completions(shell),
-            Some(Sub::Send { to, paths, name, quiet: is_quiet }) => {
-                quiet = is_quiet;
+            Some(Sub::Send { to, paths, name }) => {
                 // Whoever only sends takes nothing.
                 accept = AcceptPolicy::None;
                 Mode::Send(Sending { to, paths, name })
             }
-            Some(Sub::Receive { port: asked, once, count, quiet: is_quiet }) => {
-                quiet = is_quiet;
+            Some(Sub::Receive { port: asked, once, count }) => {
                 port = asked;
                 Mode::Receive { count: if once { Some(1) } else { count } }
             }
@@ -153,7 +155,7 @@ impl From<Args> for Config {
             home,
             json: args.json,
             stay: args.stay,
-            quiet,
+            quiet: args.quiet,
         }
     }
 }
@@ -162,13 +164,15 @@ impl From<Args> for Config {
 #[derive(Debug, Parser)]
 #[command(name = "p2p", version, after_help = after_help(), max_term_width = 100)]
 #[command(subcommand_negates_reqs = true, disable_help_subcommand = true)]
+#[command(override_usage = "p2p [OPTIONS] [PORT]\n       p2p [OPTIONS] <COMMAND>")]
 struct Args {
     #[command(subcommand)]
     sub: Option<Sub>,
 
     /// The port to listen on; 0 for any free one.
-    #[arg(env = "P2P_PORT", default_value_t = 8000)]
-    port: u16,
+    // Read as a number only where it is the port of a node.
+    #[arg(env = "P2P_PORT", default_value = "8000")]
+    port: OsString,
 
     /// The address to listen on [default: all interfaces, IPv6 and IPv4].
     #[arg(long, global = true, value_name = "ADDR", env = "P2P_BIND", value_parser = parse_address)]
@@ -211,6 +215,28 @@ struct Args {
     /// Keep running when the input has ended, until Ctrl-C or SIGTERM.
     #[arg(long, env = "P2P_STAY", value_parser = FalseyValueParser::new())]
     stay: bool,
+
+    /// Tell only what goes wrong; for `send` and `receive`.
+    #[arg(long, short, global = true, env = "P2P_QUIET", value_parser = FalseyValueParser::new())]
+    quiet: bool,
+}
+
+impl Args {
+    /// Refuses what would promise something that cannot be kept.
+    fn check(&self) -> Result<(), &'static str> {
+        if self.plain && self.require_id {
+            return Err("--require-id cannot be used with --plain: there nobody has an identity");
+        }
+        if let Some(Sub::Send { paths, name, .. }) = &self.sub {
+            if paths.iter().filter(|path| path.as_os_str() == STDIN).count() > 1 {
+                return Err("the standard input can be sent only once");
+            }
+            if paths.len() > 1 && name.is_some() {
+                return Err("--name is for one path; several keep their names");
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -229,9 +255,6 @@ enum Sub {
         /// What it is to be called there.
         #[arg(long, value_name = "NAME", value_parser = parse_name)]
         name: Option<SafeName>,
-        /// Tell only what goes wrong.
-        #[arg(long, short, env = "P2P_QUIET", value_parser = FalseyValueParser::new())]
-        quiet: bool,
     },
     /// Take the files that are sent to this computer, without a prompt.
     ///
@@ -247,9 +270,6 @@ enum Sub {
         /// Leave when so many have arrived.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         count: Option<u32>,
-        /// Tell only what goes wrong.
-        #[arg(long, short, env = "P2P_QUIET", value_parser = FalseyValueParser::new())]
-        quiet: bool,
     },
     /// Print what makes a shell complete the options.
     ///
@@ -279,6 +299,61 @@ Examples:
                              take what everybody sends with whom you have had to do
 
 `p2p --help` lists the exit codes.";
+
+/// The arguments as clap is to read them: a variable that is empty counts as one that is not set, and the
+/// help of a command leaves out what has no effect there. It is taken all the same: an alias of somebody's
+/// may always give it.
+fn command() -> Command {
+    let command = Args::command();
+    let everywhere: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+    command.mut_args(unless_empty).mut_subcommands(|sub| {
+        let has_effect = |arg: &&Arg| match (sub.get_name(), arg.get_id().as_str()) {
+            ("send", name) => !["bind", "downloads", "accept", "keep_partials"].contains(&name),
+            ("receive", name) => name != "require_id",
+            _ => false,
+        };
+        let without = everywhere.iter().filter(|arg| !has_effect(arg));
+        let hidden: Vec<_> = without.map(|arg| arg.clone().hide(true)).collect();
+        sub.args(hidden).mut_args(unless_empty)
+    })
+}
+
+fn unless_empty(arg: Arg) -> Arg {
+    let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    if is_empty { arg.env(Resettable::Reset) } else { arg }
+}
+
+/// An error with the usage of the command that was given.
+fn mistake(sub: Option<&str>, kind: ErrorKind, message: &str) -> clap::Error {
+    let mut command = command();
+    // What the usage of a command looks like is known only then.
+    command.build();
+    match sub.and_then(|name| command.find_subcommand_mut(name)) {
+        Some(sub) => sub.error(kind, message),
+        None => command.error(kind, message),
+    }
+}
+
+/// What to say where the first word is nearly the name of a command: at most a third of it mistyped.
+fn misspelt(arguments: &[OsString]) -> Option<String> {
+    let command = Args::command();
+    let takes_value = |word: &str| {
+        let mut options = command.get_arguments().filter(|option| option.get_action().takes_values());
+        word.strip_prefix("--").is_some_and(|long| options.any(|option| option.get_long() == Some(long)))
+    };
+    let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    let typed = words.find(|word| !word.starts_with('-') || takes_value(word))?;
+    let distance = |name: &str| (strsim::osa_distance(typed, name), name.to_owned());
+    let (distance, meant) = command.get_subcommands().map(|sub| distance(sub.get_name())).min()?;
+    (1..=meant.len().div_ceil(3))
+        .contains(&distance)
+        .then(|| format!("there is no command `{typed}`; did you mean `{meant}`?"))
+}
+
+fn read_port(text: &OsStr) -> Result<u16, String> {
+    let port = text.to_str().and_then(|text| text.parse().ok());
+    port.ok_or_else(|| format!("`{}` is no port; that is a number from 0 to 65535", text.display()))
+}
 
 fn parse_target(text: &str) -> Result<Target, String> {
     text.parse().map_err(|failure: crate::engine::Failure| failure.message)
@@ -339,7 +414,8 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Config, clap::Error> {
-        Config::of(&Args::command().try_get_matches_from(std::iter::once(&"p2p").chain(arguments))?)
+        let words = std::iter::once(&"p2p").chain(arguments).map(OsString::from);
+        Config::read(&words.collect::<Vec<_>>())
     }
 
     #[test]
@@ -369,10 +445,62 @@ mod tests {
             (&["--plain", "--require-id"], "nobody has an identity"),
             (&["7111", "receive"], "a port comes after `receive`"),
             (&["--stay", "receive"], "--stay is for neither"),
+            (&["--quiet"], "--quiet is for `send` and `receive`"),
+            (&["eight"], "`eight` is no port"),
+            (&["--bind", "send"], "127.0.0.1"),
         ] {
             let error = parse(arguments).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
+    }
+
+    #[test]
+    fn a_mistyped_command_is_told_from_a_wrong_port() {
+        for (arguments, meant) in [
+            (&["recieve"][..], "receive"),
+            (&["--json", "recieve", "--once"], "receive"),
+            (&["sned", "localhost:8000", "report.pdf"], "send"),
+            (&["completion", "bash"], "completions"),
+        ] {
+            let error = parse(arguments).unwrap_err().to_string();
+            assert!(error.contains(&format!("did you mean `{meant}`?")), "{error}");
+        }
+        for arguments in [&["port"][..], &["70000"], &["--home", "sned", "70000"]] {
+            let error = parse(arguments).unwrap_err().to_string();
+            assert!(!error.contains("did you mean"), "{error}");
+        }
+    }
+
+    #[test]
+    fn quiet_may_stand_before_and_after_the_command() {
+        for arguments in [["--quiet", "receive"], ["receive", "-q"]] {
+            assert!(parse(&arguments).unwrap().quiet);
+        }
+        assert!(!parse(&["receive"]).unwrap().quiet);
+    }
+
+    #[test]
+    fn what_has_no_effect_is_not_in_the_help_of_a_command_and_yet_taken() {
+        let help = |command: &str| parse(&[command, "--help"]).unwrap_err().to_string();
+        for (command, there, not_there) in [
+            ("send", &["--require-id", "--reconnect", "--quiet"][..], &["--bind", "--accept <"][..]),
+            ("receive", &["--bind", "--accept", "P2P_PORT"], &["--require-id"]),
+            ("completions", &["bash"], &["--home", "--plain"]),
+        ] {
+            let help = help(command);
+            assert!(there.iter().all(|option| help.contains(option)), "{help}");
+            assert!(!not_there.iter().any(|option| help.contains(option)), "{help}");
+        }
+        let config = parse(&["send", "a:1", "x", "--downloads", "d"]).unwrap();
+        assert_eq!(config.node.downloads, PathBuf::from("d"));
+    }
+
+    #[test]
+    fn usage_is_that_of_the_command_that_was_given() {
+        let error = parse(&["send", "a:1", "-", "-"]).unwrap_err().to_string();
+        assert!(error.contains("Usage: p2p send "), "{error}");
+        let help = parse(&["--help"]).unwrap_err().to_string();
+        assert!(help.contains("p2p [OPTIONS] <COMMAND>") && !help.contains("[PORT] <COMMAND>"), "{help}");
     }
 
     #[test]

@@ -83,6 +83,32 @@ fn options_that_make_no_sense_end_with_2_and_say_why() {
 }
 
 #[test]
+fn a_variable_counts_where_it_has_a_meaning_and_is_not_empty() {
+    let receiver = TestNode::start();
+    let run = |variable: (&str, &str), arguments: &[&str]| {
+        let setup = NodeSetup::new();
+        fs::write(setup.dir().join("file.txt"), "content").unwrap();
+        let mut command = setup.command(arguments);
+        command.env(variable.0, variable.1);
+        let mut node = TestNode::spawn(setup, command);
+        node.close_stdin();
+        (node.exit_code(), node.report())
+    };
+    let sending = ["send", receiver.addr(), "file.txt"];
+    for variable in [("P2P_PORT", "abc"), ("P2P_PORT", ""), ("P2P_RECONNECT", ""), ("P2P_BIND", "")] {
+        let (code, report) = run(variable, &sending);
+        assert_eq!(code, Some(0), "{variable:?}: {report}");
+    }
+    for arguments in [&["--bind", "127.0.0.1"][..], &["receive", "--bind", "127.0.0.1"]] {
+        let (code, report) = run(("P2P_PORT", "abc"), arguments);
+        assert_eq!(code, Some(2), "{report}");
+        assert!(report.contains("abc"), "{report}");
+    }
+    let (code, report) = run(("P2P_ACCEPT", ""), &AS_A_SCRIPT);
+    assert_eq!(code, Some(0), "{report}");
+}
+
+#[test]
 fn a_port_in_use_ends_with_3_and_one_clear_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

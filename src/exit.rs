@@ -25,6 +25,8 @@ pub enum Exit {
     Declined,
     /// What was to be sent cannot be read, or changed meanwhile.
     Source,
+    /// The connection was lost, or the receiver left, in the middle.
+    Lost,
     /// Ctrl-C.
     Interrupted,
     /// SIGTERM.
@@ -32,7 +34,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Fine,
         Self::Failed,
         Self::Usage,
@@ -42,6 +44,7 @@ impl Exit {
         Self::Stranger,
         Self::Declined,
         Self::Source,
+        Self::Lost,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -58,6 +61,7 @@ impl Exit {
             Self::Stranger => 6,
             Self::Declined => 7,
             Self::Source => 8,
+            Self::Lost => 9,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }
@@ -77,6 +81,8 @@ impl Exit {
             | Code::BadTree
             | Code::Unsupported => Self::Declined,
             Code::SourceUnreadable | Code::SourceChanged | Code::BadName => Self::Source,
+            // Whoever was there at the start and is unknown later has gone in between.
+            Code::Disconnected | Code::Stalled | Code::ShuttingDown | Code::UnknownPeer => Self::Lost,
             _ => Self::Failed,
         }
     }
@@ -96,6 +102,9 @@ impl Exit {
             Self::Stranger => "`send`: somebody else is there than was expected",
             Self::Declined => "`send`: the receiver did not take it",
             Self::Source => "`send`: what was to be sent cannot be read, or changed meanwhile",
+            Self::Lost => {
+                "`send`: the connection was lost before all of it was there; another try goes on with it"
+            }
             Self::Interrupted => "ended by Ctrl-C",
             Self::Terminated => "ended by SIGTERM",
         }

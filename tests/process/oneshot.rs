@@ -167,7 +167,7 @@ fn a_receiver_leaves_after_as_many_as_it_was_told_whatever_failed_in_between() {
     let mut cut_off = TestNode::spawn(setup, command);
     gate.wait_until_held();
     gate.cut(0);
-    assert_eq!(cut_off.exit_code(), Some(1), "{}", cut_off.report());
+    assert_eq!(cut_off.exit_code(), Some(9), "{}", cut_off.report());
     for name in ["one", "two"] {
         assert!(receiver.node.is_running());
         let finished = send(&[&receiver.addr, "report.pdf", "--name", name], write_report);
@@ -207,7 +207,9 @@ fn a_receiver_takes_no_more_than_it_was_told_and_whoever_fails_hears_why() {
     gate.open();
     receiver.node.terminate();
     receiver.node.exit_code();
-    if sender.exit_code() != Some(0) {
+    let code = sender.exit_code();
+    if code != Some(0) {
+        assert_eq!(code, Some(9), "{}", sender.report());
         assert!(sender.log().iter().any(|line| line.starts_with("error: ")), "{}", sender.report());
     }
 }
@@ -329,7 +331,12 @@ fn help_of_each_command_has_examples() {
         (&["receive", "--help"], &["p2p receive --once", "--count", "--accept"]),
         (
             &["--help"],
-            &["p2p send localhost:8000", "  7  `send`: the receiver did not take it", "completions"],
+            &[
+                "p2p send localhost:8000",
+                "  7  `send`: the receiver did not take it",
+                "  9  `send`: the connection was lost",
+                "completions",
+            ],
         ),
     ] {
         let finished = NodeSetup::new().run(arguments, "");

@@ -364,7 +364,7 @@ fn parse_name(text: &str) -> Result<SafeName, String> {
 }
 
 /// Where programs keep a user's state: the XDG base directory specification, version 0.8.
-fn usual_home() -> PathBuf {
+pub(crate) fn usual_home() -> PathBuf {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     // Somebody without a home directory has the one they are in.

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use peer_to_peer::config::Config;
 use peer_to_peer::exit::Exit;
 use peer_to_peer::ui;
@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     match run(config) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "p2p: {error:#}");
+            // Each error says itself what caused it.
+            let _ = writeln!(std::io::stderr(), "p2p: {error}");
             Exit::NotStarted.into()
         }
     }
@@ -31,7 +32,7 @@ fn run(config: Config) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the runtime")?;
+        .map_err(|error| anyhow!("cannot start the runtime: {error}"))?;
     let exit = runtime.block_on(ui::run(config))?;
     // Whatever still runs has had its time in `NodeHandle::stop`.
     runtime.shutdown_background();

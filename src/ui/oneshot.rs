@@ -9,10 +9,12 @@ use std::io::{self, IsTerminal as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::bars::Bars;
+use super::escape::escape;
 use super::front::{Front, Manners};
 use super::input::Input;
 use super::json::Json;
@@ -26,10 +28,10 @@ use super::session::Session;
 use super::signals::Signals;
 use super::style::Style;
 use super::{LAST_LINES, UiError, allow_descriptors, log, stderr_columns, to_the_end};
-use crate::config::{Config, STDIN, Sending};
+use crate::config::{Config, STDIN, Sending, usual_home};
 use crate::engine::{AcceptPolicy, Code, Command, Event, Failure, PeerRef, Reply};
 use crate::exit::Exit;
-use crate::node;
+use crate::node::{self, StartError};
 use crate::wire::SafeName;
 
 /// What the standard input is called where nobody says.
@@ -50,7 +52,7 @@ pub(super) async fn send(config: Config, sending: Sending) -> Result<Exit, UiErr
         Err(failure) => {
             match config.json {
                 true => _ = shop.output.try_put(&Json::error(&failure)),
-                false => tracing::error!("{}", failure.message),
+                false => tell_error(&shop.log, &failure.message),
             }
             shop.close().await;
             return Ok(Exit::of(failure.code));
@@ -102,6 +104,8 @@ impl Shop {
             false => Box::new(Plainly {
                 quiet: config.quiet,
                 notes: self.bars.is_some().then(|| self.log.clone()),
+                errors: self.log.clone(),
+                forgetting: forgetting(&config, &commands),
                 accept: config.node.accept,
                 plain: config.node.plain,
             }),
@@ -110,7 +114,17 @@ impl Shop {
         if config.node.plain {
             session.known().is_plain();
         }
-        let node = node::start(config.node).await?;
+        let node = match node::start(config.node).await {
+            Ok(node) => node,
+            Err(error) => {
+                match config.json {
+                    true => _ = self.output.try_put(&not_started(&error)),
+                    false => tell_error(&self.log, &error.to_string()),
+                }
+                self.close().await;
+                return Ok(Exit::NotStarted);
+            }
+        };
         let (sender, lines) = mpsc::channel(commands.len().max(1));
         for (name, command) in commands {
             // There is room for all of them.
@@ -128,6 +142,37 @@ impl Shop {
         let _ = timeout(LAST_LINES, self.output.flushed()).await;
         let _ = timeout(LAST_LINES, self.log.flushed()).await;
     }
+}
+
+/// Tells what went wrong, as the log would: but it is no log, and is there whatever `RUST_LOG` says.
+fn tell_error(errors: &Output, message: &str) {
+    errors.try_put(&format!("error: {}", escape(message)));
+}
+
+/// The JSON of a node that could not start; a node itself has no word for that.
+fn not_started(error: &StartError) -> String {
+    #[derive(Serialize)]
+    struct Line {
+        event: &'static str,
+        code: &'static str,
+        message: String,
+    }
+    let line = Line { event: "error", code: "not_started", message: error.to_string() };
+    serde_json::to_string(&line).expect("words are always JSON")
+}
+
+/// What makes a shell forget who was at the address that is connected to.
+fn forgetting(config: &Config, commands: &Commands) -> Option<String> {
+    let to = commands.iter().find_map(|(_, command)| match command {
+        Command::Connect(to) => Some(&to.address),
+        _ => None,
+    })?;
+    let home = if config.home == usual_home() {
+        String::new()
+    } else {
+        format!(" --home '{}'", config.home.display().to_string().replace('\'', r"'\''"))
+    };
+    Some(format!("echo 'forget {to}' | p2p 0{home}"))
 }
 
 /// Files that exist only while they are open.
@@ -154,6 +199,11 @@ fn prepare(sending: Sending) -> Result<(Spooled, Commands), Failure> {
             (path, name.clone().or_else(|| SafeName::new(NAME_OF_STDIN).ok()))
         } else {
             let own = name.clone().or_else(|| name_of_place(&path));
+            if own.is_none() && path.file_name().is_none() {
+                let message =
+                    format!("`{}` has no name to be called by; give one with --name", path.display());
+                return Err(Failure::new(Code::BadName, message));
+            }
             (path, own)
         };
         commands.push(("sendfile", Command::SendFile { to: peer.clone(), path, name }));
@@ -193,6 +243,9 @@ struct Plainly {
     quiet: bool,
     /// Where to tell those who look on what is no result.
     notes: Option<Output>,
+    errors: Output,
+    /// What to type if somebody else is there than before.
+    forgetting: Option<String>,
     accept: AcceptPolicy,
     plain: bool,
 }
@@ -241,7 +294,7 @@ impl Render for Plainly {
                 None
             }
             Event::TransferFailed { .. } => {
-                tracing::error!("{}", without_number(&text));
+                tell_error(&self.errors, &without_number(&text));
                 None
             }
             Event::Sent { .. } | Event::Received { .. } => (!self.quiet).then(|| without_number(&text)),
@@ -261,7 +314,12 @@ impl Render for Plainly {
     }
 
     fn failure(&self, _: u64, failure: &Failure) -> Option<String> {
-        tracing::error!("{}", failure.message);
+        match &self.forgetting {
+            Some(typed) if failure.code == Code::IdentityChanged => {
+                tell_error(&self.errors, &format!("{}; a script does it with: {typed}", failure.message));
+            }
+            _ => tell_error(&self.errors, &failure.message),
+        }
         None
     }
 

@@ -1,8 +1,9 @@
 //! `p2p send` and `p2p receive`, as scripts use them: exit codes, and what is on stdout and stderr.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -84,6 +85,7 @@ fn the_exit_code_tells_why_something_was_not_sent() {
         (&[&refusing.addr, "report.pdf"], 7, "nobody to ask"),
         (&[addr, "missing"], 8, "there is no file `missing`"),
         (&[&nobody, "report.pdf", "missing"], 8, "there is no file `missing`"),
+        (&[addr, "/"], 8, "--name"),
         (&[addr, "-", "-"], 2, "only once"),
         (&[addr, "report.pdf", "report.pdf", "--name", "x"], 2, "one path"),
         (&[addr, "report.pdf", "--name", "a/b"], 2, "path separator"),
@@ -139,6 +141,76 @@ fn json_tells_what_happens_line_by_line() {
         let error: Value = serde_json::from_str(finished.stdout.lines().last().unwrap()).unwrap();
         assert_eq!((&error["event"], &error["code"]), (&json!("error"), &json!(word)), "{finished:?}");
     }
+}
+
+#[test]
+fn what_cannot_start_is_told_once_and_as_json_where_that_is_asked_for() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let damaged = tempfile::tempdir().unwrap();
+    fs::write(damaged.path().join("known.toml"), "[prins]\n").unwrap();
+    for (home, arguments, word) in [
+        (None, &["receive", "--bind", "127.0.0.1", &port][..], port.as_str()),
+        (Some(damaged.path()), &["send", "localhost:1", "report.pdf"], "known.toml"),
+    ] {
+        let run = |arguments: &[&str]| {
+            let setup = NodeSetup::new();
+            write_report(setup.dir());
+            match home {
+                Some(home) => setup.home_at(home).run(arguments, ""),
+                None => setup.run(arguments, ""),
+            }
+        };
+        let finished = run(arguments);
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(3), ""), "{finished:?}");
+        assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
+        assert!(!finished.stderr.contains("os error"), "the cause is told a second time: {finished:?}");
+        let finished = run(&[arguments, &["--json"]].concat());
+        assert_eq!((finished.code, finished.stderr.as_str()), (Some(3), ""), "{finished:?}");
+        let error: Value = serde_json::from_str(&finished.stdout).unwrap();
+        assert_eq!((&error["event"], &error["code"]), (&json!("error"), &json!("not_started")));
+        assert!(error["message"].as_str().unwrap().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn why_it_failed_is_told_whatever_is_logged() {
+    for log in ["off", "error"] {
+        let setup = NodeSetup::new();
+        write_report(setup.dir());
+        let mut command = setup.command(&["send", "localhost:1", "report.pdf"]);
+        command.env("RUST_LOG", log);
+        let mut sender = TestNode::spawn(setup, command);
+        assert_eq!(sender.exit_code(), Some(5));
+        let said = sender.log();
+        assert!(said.len() == 1 && said[0].starts_with("error: cannot connect to "), "{said:?}");
+    }
+}
+
+#[test]
+fn a_script_can_do_what_is_advised_where_somebody_else_answers() {
+    let home = tempfile::tempdir().unwrap();
+    let send =
+        |addr: &str| send_from(NodeSetup::new().home_at(home.path()), &[addr, "report.pdf"], write_report);
+    let mut receiver = TestNode::start();
+    let addr = receiver.addr().to_owned();
+    assert_eq!(send(&addr).code, Some(0));
+    receiver.kill();
+    let _somebody_else = NodeSetup::new().at_the_address_of(&receiver).start();
+    let refused = send(&addr);
+    assert_eq!(refused.code, Some(6), "{refused:?}");
+    let (_, advice) = refused.stderr.split_once("a script does it with: ").expect(&refused.stderr);
+    let program = Path::new(env!("CARGO_BIN_EXE_p2p")).parent().unwrap();
+    let path = std::env::join_paths([program, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+    let done = Command::new("sh")
+        .args(["-c", advice])
+        .env("PATH", path)
+        .env("P2P_BIND", "127.0.0.1")
+        .current_dir(home.path())
+        .stdout(Stdio::null())
+        .status();
+    assert!(done.unwrap().success(), "{advice}");
+    assert_eq!(send(&addr).code, Some(0));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How the program ends: the one place that knows the exit codes and what they mean.
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 
 use crate::engine::Code;
 
@@ -87,6 +88,14 @@ impl Exit {
         }
     }
 
+    /// Ends this process as Ctrl-C ends one that knows nothing of it, so that a shell that waits for it ends
+    /// its loop too: shells go on after a mere 130. Returns where that is impossible.
+    pub fn die_of_interrupt() {
+        // Handlers do not outlive an `exec`, which is the way to give one back without unsafe code. As the
+        // first process of a container nobody dies of this signal.
+        let _error = Command::new("/bin/sh").args(["-c", "kill -INT $$; exit 130"]).exec();
+    }
+
     fn meaning(self) -> &'static str {
         match self {
             Self::Fine => "all went well",
@@ -105,7 +114,9 @@ impl Exit {
             Self::Lost => {
                 "`send`: the connection was lost before all of it was there; another try goes on with it"
             }
-            Self::Interrupted => "ended by Ctrl-C",
+            Self::Interrupted => {
+                "ended by Ctrl-C; `send` and `receive` by its signal, for which shells show this"
+            }
             Self::Terminated => "ended by SIGTERM",
         }
     }

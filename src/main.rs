@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use peer_to_peer::config::Config;
+use peer_to_peer::config::{Config, Mode};
 use peer_to_peer::exit::Exit;
 use peer_to_peer::ui;
 
@@ -18,8 +18,15 @@ fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
         }
     };
+    // At a prompt Ctrl-C is one of the ways to leave; a loop around commands it is to end.
+    let is_one_of_several = matches!(config.mode, Mode::Send(_) | Mode::Receive { .. });
     match run(config) {
-        Ok(exit) => exit.into(),
+        Ok(exit) => {
+            if exit == Exit::Interrupted && is_one_of_several {
+                Exit::die_of_interrupt();
+            }
+            exit.into()
+        }
         Err(error) => {
             // Each error says itself what caused it.
             let _ = writeln!(std::io::stderr(), "p2p: {error}");

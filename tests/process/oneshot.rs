@@ -1,10 +1,13 @@
 //! `p2p send` and `p2p receive`, as scripts use them: exit codes, and what is on stdout and stderr.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::files::{noise, sha256_of, snapshot, write_noise};
@@ -382,6 +385,35 @@ fn a_signal_ends_a_send_and_a_receive() {
     eventually("the receiver has heard of it", || {
         receiver.count(&json!({ "event": "peer_disconnected" })) > 0
     });
+}
+
+#[test]
+fn ctrl_c_is_what_the_shell_sees_a_send_and_a_receive_die_of() {
+    let interrupted = |setup: &NodeSetup, arguments: &[&str], wait: &dyn Fn(&mut Child)| {
+        let mut command = setup.command(arguments);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        wait(&mut child);
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        child.wait().unwrap().signal()
+    };
+    let sigint = Some(Signal::INT.as_raw());
+    let receiver = TestNode::start();
+    let setup = NodeSetup::new();
+    write_noise(&setup.dir().join("large"), 30_000_000, 1);
+    let gate = Gate::before(receiver.addr(), 1 << 20);
+    let ended = interrupted(&setup, &["send", gate.addr(), "large"], &|_| gate.wait_until_held());
+    assert_eq!(ended, sigint);
+    // What it had to clean up is cleaned up: the receiver hears the end and not nothing.
+    gate.open();
+    receiver.wait_for(&json!({ "event": "transfer_failed" }));
+
+    let setup = NodeSetup::new();
+    let ended = interrupted(&setup, &["receive", "0", "--bind", "127.0.0.1"], &|child| {
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("listening on "), "{line}");
+    });
+    assert_eq!(ended, sigint);
 }
 
 #[test]

@@ -4,7 +4,9 @@
 //! typed. What differs is what is told: results on stdout, what goes wrong on stderr, and bars only for
 //! somebody who looks on.
 
+use std::convert::Infallible;
 use std::fs::File;
+use std::future::pending;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::bars::Bars;
+use super::bars::{Bars, Connecting};
 use super::escape::escape;
 use super::front::{Front, Manners};
 use super::input::Input;
@@ -29,7 +31,7 @@ use super::signals::Signals;
 use super::style::Style;
 use super::{LAST_LINES, UiError, allow_descriptors, log, stderr_columns, to_the_end};
 use crate::config::{Config, STDIN, Sending, usual_home};
-use crate::engine::{AcceptPolicy, Code, Command, Event, Failure, PeerRef, Reply};
+use crate::engine::{AcceptPolicy, Code, Command, Event, Failure, HostPort, PeerRef, Reply};
 use crate::exit::Exit;
 use crate::node::{self, StartError};
 use crate::wire::SafeName;
@@ -99,12 +101,14 @@ impl Shop {
         commands: Commands,
         manners: Manners,
     ) -> Result<Exit, UiError> {
+        let connecting = self.connecting(&commands);
         let render: Box<dyn Render> = match config.json {
             true => Box::new(Json),
             false => Box::new(Plainly {
                 quiet: config.quiet,
                 notes: self.bars.is_some().then(|| self.log.clone()),
                 errors: self.log.clone(),
+                connecting: connecting.clone(),
                 forgetting: forgetting(&config, &commands),
                 accept: config.node.accept,
                 plain: config.node.plain,
@@ -133,9 +137,22 @@ impl Shop {
         drop(sender);
         let front =
             Front::new(node, lines, session, self.output.clone(), manners).with_bars(self.bars.take());
-        let exit = to_the_end(front, signals).await;
+        let exit = tokio::select! {
+            exit = to_the_end(front, signals) => exit,
+            never = draw(connecting.as_ref()) => match never {},
+        };
         self.close().await;
         Ok(exit)
+    }
+
+    /// Tells those who look on whom they wait for.
+    fn connecting(&mut self, commands: &Commands) -> Option<Connecting> {
+        let to = address_of(commands)?.to_string();
+        let drawn = self.bars.as_mut()?.connecting(&to);
+        if drawn.is_none() {
+            self.log.try_put(&format!("connecting to {to}"));
+        }
+        drawn
     }
 
     async fn close(&self) {
@@ -161,12 +178,24 @@ fn not_started(error: &StartError) -> String {
     serde_json::to_string(&line).expect("words are always JSON")
 }
 
-/// What makes a shell forget who was at the address that is connected to.
-fn forgetting(config: &Config, commands: &Commands) -> Option<String> {
-    let to = commands.iter().find_map(|(_, command)| match command {
+async fn draw(connecting: Option<&Connecting>) -> Infallible {
+    match connecting {
+        Some(connecting) => connecting.draw().await,
+        None => pending().await,
+    }
+}
+
+/// Where it is connected to.
+fn address_of(commands: &Commands) -> Option<&HostPort> {
+    commands.iter().find_map(|(_, command)| match command {
         Command::Connect(to) => Some(&to.address),
         _ => None,
-    })?;
+    })
+}
+
+/// What makes a shell forget who was at the address that is connected to.
+fn forgetting(config: &Config, commands: &Commands) -> Option<String> {
+    let to = address_of(commands)?;
     let home = if config.home == usual_home() {
         String::new()
     } else {
@@ -244,6 +273,7 @@ struct Plainly {
     /// Where to tell those who look on what is no result.
     notes: Option<Output>,
     errors: Output,
+    connecting: Option<Connecting>,
     /// What to type if somebody else is there than before.
     forgetting: Option<String>,
     accept: AcceptPolicy,
@@ -254,6 +284,13 @@ impl Plainly {
     fn note(&self, text: &str) {
         if let Some(notes) = &self.notes {
             notes.try_put(text);
+        }
+    }
+
+    /// Nobody is waited for any more.
+    fn connected(&self) {
+        if let Some(connecting) = &self.connecting {
+            connecting.end();
         }
     }
 
@@ -285,6 +322,9 @@ fn without_number(text: &str) -> String {
 
 impl Render for Plainly {
     fn event(&self, event: &Event, known: &Known) -> Option<String> {
+        if let Event::PeerConnected { .. } = event {
+            self.connected();
+        }
         let text = Human::PIPED.event(event, known)?;
         match event {
             // Whoever ended this side knows.
@@ -310,10 +350,14 @@ impl Render for Plainly {
     }
 
     fn reply(&self, _: &Asked, reply: &Reply, _: &Known, _: &Rates) -> Option<String> {
+        if let Reply::Connected { .. } = reply {
+            self.connected();
+        }
         self.invitation(reply).filter(|_| !self.quiet)
     }
 
     fn failure(&self, _: u64, failure: &Failure) -> Option<String> {
+        self.connected();
         match &self.forgetting {
             Some(typed) if failure.code == Code::IdentityChanged => {
                 tell_error(&self.errors, &format!("{}; a script does it with: {typed}", failure.message));

@@ -1,6 +1,10 @@
 //! `p2p send` at a terminal: bars while something moves, and nothing of them afterwards.
 
 use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
+
+use pty_process::blocking::Command;
 
 use crate::support::files::noise;
 use crate::support::{Gate, TestNode};
@@ -54,6 +58,70 @@ fn ctrl_c_leaves_the_bar_as_a_record_and_the_cursor_below_it() {
     assert!(screen.cursor.0 > bar && screen.cursor.1 == 0, "{}", terminal.report());
     assert_eq!(screen.rows.iter().filter(|row| row.contains(" %")).count(), 1);
     terminal.assert_restored();
+}
+
+/// A sender that connects to somebody who never says a word.
+fn connecting(silent: &TcpListener, setup: Setup) -> Terminal {
+    let addr = silent.local_addr().unwrap().to_string();
+    let setup = setup.argument("send").argument(&addr).argument(env!("CARGO_MANIFEST_DIR"));
+    setup.start_as_it_is()
+}
+
+#[test]
+fn whom_it_connects_to_is_told_meanwhile_unless_it_is_to_be_quiet() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let said = format!("connecting to {}", silent.local_addr().unwrap());
+    let mut quiet = connecting(&silent, Setup::new().argument("--quiet"));
+    let mut dumb = connecting(&silent, Setup::new().variable("TERM", "dumb"));
+    let _streams = (silent.accept().unwrap(), silent.accept().unwrap());
+    let mut terminal = connecting(&silent, Setup::new());
+    terminal.wait_text(&said);
+    dumb.wait_text(&said);
+    terminal.keys("\u{3}");
+    assert_eq!(terminal.exit_code(), None);
+    assert_eq!(terminal.screen().cursor.1, 0, "{}", terminal.report());
+    for other in [&mut quiet, &mut dumb] {
+        other.keys("\u{3}");
+        assert_eq!(other.exit_code(), None);
+    }
+    assert!(!quiet.raw().contains("connecting"), "{}", quiet.report());
+    assert!(!dumb.raw().contains('\u{1b}'), "{:?}", dumb.raw());
+}
+
+#[test]
+fn what_it_connects_to_is_gone_when_that_failed() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut terminal = connecting(&silent, Setup::new());
+    terminal.wait_text("connecting to ");
+    drop(silent.accept().unwrap());
+    assert_eq!(terminal.exit_code(), Some(5));
+    let screen = terminal.screen();
+    assert!(screen.rows[0].starts_with("error: ") && !screen.contains("connecting to "), "{screen:?}");
+}
+
+#[test]
+fn a_job_in_the_background_draws_nothing() {
+    let receiver = TestNode::start();
+    let gate = Gate::before(receiver.addr(), 4 << 20);
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("large.bin"), noise(9 << 20, 1)).unwrap();
+    let (mut pty, pts) = pty_process::blocking::open().unwrap();
+    let script = r#"set -m; "$0" send "$1" large.bin & wait"#;
+    let command = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_p2p"), gate.addr()]);
+    let command = command.env("TERM", "xterm-256color").env("HOME", dir.path()).current_dir(dir.path());
+    let mut shell = command.spawn(pts).unwrap();
+    gate.wait_until_held();
+    // Whoever has a terminal has drawn by the time that somebody who came later has.
+    let other = TestNode::start();
+    let _later = half_way(&other, Setup::new());
+    gate.open();
+    let mut written = Vec::new();
+    // Where nobody has the other side open any more this is an error.
+    let _end = pty.read_to_end(&mut written);
+    shell.wait().unwrap();
+    let written = String::from_utf8_lossy(&written);
+    assert!(written.contains("sent large.bin to "), "{written}");
+    assert!(!written.contains('█') && !written.contains(" %") && !written.contains("\u{1b}["), "{written}");
 }
 
 #[test]

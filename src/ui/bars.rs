@@ -181,7 +181,9 @@ impl Connecting {
                 return pending().await;
             }
             self.screen.look();
-            self.bar.set_message(self.text.clone());
+            if self.bar.message().is_empty() {
+                self.bar.set_message(self.text.clone());
+            }
             self.bar.tick();
         }
     }

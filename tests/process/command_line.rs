@@ -118,6 +118,7 @@ fn a_port_in_use_ends_with_3_and_one_clear_line() {
         assert_eq!(finished.code, Some(3), "{finished:?}");
         assert_eq!(finished.stderr.trim_end().lines().count(), 1, "{finished:?}");
         assert!(finished.stderr.contains(&port), "{finished:?}");
+        assert!(!finished.stderr.contains("os error"), "the cause is told a second time: {finished:?}");
         assert!(finished.stdout.is_empty(), "{finished:?}");
     }
 }

@@ -4,6 +4,7 @@
 //! as one message can be: names are names, heads are the ones their root names.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{brief, parse, put_line, put_line_announcing, put_line_with_body};
 use super::{
-    BadLine, BadTree, ChunkData, ChunkHash, ENTRIES_PER_PAGE, Entry, FileHash, Geometry, MAX_MANIFEST_SIZE,
-    MAX_TREE_BYTES, MAX_TREE_ENTRIES, MIN_TREE_BYTES, ManifestHead, Message, OfferError, Root, SafeName,
-    State, TreeInfo,
+    AskProof, BadLine, BadTree, ChunkData, ChunkHash, ENTRIES_PER_PAGE, Entry, FileHash, Geometry,
+    MAX_MANIFEST_SIZE, MAX_TREE_BYTES, MAX_TREE_ENTRIES, MIN_TREE_BYTES, ManifestHead, Message, NodeId,
+    OfferError, Root, SafeName, State, TreeInfo,
 };
 
 /// What an offer is called on its connection: a number that its sender chose.
@@ -21,11 +22,39 @@ use super::{
 #[serde(transparent)]
 pub struct OfferId(pub u64);
 
+/// What a search for content is called on its connection: a number that the one who asks chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AskId(pub u64);
+
+/// Chunks of a content: runs of a first one and a count, in order and apart.
+pub type Runs = Vec<(u32, u32)>;
+
+/// Runs in one message.
+pub const MAX_RUNS: usize = 2048;
+
+/// Peers in one message.
+pub const MAX_PEERS_TOLD: usize = 50;
+
+/// Where another may be found who trades a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PeerAddr {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Who it is, where there are identities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
+}
+
 /// A file that a peer could have, between nodes that pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContentOffer {
     /// What it is called on this connection.
     pub id: OfferId,
+    /// The search that it answers; `None` where nobody asked.
+    pub answers: Option<AskId>,
+    /// Whether not all of it is there: [`Message::Have`] says what is.
+    pub is_partial: bool,
     /// What the file should be called.
     pub name: SafeName,
     /// Its size in bytes.
@@ -74,9 +103,16 @@ pub(super) struct DataFrame {
 /// Characters of a peer's sentence that are kept.
 const REASON_CHARS: usize = 300;
 
+/// The same of its word.
+const REASON_CODE_CHARS: usize = 64;
+
 #[derive(Serialize, Deserialize)]
 struct OfferPayload<'a> {
     id: OfferId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ask: Option<AskId>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
     #[serde(borrow)]
     name: Cow<'a, str>,
     size: u64,
@@ -158,6 +194,31 @@ struct SealPayload {
 }
 
 #[derive(Serialize, Deserialize)]
+struct AskPayload {
+    id: AskId,
+    proof: AskProof,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LackPayload<'a> {
+    id: AskId,
+    #[serde(borrow)]
+    code: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HavePayload {
+    id: OfferId,
+    chunks: Runs,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PeersPayload {
+    id: OfferId,
+    peers: Vec<PeerAddr>,
+}
+
+#[derive(Serialize, Deserialize)]
 struct IdPayload {
     id: OfferId,
 }
@@ -201,6 +262,21 @@ pub(super) fn decode(kind: &str, payload: &str, body: &Bytes) -> Option<Result<D
             id,
             first: chunk,
             count,
+        }),
+        "UNPULL" => parse("UNPULL", payload).map(|PullPayload { id, chunk, count }| Message::Unpull {
+            id,
+            first: chunk,
+            count,
+        }),
+        "ASK" => parse("ASK", payload).map(|AskPayload { id, proof }| Message::Ask { id, proof }),
+        "LACK" => parse("LACK", payload).map(|LackPayload { id, code }| Message::Lack {
+            id,
+            code: code.chars().take(REASON_CODE_CHARS).collect(),
+        }),
+        "HAVE" => decode_have(payload),
+        "PEERS" => parse("PEERS", payload).map(|PeersPayload { id, mut peers }| {
+            peers.truncate(MAX_PEERS_TOLD);
+            Message::Peers { id, peers }
         }),
         "PULL_PAGE" => {
             parse("PULL_PAGE", payload).map(|PagePayload { id, page }| Message::PullPage { id, page })
@@ -262,7 +338,12 @@ fn decode_offer(payload: &str, body: &Bytes) -> Result<ContentOffer, BadLine> {
             return Err(refused(OfferError::Malformed(why)));
         }
     };
-    Ok(ContentOffer { id: fields.id, name, size: fields.size, tree, head, page })
+    let (answers, is_partial) = (fields.ask, fields.partial);
+    if answers.is_some() && head.is_none() {
+        let why = "it answers a search, and does not say what it consists of".to_owned();
+        return Err(refused(OfferError::Malformed(why)));
+    }
+    Ok(ContentOffer { id: fields.id, answers, is_partial, name, size: fields.size, tree, head, page })
 }
 
 /// The page digests, and what follows them: the page of a file that has only one.
@@ -270,6 +351,22 @@ fn split_body(geometry: Geometry, body: &Bytes) -> (Bytes, Bytes) {
     let digests = geometry.chunks().div_ceil(ENTRIES_PER_PAGE) as usize * 32;
     let at = digests.min(body.len());
     (body.slice(..at), body.slice(at..))
+}
+
+fn decode_have(payload: &str) -> Result<Message, BadLine> {
+    let HavePayload { id, chunks } = parse("HAVE", payload)?;
+    let bad = |why: &str| BadLine::Payload { kind: "HAVE", why: why.to_owned() };
+    if chunks.len() > MAX_RUNS {
+        return Err(bad("it has too many runs"));
+    }
+    let mut behind = 0;
+    for &(first, count) in &chunks {
+        if count == 0 || first < behind {
+            return Err(bad("its runs are empty or out of order"));
+        }
+        behind = first.checked_add(count).ok_or_else(|| bad("a run has no end"))?;
+    }
+    Ok(Message::Have { id, chunks })
 }
 
 fn decode_data(payload: &str, body: &Bytes) -> Result<DataFrame, BadLine> {
@@ -299,9 +396,11 @@ pub(super) fn encode(message: &Message, out: &mut BytesMut) {
         Message::Pong(id) => put_line(out, "PONG", &NumberPayload { id: *id }),
         Message::Bye => put_line(out, "BYE", &()),
         Message::Offer(offer) => {
-            let ContentOffer { id, name, size, tree, head, page } = offer;
+            let ContentOffer { id, answers, is_partial, name, size, tree, head, page } = offer;
             let payload = OfferPayload {
                 id: *id,
+                ask: *answers,
+                partial: *is_partial,
                 name: name.as_str().into(),
                 size: *size,
                 tree: tree.map(|TreeInfo { list_bytes, files }| TreePayload { bytes: list_bytes, files }),
@@ -318,6 +417,19 @@ pub(super) fn encode(message: &Message, out: &mut BytesMut) {
         Message::Withdraw { id, reason } => put_line(out, "WITHDRAW", &reason.payload(*id)),
         Message::Pull { id, first, count } => {
             put_line(out, "PULL", &PullPayload { id: *id, chunk: *first, count: *count });
+        }
+        Message::Unpull { id, first, count } => {
+            put_line(out, "UNPULL", &PullPayload { id: *id, chunk: *first, count: *count });
+        }
+        Message::Ask { id, proof } => put_line(out, "ASK", &AskPayload { id: *id, proof: *proof }),
+        Message::Lack { id, code } => {
+            put_line(out, "LACK", &LackPayload { id: *id, code: code.as_str().into() });
+        }
+        Message::Have { id, chunks } => {
+            put_line(out, "HAVE", &HavePayload { id: *id, chunks: chunks.clone() });
+        }
+        Message::Peers { id, peers } => {
+            put_line(out, "PEERS", &PeersPayload { id: *id, peers: peers.clone() });
         }
         Message::PullPage { id, page } => put_line(out, "PULL_PAGE", &PagePayload { id: *id, page: *page }),
         Message::Page { id, page, entries } => {
@@ -396,7 +508,7 @@ impl Reason {
 impl From<ReasonPayload<'_>> for Reason {
     fn from(payload: ReasonPayload<'_>) -> Self {
         Self {
-            code: payload.code.chars().take(64).collect(),
+            code: payload.code.chars().take(REASON_CODE_CHARS).collect(),
             message: payload.message.chars().take(REASON_CHARS).collect(),
         }
     }

@@ -18,9 +18,9 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::extended::{self, ContentOffer, Decoded, OfferId, Prefix, Reason};
+use super::extended::{self, AskId, ContentOffer, Decoded, OfferId, PeerAddr, Prefix, Reason, Runs};
 use super::{
-    BadManifest, BadName, BadTree, CHUNK_SIZE, ChunkHash, Entry, FileHash, Geometry,
+    AskProof, BadManifest, BadName, BadTree, CHUNK_SIZE, ChunkHash, Entry, FileHash, Geometry,
     MAX_LINE_TO_BASELINE_BYTES, ManifestHead, NodeId, SafeName,
 };
 
@@ -99,6 +99,44 @@ pub enum Message {
         first: u32,
         /// How many.
         count: u32,
+    },
+    /// The receiver has chunks from elsewhere that it asked for: they need not come.
+    Unpull {
+        /// The offer.
+        id: OfferId,
+        /// The first of them.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// Somebody who knows a content's hash asks whether the receiver has any of it. Answered with an
+    /// offer or with [`Message::Lack`].
+    Ask {
+        /// What the search is called.
+        id: AskId,
+        /// What shows that the sender knows the hash, and names it to nobody who does not.
+        proof: AskProof,
+    },
+    /// What was asked for is not to be had here.
+    Lack {
+        /// The search.
+        id: AskId,
+        /// A word that says why.
+        code: String,
+    },
+    /// The sender has these chunks of what it offered, beside those that it told of before.
+    Have {
+        /// The offer.
+        id: OfferId,
+        /// Which; not yet known to exist.
+        chunks: Runs,
+    },
+    /// Others who trade the offered content may be found there.
+    Peers {
+        /// The offer.
+        id: OfferId,
+        /// Where.
+        peers: Vec<PeerAddr>,
     },
     /// The receiver asks for a page of the manifest.
     PullPage {
@@ -552,6 +590,8 @@ impl Message {
                 SMALL + offer.page.len() + offer.head.as_ref().map_or(0, |head| 32 * head.pages() as usize)
             }
             Self::Seal { head, .. } => SMALL + 32 * head.pages() as usize,
+            Self::Have { chunks, .. } => SMALL + 8 * chunks.len(),
+            Self::Peers { peers, .. } => SMALL + peers.len() * size_of::<PeerAddr>(),
             Self::Page { entries, .. } => SMALL + entries.len(),
             Self::Refuse { reason, .. } | Self::Withdraw { reason, .. } => SMALL + reason.message.len(),
             Self::Hello(_)
@@ -564,6 +604,9 @@ impl Message {
             | Self::Bye
             | Self::Accept { .. }
             | Self::Pull { .. }
+            | Self::Unpull { .. }
+            | Self::Ask { .. }
+            | Self::Lack { .. }
             | Self::PullPage { .. }
             | Self::Resumed { .. }
             | Self::Done(_)

@@ -4,23 +4,27 @@
 //! whatever a peer says must become before the rest of the program may use it.
 //! Pure: no sockets, no files, no clock. `docs/PROTOCOL.md` is the specification in prose.
 
+mod ask;
 mod assemble;
 mod chain;
 mod chunks;
 mod codec;
 mod extended;
 mod hash;
+mod link;
 mod manifest;
 mod message;
 mod name;
 mod proof;
 mod tree;
 
+pub use ask::{AskProof, Binding, Side};
 pub use chain::{BLOCK_BYTES, Block, ChunkDigest, Digested};
 pub use chunks::{CHUNK_SIZE, ChunkIndex, Geometry};
 pub use codec::{FrameDecoder, FrameError, MAX_LINE_BYTES, MAX_LINE_TO_BASELINE_BYTES, TLS_FIRST_BYTE};
-pub use extended::{ContentOffer, OfferId, Prefix, Reason};
+pub use extended::{AskId, ContentOffer, MAX_PEERS_TOLD, MAX_RUNS, OfferId, PeerAddr, Prefix, Reason, Runs};
 pub use hash::{BadHash, ChunkHash, FileHash, NodeId, PageDigest, Root, State};
+pub use link::{BadLink, Link, LinkKind};
 pub use manifest::{
     BadManifest, ENTRIES_PER_PAGE, Entry, MAX_MANIFEST_SIZE, ManifestBuilder, ManifestHead, Page,
 };

@@ -60,6 +60,8 @@ fn every_message() -> Vec<Message> {
     vec![
         Message::Offer(ContentOffer {
             id,
+            answers: None,
+            is_partial: false,
             name: name.clone(),
             size,
             tree: None,
@@ -68,6 +70,8 @@ fn every_message() -> Vec<Message> {
         }),
         Message::Offer(ContentOffer {
             id,
+            answers: Some(AskId(3)),
+            is_partial: true,
             name,
             size,
             tree: None,
@@ -79,6 +83,17 @@ fn every_message() -> Vec<Message> {
         Message::Refuse { id, reason: reason.clone() },
         Message::Withdraw { id, reason },
         Message::Pull { id, first: 1, count: 2 },
+        Message::Unpull { id, first: 1, count: 1 },
+        Message::Ask { id: AskId(3), proof: AskProof([4; 32]) },
+        Message::Lack { id: AskId(3), code: "unknown".into() },
+        Message::Have { id, chunks: vec![(0, 1), (5, 2)] },
+        Message::Peers {
+            id,
+            peers: vec![
+                PeerAddr { addr: "192.0.2.1:8000".parse().unwrap(), node_id: Some(NodeId([6; 32])) },
+                PeerAddr { addr: "[2001:db8::1]:8000".parse().unwrap(), node_id: None },
+            ],
+        },
         Message::PullPage { id, page: 0 },
         Message::Page { id, page: 0, entries: page },
         data(10, None),
@@ -140,7 +155,16 @@ fn messages_look_as_the_protocol_says() {
 fn an_offer_whose_list_is_not_the_one_of_its_root_is_refused_by_its_number() {
     let (head, page) = head_of(b"content");
     let name = SafeName::new("a").unwrap();
-    let offer = ContentOffer { id: OfferId(7), name, size: 7, tree: None, head: Some(Arc::new(head)), page };
+    let offer = ContentOffer {
+        id: OfferId(7),
+        answers: None,
+        is_partial: false,
+        name,
+        size: 7,
+        tree: None,
+        head: Some(Arc::new(head)),
+        page,
+    };
     let line = encoded(&[Message::Offer(offer)]);
     let refused = |line: &[u8]| match after_hello(line, 100).as_slice() {
         [Err(BadLine::ContentOffer { id: OfferId(7), error })] => error.clone(),

@@ -144,6 +144,7 @@ impl Config {
                 plain: args.plain,
                 home: home.clone(),
                 require_id: args.require_id,
+                seeds: true,
                 keep_partials: Duration::from_secs(u64::from(args.keep_partials) * 24 * 3600),
                 limits: Limits {
                     reconnect: Duration::from_secs(args.reconnect.into()),

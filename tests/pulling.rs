@@ -51,6 +51,8 @@ fn offer(id: u64, name: &str, size: u64, head: Option<ManifestHead>) -> Message 
     let name = SafeName::new(name).unwrap();
     Message::Offer(ContentOffer {
         tree: None,
+        answers: None,
+        is_partial: false,
         id: OfferId(id),
         name,
         size,
@@ -68,6 +70,8 @@ fn listed_offer(id: u64, name: &str, bytes: &[u8]) -> Message {
     let size = bytes.len() as u64;
     Message::Offer(ContentOffer {
         tree: None,
+        answers: None,
+        is_partial: false,
         id: OfferId(id),
         name,
         size,
@@ -619,7 +623,16 @@ fn a_false_list_from_one_of_two_senders_delivers_nothing_wrong() {
     let size = bytes.len() as u64;
     world.say(
         liar,
-        Message::Offer(ContentOffer { id: OfferId(1), name, size, tree: None, head: Some(head), page }),
+        Message::Offer(ContentOffer {
+            id: OfferId(1),
+            answers: None,
+            is_partial: false,
+            name,
+            size,
+            tree: None,
+            head: Some(head),
+            page,
+        }),
     );
     world.run_for(SECOND);
     for index in 0..4 {

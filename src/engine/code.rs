@@ -65,6 +65,8 @@ pub enum Code {
     BadTree,
     /// The peer's version cannot do this.
     Unsupported,
+    /// Nobody who was asked has it.
+    NotFound,
 }
 
 impl Code {
@@ -100,6 +102,7 @@ impl Code {
             Self::Banned => "banned",
             Self::BadTree => "bad_tree",
             Self::Unsupported => "unsupported",
+            Self::NotFound => "not_found",
         }
     }
 

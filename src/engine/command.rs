@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Alias, Book, Code, Failure, Level, TransferId};
-use crate::wire::{FileHash, Instance, NodeId, SafeName};
+use super::{Alias, Book, Code, Failure, Level, Rate, TransferId};
+use crate::wire::{FileHash, Instance, Link, NodeId, SafeName};
 
 /// Something a user wants done. Each is answered with one [`Reply`] or [`Failure`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,32 @@ pub enum Command {
         /// What it is to be called there, if not as it is called here.
         name: Option<SafeName>,
     },
+    /// Let whoever knows its hash fetch a file or a directory; answered when it is hashed.
+    Share {
+        /// Where it is.
+        path: PathBuf,
+        /// Whether only trusted peers may.
+        known_only: bool,
+        /// Whether it is shared again when the node is started anew.
+        is_kept: bool,
+    },
+    /// Limit how fast file content is sent or received.
+    Limit {
+        /// Which way.
+        direction: Direction,
+        /// To how much; `None` for as fast as it goes.
+        rate: Option<Rate>,
+        /// With one peer, for as long as it is connected; `None` for all together.
+        peer: Option<PeerRef>,
+    },
+    /// Tell what is limited.
+    Limits,
+    /// Do not share something any longer: its hash, the beginning of that, or its path.
+    Unshare(String),
+    /// List what is shared.
+    Shares,
+    /// Fetch a content from whoever has it; answered at once with the transfer's number.
+    Get(Box<Link>),
     /// Send a text to all peers.
     Broadcast(String),
     /// List the peers.
@@ -95,6 +121,12 @@ impl fmt::Display for HostPort {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
+    }
+}
+
+impl From<SocketAddr> for HostPort {
+    fn from(addr: SocketAddr) -> Self {
+        Self { host: addr.ip().to_string(), port: addr.port() }
     }
 }
 
@@ -224,6 +256,21 @@ pub enum Reply {
         /// What the file is called there.
         name: SafeName,
     },
+    /// How fast file content may be sent and received.
+    Limits(LimitsInfo),
+    /// Whoever knows the hash may fetch it.
+    Shared(Box<ShareInfo>),
+    /// It is not shared any longer.
+    Unshared(Box<ShareInfo>),
+    /// What is shared, by path.
+    Shares(Vec<ShareInfo>),
+    /// The search has begun; how it ends is told by an event.
+    Getting {
+        /// Its number.
+        id: TransferId,
+        /// What is searched for.
+        hash: FileHash,
+    },
     /// The peers, longest connected first.
     Peers(Vec<PeerInfo>),
     /// Offers and transfers, oldest first.
@@ -298,6 +345,26 @@ pub struct TransferInfo {
     pub stage: Stage,
 }
 
+/// How fast file content may be sent and received; `None` for as fast as it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsInfo {
+    /// To all together.
+    pub up: Option<Rate>,
+    /// From all together.
+    pub down: Option<Rate>,
+    /// To and from single peers, where that is limited.
+    pub peers: Vec<(SocketAddr, Option<Rate>, Option<Rate>)>,
+}
+
+/// What is known about something that is shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareInfo {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How others may ask for it, and where.
+    pub link: Link,
+}
+
 /// Which way a transfer goes, seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -310,6 +377,8 @@ pub enum Direction {
 /// How far a transfer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Whoever may have it is being asked.
+    Searching,
     /// The file to send is being read and hashed.
     Hashing,
     /// Behind another file to the same baseline peer, which takes one at a time.
@@ -332,6 +401,7 @@ impl Stage {
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Searching => "searching",
             Self::Hashing => "hashing",
             Self::Queued => "queued",
             Self::Offered => "offered",
@@ -357,6 +427,21 @@ pub struct NodeInfo {
     pub agent: String,
     /// Where received files go.
     pub downloads: PathBuf,
+}
+
+/// What one of those who sent a content did for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The connection's address.
+    pub peer: SocketAddr,
+    /// Who it is; nobody knows under `--plain`.
+    pub node_id: Option<NodeId>,
+    /// Bytes of verified content that came from it.
+    pub bytes: u64,
+    /// Bytes that came from it after they had come from somebody else.
+    pub wasted_bytes: u64,
+    /// Chunks that were not what was announced.
+    pub bad_chunks: u32,
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::downloads::{Download, State, leftover_info};
 use super::reconnect::Ending;
 use super::{
-    Alias, Change, Code, Command, CommandId, ConnId, Engine, Event, Failure, Job, NodeInfo, Output, Peer,
-    PeerInfo, PeerRef, Reply, Selection, Target, TransferId,
+    Alias, Change, Code, Command, CommandId, ConnId, Dialled, Direction, Engine, Event, Failure, Job,
+    LimitsInfo, NodeInfo, Output, Peer, PeerInfo, PeerRef, Rate, Reply, Selection, Target, TransferId,
 };
 use crate::wire::{NodeId, SafeName};
 
@@ -18,6 +18,12 @@ impl Engine {
             Command::Trust(peer) => return self.trust(id, &peer),
             Command::Alias(peer, alias) => return self.name_peer(id, &peer, alias),
             Command::Forget(peer) => return self.forget(id, peer),
+            Command::Share { path, known_only, is_kept } => return self.share(id, path, known_only, is_kept),
+            Command::Limit { direction, rate, peer } => self.limit_rate(direction, rate, peer.as_ref()),
+            Command::Limits => Ok(Reply::Limits(self.limits_info())),
+            Command::Unshare(what) => self.unshare(&what),
+            Command::Shares => Ok(Reply::Shares(self.share_infos())),
+            Command::Get(link) => self.get(*link),
             Command::Disconnect(peer) => self.disconnect(&peer),
             Command::SendText(peer, text) => self.send_text(&peer, text),
             Command::SendFile { to, path, name } => self.send_file(&to, path, name),
@@ -45,7 +51,9 @@ impl Engine {
     /// decision do not count as running, nor does a peer that merely does not read.
     pub(super) fn answer_waiting(&mut self) {
         let busy = self.waiting.is_empty()
-            || !self.uploads.is_empty()
+            || self.uploads.values().any(|upload| upload.answers.is_none())
+            || !self.gets.is_empty()
+            || self.shares.is_busy()
             || !self.dials.is_empty()
             || self.downloads.values().any(|download| !download.awaits_answer())
             || self.absent.texts() > 0
@@ -90,7 +98,7 @@ impl Engine {
             self.reply(id, Err(Failure::new(Code::Busy, message)));
         } else {
             self.dials.insert(target.clone(), vec![id]);
-            self.outputs.push_back(Output::Dial { target });
+            self.outputs.push_back(Output::Dial(Dialled { target, is_typed: true }));
         }
     }
 
@@ -148,6 +156,23 @@ impl Engine {
     fn send_file(&mut self, peer: &PeerRef, path: PathBuf, name: Option<SafeName>) -> Result<Reply, Failure> {
         let conn = self.peers.resolve(peer, &self.book)?;
         self.start_upload(conn, path, name)
+    }
+
+    fn limit_rate(
+        &mut self,
+        direction: Direction,
+        rate: Option<Rate>,
+        peer: Option<&PeerRef>,
+    ) -> Result<Reply, Failure> {
+        let conn = peer.map(|peer| self.peers.resolve(peer, &self.book)).transpose()?;
+        self.limit(direction, rate, conn);
+        Ok(Reply::Limits(self.limits_info()))
+    }
+
+    fn limits_info(&self) -> LimitsInfo {
+        let limited = self.peers.iter().map(|(_, peer)| (peer.addr, peer.up.rate(), peer.down.rate()));
+        let limited = limited.filter(|(_, up, down)| up.is_some() || down.is_some());
+        LimitsInfo { up: self.up.rate(), down: self.down.rate(), peers: limited.collect() }
     }
 
     fn trust(&mut self, command: CommandId, peer: &PeerRef) {
@@ -254,6 +279,10 @@ impl Engine {
                 }
                 Ok(Reply::Cancelled(id))
             }
+            None if self.gets.contains_key(&id) => {
+                self.fail_get(id, cancelled);
+                Ok(Reply::Cancelled(id))
+            }
             None => self.cancel_leftover(id, discard),
         }
     }
@@ -297,7 +326,9 @@ impl Engine {
         let uploads = self.uploads.iter().map(|(id, upload)| upload.info(*id));
         let downloads = self.downloads.iter().map(|(id, download)| download.info(*id));
         let leftovers = self.leftovers.iter().map(|(id, left)| leftover_info(*id, left));
-        let mut all: Vec<_> = uploads.chain(downloads).chain(leftovers).collect();
+        let searches = self.gets.iter().filter(|(id, _)| !self.downloads.contains_key(id));
+        let searches = searches.map(|(id, get)| get.info(*id));
+        let mut all: Vec<_> = uploads.chain(downloads).chain(leftovers).chain(searches).collect();
         all.sort_by_key(|info| info.id);
         all
     }

@@ -13,7 +13,7 @@ use super::reconnect::Ending;
 use super::{
     CLOSED_BY_PEER, Closing, Code, ConnId, Deadline, Engine, Event, Failure, Level, Origin, Output, Reply,
 };
-use crate::wire::{BadLine, Hello, Message};
+use crate::wire::{BadLine, Binding, Hello, Message, Side};
 
 /// A connection older than this is not one of two that were dialled at the same time.
 const BROKEN_AFTER: Duration = Duration::from_secs(30);
@@ -173,6 +173,22 @@ impl Engine {
             Message::Resumed { id, chunk } => self.on_resumed(conn, id, chunk),
             Message::Seal { id, head } => self.on_seal(conn, id, head),
             Message::Done(id) => self.on_done(conn, id),
+            message if self.peers.get(conn).is_some_and(|peer| peer.features.swarm) => {
+                self.on_swarm_message(conn, message);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_swarm_message(&mut self, conn: ConnId, message: Message) {
+        match message {
+            Message::Ask { id, proof } => self.on_ask(conn, id, proof),
+            Message::Lack { id, .. } => self.on_lack(conn, id),
+            Message::Have { id, chunks } => self.on_have(conn, id, &chunks),
+            Message::Unpull { id, first, count } => self.on_unpull(conn, id, first, count),
+            Message::Peers { id, peers } if self.peers.get(conn).is_some_and(|peer| peer.features.pex) => {
+                self.on_peers(conn, id, &peers);
+            }
             _ => {}
         }
     }
@@ -192,6 +208,14 @@ impl Engine {
         peer.agent = Some(hello.agent.chars().take(64).collect());
         peer.instance = Some(hello.instance);
         peer.features = Features::shared(&hello.features);
+        peer.listen_port = hello.listen_port;
+        if peer.binding.is_none() && peer.node_id.is_none() {
+            let (dialler, listener) = match peer.side() {
+                Side::Dialler => (self.config.instance, hello.instance),
+                Side::Listener => (hello.instance, self.config.instance),
+            };
+            peer.binding = Some(Binding::of_plaintext(dialler, listener));
+        }
         if let (Some(address), Some(id)) = (&peer.dialled, peer.node_id)
             && self.config.node_id == Some(id)
             && !self.book.pins.contains_key(address)
@@ -207,6 +231,7 @@ impl Engine {
             self.watch(conn);
         }
         self.come_back(conn);
+        self.ask_newcomer(conn);
     }
 
     /// Of two connections between the same two processes one goes: both sides find the same one.
@@ -319,6 +344,7 @@ impl Engine {
         for id in self.uploads_with(conn) {
             self.fail_upload(id, Failure::new(Code::Disconnected, CLOSED_BY_PEER));
         }
+        self.forget_in_gets(conn);
         self.fail_if_nothing_comes(conn, CLOSED_BY_PEER);
     }
 
@@ -349,6 +375,10 @@ impl Engine {
             self.outputs.push_back(Output::Send { conn, message: Message::Bye });
         }
         self.outputs.push_back(Output::Close { conn });
+        for id in self.answers_to(conn) {
+            self.forget_answer(id);
+        }
+        self.forget_in_gets(conn);
         if ending == Ending::Broken {
             self.wait_for(conn, &mut peer);
         }

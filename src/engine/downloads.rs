@@ -9,18 +9,23 @@
 //! Leaves to the disk: verifying, the order in which the file's own hash is computed, names.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Level;
 use super::bottleneck::{Stage as Wait, Took, Waits};
 use super::chunk_map::ChunkMap;
+use super::gets::Get;
 use super::pulling::Pull;
 use super::{
     AcceptPolicy, CLOSED_BY_PEER, ChunkProof, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job,
     JobDone, Leftover, Stage, TransferId, TransferInfo,
 };
 use crate::size;
-use crate::wire::{ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry, Manifest, Message, Offer, SafeName};
+use crate::wire::{
+    ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry, Manifest, ManifestHead, Message, Offer, SafeName,
+};
 
 /// How far a download is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +77,76 @@ pub(super) enum Form {
 }
 
 impl Download {
+    pub(super) fn new(
+        conn: Option<ConnId>,
+        peer: SocketAddr,
+        name: SafeName,
+        geometry: Geometry,
+        form: Form,
+        wanted: bool,
+        now: Duration,
+    ) -> Self {
+        Self {
+            conn,
+            peer,
+            name,
+            geometry,
+            form,
+            state: State::CheckingSpace,
+            wanted,
+            releasing: 0,
+            left: None,
+            chunks: ChunkMap::new(geometry),
+            accepted_at: now,
+            progress_at: now,
+            waits: Waits::new(now),
+        }
+    }
+
+    /// Begins anew with another list, once what was written is let go of.
+    pub(super) fn restart(&mut self, geometry: Geometry, form: Form) {
+        self.geometry = geometry;
+        self.form = form;
+        self.state = State::Creating;
+        self.releasing += 1;
+        self.chunks = ChunkMap::new(geometry);
+        self.chunks.make_room();
+    }
+
+    /// What it consists of, as far as that is known.
+    pub(super) fn head(&self) -> Option<&Arc<ManifestHead>> {
+        match &self.form {
+            Form::Listed(_) => None,
+            Form::Pulled(pull) => pull.head(),
+        }
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(&self.form, Form::Pulled(pull) if pull.incoming.tree.is_some())
+    }
+
+    /// Whether all of its list is here.
+    pub(super) fn has_whole_list(&self) -> bool {
+        matches!(&self.form, Form::Pulled(pull) if pull.has_all_pages())
+    }
+
+    /// Those who send it, where it was searched for.
+    pub(super) fn source_conns(&self) -> Vec<ConnId> {
+        match &self.form {
+            Form::Pulled(pull) => pull.sources.iter().map(|(conn, _)| conn).collect(),
+            Form::Listed(_) => Vec::new(),
+        }
+    }
+
+    /// With whom it is, where it is with one.
+    fn told_peer(&self) -> Option<SocketAddr> {
+        (!self.is_wanted()).then_some(self.peer)
+    }
+
+    fn is_wanted(&self) -> bool {
+        matches!(&self.form, Form::Pulled(pull) if pull.is_wanted())
+    }
+
     /// Notes what keeps it from going on at this moment.
     pub(super) fn note_wait(&mut self, now: Duration) {
         let works = self.state != State::Receiving || !self.chunks.arrived.is_empty();
@@ -102,7 +177,7 @@ impl Download {
     }
 
     /// Bytes of memory that its list takes.
-    fn manifest_bytes(&self) -> usize {
+    pub(super) fn manifest_bytes(&self) -> usize {
         match &self.form {
             Form::Listed(manifest) => manifest.memory(),
             Form::Pulled(pull) => pull.memory(),
@@ -140,7 +215,7 @@ impl Download {
     pub(super) fn info(&self, id: TransferId) -> TransferInfo {
         TransferInfo {
             id,
-            peer: Some(self.peer),
+            peer: self.told_peer(),
             direction: Direction::In,
             name: self.name.clone(),
             size: self.geometry.size(),
@@ -216,21 +291,7 @@ impl Engine {
         self.last_transfer += 1;
         let id = TransferId(self.last_transfer);
         peer.downloads.insert(id);
-        let download = Download {
-            conn: Some(conn),
-            peer: peer.addr,
-            name: name.clone(),
-            geometry,
-            form,
-            state: State::CheckingSpace,
-            wanted,
-            releasing: 0,
-            left: None,
-            chunks: ChunkMap::new(geometry),
-            accepted_at: self.now,
-            progress_at: self.now,
-            waits: Waits::new(self.now),
-        };
+        let download = Download::new(Some(conn), peer.addr, name.clone(), geometry, form, wanted, self.now);
         self.manifest_bytes += download.manifest_bytes();
         self.downloads.insert(id, download);
         self.job(id, Job::FreeSpace);
@@ -302,7 +363,7 @@ impl Engine {
             JobDone::ChunkStored(index) => self.on_chunk_stored(id, index),
             JobDone::ChunkReturned { index, data, actual } => {
                 if self.downloads.get(&id).is_some_and(|download| download.manifest().is_none()) {
-                    self.on_pulled_chunk_wrong(id, index);
+                    self.on_pulled_chunk_wrong(id, index, false);
                 } else {
                     self.on_chunk_returned(id, index, data, actual);
                 }
@@ -320,10 +381,12 @@ impl Engine {
         let free = bytes.saturating_sub(promised);
         let needed = size.saturating_sub(self.left_bytes_of(id));
         let Some(download) = self.downloads.get_mut(&id) else { return };
+        let is_wanted = download.is_wanted();
         if needed > free {
             let (needed, free) = (size::human(needed), size::human(free));
             let why = format!("it needs {needed}, and {free} are free where received files go");
-            return self.refuse_offer(id, &Failure::new(Code::NoSpace, why));
+            let failure = Failure::new(Code::NoSpace, why);
+            return if is_wanted { self.fail_download(id, failure) } else { self.refuse_offer(id, &failure) };
         }
         let wanted = download.wanted;
         let asked = Event::Offer {
@@ -336,7 +399,9 @@ impl Engine {
             expires_in: (!wanted).then_some(self.config.limits.offer_expiry),
         };
         download.state = State::Asking;
-        if wanted {
+        if is_wanted {
+            self.accept_offer(id);
+        } else if wanted {
             self.event(asked);
             self.accept_offer(id);
         } else if self.can_ask {
@@ -455,17 +520,17 @@ impl Engine {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         download.chunks.set_stored(index);
         download.note_wait(self.now);
-        let conn = download.conn;
         let bytes = download.geometry.len_of(index);
         let is_pulled = download.manifest().is_none();
-        if let Some(peer) = conn.and_then(|conn| self.peers.get_mut(conn)) {
-            peer.bytes_received += u64::from(bytes);
-        }
+        let conn = download.conn;
         self.download_progress(id);
         if is_pulled {
             return self.on_pulled_chunk_stored(id, index);
         }
         let Some(conn) = conn else { return };
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.bytes_received += u64::from(bytes);
+        }
         self.send(conn, Message::ChunkAck { index: index.get().into(), ok: true });
         self.finish_if_all_stored(id);
         self.fail_if_nothing_comes(conn, CLOSED_BY_PEER);
@@ -602,17 +667,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_finished(
-        &mut self,
-        id: TransferId,
-        path: std::path::PathBuf,
-        file_hash: FileHash,
-        already: bool,
-    ) {
+    pub(super) fn on_finished(&mut self, id: TransferId, path: PathBuf, file_hash: FileHash, already: bool) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
+        let sources = self.gets.get(&id).map(Get::deliveries).unwrap_or_default();
         let received = Event::Received {
             id,
-            peer: download.peer,
+            peer: sources.first().map_or(download.peer, |most| most.peer),
             name: download.name.clone(),
             path,
             size: download.geometry.size(),
@@ -621,6 +681,7 @@ impl Engine {
             already,
             elapsed: self.now.saturating_sub(download.accepted_at),
             limited_by: download.waits.bottleneck(self.now),
+            sources,
         };
         self.received = self.received.saturating_add(1);
         match (&download.form, download.conn) {
@@ -628,12 +689,20 @@ impl Engine {
             (Form::Listed(_), None) => {}
             (Form::Pulled(_), _) => self.tell_done(id),
         }
+        if let Event::Received { path, .. } = &received {
+            self.seed(id, path);
+        }
         self.event(received);
+        self.on_held_ended(id, true);
         self.end_download(id, false);
     }
 
     pub(super) fn on_download_stalled(&mut self, id: TransferId) {
         let Some(download) = self.downloads.get(&id) else { return };
+        if download.is_wanted() {
+            // Its sources are looked after one by one.
+            return;
+        }
         // Files from one peer share its line: one that moves excuses the others.
         let stall = self.config.limits.stall;
         let peer = download.conn.and_then(|conn| self.peers.get(conn));
@@ -666,7 +735,7 @@ impl Engine {
     pub(super) fn drop_download(&mut self, id: TransferId, failure: Failure) {
         let Some(download) = self.downloads.get(&id) else { return };
         let Failure { code, message } = failure;
-        let (peer, name) = (download.peer, download.name.clone());
+        let (peer, name) = (download.told_peer(), download.name.clone());
         // A whole that has the wrong hash is of no use to anybody; of what is not whole, each chunk was
         // proven.
         let is_wrong = code == Code::HashMismatch && download.state == State::Finishing;
@@ -689,7 +758,7 @@ impl Engine {
         self.tell_refused(id, &failure);
         let Some(download) = self.downloads.get(&id) else { return };
         let Failure { code, message } = failure;
-        let (peer, name) = (download.peer, download.name.clone());
+        let (peer, name) = (download.told_peer(), download.name.clone());
         // One whose sender is away has let go of its file.
         let let_go = match &download.form {
             Form::Pulled(pull) if download.state == State::Waiting => Some(pull.incoming.clone()),
@@ -719,7 +788,12 @@ impl Engine {
         if let Some(left) = download.left.take().filter(|_| keep) {
             self.leftovers.insert(id, left);
         }
-        self.stop_pulling(&mut download);
+        self.stop_pulling(id, &mut download);
+        if download.is_wanted() {
+            // Nothing is left where it was whole.
+            self.on_held_ended(id, false);
+            self.end_get(id);
+        }
         let Some(conn) = download.conn else { return };
         if !download.chunks.arrived.is_empty() && download.manifest().is_some() {
             self.ended_with_chunks.insert(id, conn);

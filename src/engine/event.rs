@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Alias, Bottleneck, Code, Direction, HostPort, Level, Stage, TransferId};
+use super::{Alias, Bottleneck, Code, Delivery, Direction, HostPort, Level, Stage, TransferId};
 use crate::wire::{FileHash, NodeId, SafeName};
 
 /// Something that happened. Text and names that came from a peer are as the peer sent them:
@@ -98,6 +98,32 @@ pub enum Event {
         /// Bytes in all.
         size: u64,
     },
+    /// What was searched for was found, and is being fetched.
+    Found {
+        /// The transfer's number.
+        id: TransferId,
+        /// Who has it.
+        peer: SocketAddr,
+        /// What it is called.
+        name: SafeName,
+        /// Its size in bytes.
+        size: u64,
+        /// Its hash.
+        sha256: FileHash,
+        /// Files in it, where it is a directory.
+        files: Option<u32>,
+    },
+    /// A peer fetched something that is shared, or as much of it as it wanted.
+    Served {
+        /// Who.
+        peer: SocketAddr,
+        /// What it is called.
+        name: SafeName,
+        /// Its hash.
+        sha256: FileHash,
+        /// Bytes that were sent.
+        bytes: u64,
+    },
     /// A file or directory arrived, is verified, synced and in place.
     Received {
         /// The transfer's number.
@@ -120,6 +146,8 @@ pub enum Event {
         elapsed: Duration,
         /// What it waited for longest.
         limited_by: Option<Bottleneck>,
+        /// Who delivered how much, where it was searched for; most first.
+        sources: Vec<Delivery>,
     },
     /// A file was sent.
     Sent {
@@ -148,8 +176,8 @@ pub enum Event {
     TransferFailed {
         /// Its number.
         id: TransferId,
-        /// With whom.
-        peer: SocketAddr,
+        /// With whom; with nobody in particular, where it was searched for.
+        peer: Option<SocketAddr>,
         /// The file's name.
         name: SafeName,
         /// Which way.

@@ -6,6 +6,10 @@ const TRANSFER: &str = "transfer";
 const TEXT_ACK: &str = "text-ack";
 /// Offers of directories.
 const TREE: &str = "tree";
+/// Contents are searched for, and served in part.
+const SWARM: &str = "swarm";
+/// Who trades a content tells others of those who do.
+const PEX: &str = "pex";
 /// `PING` is answered.
 const PING: &str = "ping";
 
@@ -16,12 +20,14 @@ pub(super) struct Features {
     pub(super) text_ack: bool,
     pub(super) tree: bool,
     pub(super) ping: bool,
+    pub(super) swarm: bool,
+    pub(super) pex: bool,
 }
 
 impl Features {
     /// What this node names.
     pub(super) fn ours() -> Vec<String> {
-        [TRANSFER, TREE, TEXT_ACK, PING].map(str::to_owned).to_vec()
+        [TRANSFER, TREE, TEXT_ACK, PING, SWARM, PEX].map(str::to_owned).to_vec()
     }
 
     /// What we share with a peer that named these.
@@ -32,6 +38,8 @@ impl Features {
             tree: named(TRANSFER) && named(TREE),
             text_ack: named(TEXT_ACK),
             ping: named(PING),
+            swarm: named(TRANSFER) && named(SWARM),
+            pex: named(TRANSFER) && named(SWARM) && named(PEX),
         }
     }
 }

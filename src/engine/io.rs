@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use super::{
-    Change, Command, CommandId, ConnId, Event, Failure, HostPort, Job, JobDone, Reading, Reply, Target, Took,
-    TransferId,
+    Change, Command, CommandId, ConnId, Event, Failure, HostPort, Job, JobDone, Reading, Reply, Shared,
+    Target, Took, TransferId,
 };
-use crate::wire::{BadLine, FrameError, Message, NodeId};
+use crate::wire::{BadLine, Binding, FileHash, FrameError, Message, NodeId};
 
 /// Something that happened outside.
 #[derive(Debug)]
@@ -19,7 +19,9 @@ pub enum Input {
         /// The other end.
         addr: SocketAddr,
         /// The dial that led to it; `None` where the other side connected.
-        dialled: Option<Target>,
+        dialled: Option<Dialled>,
+        /// What both ends know of the connection and nobody else; `None` under `--plain`.
+        binding: Option<Binding>,
         /// Who is there, which the handshake proved; `None` under `--plain`.
         node_id: Option<NodeId>,
         /// Whether the dialled address was pinned to it just now.
@@ -35,7 +37,7 @@ pub enum Input {
     /// A dial led nowhere.
     DialFailed {
         /// What was dialled.
-        target: Target,
+        dialled: Dialled,
         /// Why.
         failure: Failure,
     },
@@ -102,6 +104,8 @@ pub enum Input {
     Stopping,
     /// What is known about others was read again, as other processes may have changed it.
     BookRead(Reading),
+    /// What was shared when the program last ran.
+    SharesRead(Vec<Shared>),
     /// A change was noted, or not.
     BookChanged {
         /// The command that wanted it.
@@ -120,6 +124,16 @@ pub enum Input {
     },
     /// The time of [`Engine::poll_timeout`](super::Engine::poll_timeout) has come.
     Tick,
+}
+
+/// What is dialled, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialled {
+    /// Where to.
+    pub target: Target,
+    /// Whether a person typed it, now or before. What was found elsewhere is not pinned, and nobody is
+    /// called by it.
+    pub is_typed: bool,
 }
 
 /// Why nothing arrives any more.
@@ -151,10 +165,7 @@ pub enum Output {
         conn: ConnId,
     },
     /// Connect; answered by [`Input::Opened`] or [`Input::DialFailed`].
-    Dial {
-        /// Where to.
-        target: Target,
-    },
+    Dial(Dialled),
     /// Note something about others for good; answered by [`Input::BookChanged`].
     ChangeBook {
         /// The command that wants it.
@@ -164,6 +175,10 @@ pub enum Output {
         /// The command's answer, where it is noted.
         reply: Reply,
     },
+    /// Share something again when the program is started anew.
+    KeepShare(Shared),
+    /// Do not, any longer.
+    DropShare(FileHash),
     /// Note that a dialled address reached this node's own identity; answered by [`Input::Pinned`].
     /// Others are pinned before their connection is [`Input::Opened`], but only `HELLO` tells
     /// another process of this user from this one.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Failure;
+use super::{Failure, TransferId};
 use crate::wire::{
     ChunkData, ChunkHash, ChunkIndex, Entry, FileHash, Manifest, ManifestHead, NodeId, SafeName, TreeInfo,
 };
@@ -18,6 +18,8 @@ use crate::wire::{
 /// One piece of work for one transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
+    /// Read what a transfer receives, as the source of another: the chunks that it has, and its list.
+    OpenHeld(TransferId),
     /// Open a file to send and look at its size, and whether its hashes are known from before.
     OpenSource(PathBuf),
     /// Read and hash the next part of the source, as far as so many chunks, if that was not done
@@ -244,6 +246,9 @@ pub enum JobDone {
         /// The same.
         kept: Vec<ChunkIndex>,
     },
+    /// The chunk has the hash that its list gives it, and does not continue the file as the list says:
+    /// the list is false, whoever sent the chunk.
+    ListFalse(ChunkIndex),
     /// The page is not the one that the root commits to.
     PageWrong(u32),
     /// The chunk is verified and written.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Rate;
+
 /// How much of everything there may be. The defaults are what a node runs with; tests shrink them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -19,6 +21,16 @@ pub struct Limits {
     pub manifest_bytes: usize,
     /// Files and directories to take in all; what is offered beyond them is refused. `None` for no end.
     pub received_in_all: Option<u32>,
+    /// File content sent in all, as long as nobody says otherwise; `None` for as fast as it goes.
+    pub up: Option<Rate>,
+    /// File content received in all, the same.
+    pub down: Option<Rate>,
+    /// Uploads that answer the searches of one peer.
+    pub answers_per_peer: usize,
+    /// Dials at the same time that nobody typed.
+    pub found_dials: usize,
+    /// How long a search goes on in which nothing comes.
+    pub starved: Duration,
     /// Bytes of one text to send.
     pub text_bytes: usize,
     /// Bytes of messages other than chunks that wait to be written to one peer.
@@ -71,6 +83,11 @@ impl Default for Limits {
             transfers: 16_384,
             manifest_bytes: 256 << 20,
             received_in_all: None,
+            up: None,
+            down: None,
+            answers_per_peer: 64,
+            found_dials: 16,
+            starved: Duration::from_secs(300),
             text_bytes: 64 << 10,
             control_bytes_queued: 4 << 20,
             chunks_ahead: 8,

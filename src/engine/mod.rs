@@ -14,27 +14,36 @@ mod code;
 mod command;
 mod commands;
 mod complaints;
+mod conduct;
 mod connections;
+mod dice;
 mod downloads;
 mod event;
 mod features;
+mod gets;
 mod io;
 mod job;
 mod limits;
 mod liveness;
+mod offered;
 mod origin;
 mod partials;
 mod peers;
+mod pex;
 mod pulling;
 mod reconnect;
 mod serving;
+mod shared;
+mod shares;
+mod sources;
 mod texts;
+mod throttle;
 mod timers;
 mod trees;
 mod uploads;
 mod window;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,22 +54,29 @@ pub use book::{Alias, Book, Change, Known, Reading, identity_changed};
 pub use bottleneck::{Bottleneck, Took};
 pub use code::{Code, Failure};
 pub use command::{
-    Command, Direction, HostPort, NodeInfo, PeerInfo, PeerRef, Reply, Selection, Stage, Target, TransferInfo,
+    Command, Delivery, Direction, HostPort, LimitsInfo, NodeInfo, PeerInfo, PeerRef, Reply, Selection,
+    ShareInfo, Stage, Target, TransferInfo,
 };
 pub use event::Event;
-pub use io::{Closing, Input, Output};
+pub use io::{Closing, Dialled, Input, Output};
 pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, PartialKey};
 pub use limits::Limits;
 pub use origin::Origin;
+pub use shared::Shared;
+pub use throttle::Rate;
 
 use crate::wire::{Instance, Message, NodeId};
 use complaints::{About, Complaints, Verdict};
+use dice::Dice;
 use downloads::Download;
+use gets::Get;
+use offered::Finished;
 use partials::Releases;
 use peers::{Peer, Peers};
-use pulling::Finished;
 use reconnect::{Absent, Process};
+use shares::Shares;
 use texts::Heard;
+use throttle::{Bucket, Queue};
 use timers::Timers;
 use uploads::Upload;
 
@@ -139,6 +155,12 @@ pub struct EngineConfig {
     pub agent: String,
     /// The address that the node listens on.
     pub listening: SocketAddr,
+    /// Where others may reach it, as far as is known, for links.
+    pub reachable: Vec<Target>,
+    /// Whether what was fetched by its hash is served on.
+    pub seeds: bool,
+    /// What looks random is drawn from this.
+    pub seed: u64,
     /// Where received files go; only told, never touched.
     pub downloads: PathBuf,
     /// Which offers are taken without asking.
@@ -164,6 +186,14 @@ enum Deadline {
     Heard(ConnId),
     /// A quiet peer may be gone.
     Liveness(ConnId),
+    /// It is time to look after the sources of what is searched for.
+    Look(TransferId),
+    /// Something may be sent again, as far as that is limited.
+    Up,
+    /// Something may be asked for again, as far as that is limited.
+    Down,
+    /// Chunks are here that those who wait for them were not told of.
+    Have(TransferId),
     /// A peer whose connection broke is not waited for any longer.
     Away(Process),
     /// It is time to dial a peer whose connection broke.
@@ -186,6 +216,18 @@ pub struct Engine {
     downloads: BTreeMap<TransferId, Download>,
     /// What earlier attempts left, which nothing uses.
     leftovers: BTreeMap<TransferId, Leftover>,
+    /// What is searched for; what was found has a download of the same number.
+    gets: BTreeMap<TransferId, Get>,
+    shares: Shares,
+    /// Dials that nobody typed, and the searches that want them.
+    found_dials: BTreeMap<Target, BTreeSet<TransferId>>,
+    last_ask: u64,
+    /// How fast this node may send and receive, and who waits for that.
+    up: Bucket,
+    down: Bucket,
+    sending: Queue<ConnId>,
+    asking: Queue<(TransferId, ConnId)>,
+    dice: Dice,
     finished: Finished,
     releases: Releases,
     /// Files and directories that have arrived.
@@ -220,13 +262,23 @@ pub struct Engine {
 impl Engine {
     /// A node with no peer and nothing to do.
     pub fn new(config: EngineConfig) -> Self {
+        let (up, down) = (config.limits.up, config.limits.down);
         Self {
+            dice: Dice::new(config.seed),
             config,
             now: Duration::ZERO,
             peers: Peers::default(),
             uploads: BTreeMap::new(),
             downloads: BTreeMap::new(),
             leftovers: BTreeMap::new(),
+            gets: BTreeMap::new(),
+            shares: Shares::default(),
+            found_dials: BTreeMap::new(),
+            last_ask: 0,
+            up: Bucket::limited(up),
+            down: Bucket::limited(down),
+            sending: Queue::default(),
+            asking: Queue::default(),
             finished: Finished::default(),
             releases: Releases::default(),
             received: 0,
@@ -253,13 +305,23 @@ impl Engine {
     pub fn handle(&mut self, now: Duration, input: Input) {
         self.now = self.now.max(now);
         match input {
-            Input::Opened { conn, addr, dialled, node_id, first_contact } => {
-                if let Some(target) = &dialled {
+            Input::Opened { conn, addr, dialled, binding, node_id, first_contact } => {
+                let by_us = dialled.is_some();
+                let typed = match dialled {
+                    Some(Dialled { target, is_typed: false }) => {
+                        self.on_found_dialled(&target);
+                        None
+                    }
+                    dialled => dialled.map(|dialled| dialled.target),
+                };
+                if let Some(target) = &typed {
                     self.on_redialled(target);
                 }
                 let connecting =
-                    dialled.as_ref().and_then(|target| self.dials.remove(target)).unwrap_or_default();
-                let mut peer = Peer::new(addr, dialled.map(|target| target.address), self.now);
+                    typed.as_ref().and_then(|target| self.dials.remove(target)).unwrap_or_default();
+                let mut peer = Peer::new(addr, typed.map(|target| target.address), self.now);
+                peer.dialled_by_us = by_us;
+                peer.binding = binding;
                 peer.node_id = node_id;
                 peer.first_contact = first_contact;
                 peer.connecting = connecting;
@@ -273,7 +335,11 @@ impl Engine {
             Input::Pinned { result: Ok(reading), .. } => self.take_book(reading),
             Input::Pinned { conn, result: Err(failure) } => self.drop_peer(conn, &failure.message),
             Input::TurnedAway { addr, why } => self.warn(addr, format!("closed: {why}")),
-            Input::DialFailed { target, failure } => {
+            Input::DialFailed { dialled: Dialled { target, is_typed: false }, .. } => {
+                self.on_found_dial_failed(&target);
+            }
+            Input::SharesRead(shares) => self.on_shares_read(shares),
+            Input::DialFailed { dialled: Dialled { target, .. }, failure } => {
                 self.on_redial_failed(&target, &failure);
                 for command in self.dials.remove(&target).unwrap_or_default() {
                     self.reply(command, Err(failure.clone()));
@@ -311,6 +377,9 @@ impl Engine {
     }
 
     fn on_job_done(&mut self, transfer: TransferId, done: JobDone, took: Took) {
+        if self.on_share_job(transfer, &done) {
+            return;
+        }
         if self.uploads.contains_key(&transfer) {
             self.on_upload_job(transfer, done, took);
         } else if self.downloads.contains_key(&transfer) {
@@ -333,6 +402,9 @@ impl Engine {
         }
         for id in self.downloads.keys().copied().collect::<Vec<_>>() {
             self.fail_download(id, failure.clone());
+        }
+        for id in self.gets.keys().copied().collect::<Vec<_>>() {
+            self.fail_get(id, failure.clone());
         }
         self.give_up_all("this side ended");
         for text in self.complaints.end_all() {
@@ -378,6 +450,10 @@ impl Engine {
                 Deadline::Stall(id) => self.on_stalled(id),
                 Deadline::Heard(conn) => self.on_not_heard(conn),
                 Deadline::Liveness(conn) => self.on_liveness(conn),
+                Deadline::Look(id) => self.on_look(id),
+                Deadline::Have(id) => self.on_have_due(id),
+                Deadline::Up => self.on_up_due(),
+                Deadline::Down => self.on_down_due(),
                 Deadline::Away(process) => self.on_away_too_long(process),
                 Deadline::Redial(process) => self.on_redial(process),
                 Deadline::Complaints(about) => {

@@ -10,9 +10,11 @@ use std::time::Duration;
 use super::features::Features;
 use super::liveness::Pings;
 use super::reconnect::Process;
+use super::shares::Askable;
 use super::texts::Texts;
+use super::throttle::Bucket;
 use super::{Book, Code, CommandId, ConnId, Failure, HostPort, Level, PeerRef, TransferId};
-use crate::wire::{Instance, Message, NodeId, OfferId};
+use crate::wire::{AskId, Binding, Instance, Message, NodeId, OfferId};
 
 /// A message that waits to be written and carries no file content.
 #[derive(Debug)]
@@ -38,6 +40,19 @@ pub(super) struct Peer {
     /// What both sides can do beyond the baseline.
     pub(super) features: Features,
     pub(super) agent: Option<String>,
+    /// The port that it says it listens on; 0 where it does not.
+    pub(super) listen_port: u16,
+    /// What both ends know of the connection.
+    pub(super) binding: Option<Binding>,
+    /// How fast it may be sent to, and asked.
+    pub(super) up: Bucket,
+    pub(super) down: Bucket,
+    /// What it could ask for.
+    pub(super) askable: Askable,
+    /// The searches that it was asked about and did not answer.
+    pub(super) asks: BTreeMap<AskId, TransferId>,
+    /// Uploads that answer its searches.
+    pub(super) answers: usize,
     pub(super) opened_at: Duration,
     /// Commands to be answered when the level is known.
     pub(super) connecting: Vec<CommandId>,
@@ -90,6 +105,13 @@ impl Peer {
             level: None,
             features: Features::default(),
             agent: None,
+            listen_port: 0,
+            binding: None,
+            up: Bucket::default(),
+            down: Bucket::default(),
+            askable: Askable::default(),
+            asks: BTreeMap::new(),
+            answers: 0,
             opened_at: now,
             connecting: Vec::new(),
             read_closed: false,

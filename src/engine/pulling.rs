@@ -1,57 +1,65 @@
-//! Downloads that are pulled: this side decides which chunks it misses, and asks for them.
+//! Downloads that are pulled: this side decides which chunks it misses, and whom to ask for them.
 //!
-//! A file whose list is known is asked for in any order, as far as the pages of its list are here. One
-//! that is still hashed by its sender comes in order, each chunk with its entry, and is not complete
-//! before the list is closed. What an earlier attempt left is verified first and not asked for.
+//! What was offered to us comes from whoever offers it (`offered`), what we searched for from all who
+//! have it (`gets`); which of them is asked for what is left to `sources`. A content whose list is known
+//! is asked for in any order, as far as the pages of its list are here. A file that is still hashed by
+//! its sender comes in order, each chunk with its entry, and is not complete before the list is closed.
+//! What an earlier attempt left is verified first and not asked for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::downloads::{Download, Form, State};
 use super::reconnect::Process;
+use super::sources::{Order, Source, Sources};
 use super::trees::TreeState;
-use super::window::{Asked, Window};
+use super::window::Asked;
 use super::{ChunkProof, Code, ConnId, Deadline, Engine, Failure, Incoming, Job, JobDone, Kept, TransferId};
 use crate::wire::{
-    BadTree, ChunkData, ChunkIndex, ContentOffer, ENTRIES_PER_PAGE, Entry, Instance, ManifestHead, Message,
-    NodeId, OfferError, OfferId, Reason,
+    CHUNK_SIZE, ChunkData, ChunkIndex, ENTRIES_PER_PAGE, Entry, ManifestHead, Message, NodeId, OfferId,
 };
 
 /// Pages that are asked for and not stored.
 const PAGES_AHEAD: u32 = 2;
 
-/// Files that arrived whose sender may not know it, because the connection broke.
-const FINISHED_REMEMBERED: usize = 256;
-
 /// Bytes of memory that a list takes whose pages are elsewhere.
-fn list_bytes(head: &ManifestHead) -> usize {
+pub(super) fn list_bytes(head: &ManifestHead) -> usize {
     32 * head.pages() as usize
 }
 
-/// What a sender calls an offer, for as long as its process runs.
-type Called = (NodeId, Instance, OfferId);
+/// Why a content is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A peer offered it.
+    Offered {
+        id: OfferId,
+        /// Which process did; nobody knows under `--plain`.
+        sender: Option<Process>,
+    },
+    /// This side searched for it.
+    Wanted,
+}
 
-/// A file that is pulled.
+/// A content that is pulled.
 #[derive(Debug)]
 pub(super) struct Pull {
-    pub(super) id: OfferId,
-    /// Which process offers it; nobody knows under `--plain`.
-    sender: Option<Process>,
+    pub(super) cause: Cause,
     pub(super) incoming: Arc<Incoming>,
     /// The only page, as it came with the offer.
     first_page: Bytes,
     /// What the file consists of, where the offer did not tell.
     pub(super) seal: Option<Arc<ManifestHead>>,
     /// What an earlier attempt left, while the sender compares it.
-    kept: Option<Kept>,
+    pub(super) kept: Option<Kept>,
     /// That was something else, and an empty file is being made.
-    starting_over: bool,
+    pub(super) starting_over: bool,
     /// What was found on the disk is being verified: bytes so far.
     checked_bytes: Option<u64>,
     /// The list was asked for, before anything else.
-    wants_list: bool,
+    pub(super) wants_list: bool,
     /// A directory of that name is in place.
     similar: bool,
     pub(super) tree: TreeState,
@@ -63,24 +71,64 @@ pub(super) struct Pull {
     pages_asked: u32,
     /// Pages that have arrived, until they are stored and after.
     pages_arrived: u32,
-    window: Window,
-    /// Chunks that were asked for and have not arrived.
-    requested: BTreeMap<ChunkIndex, Asked>,
-    /// Chunks that have arrived, until they are stored.
-    arrived: BTreeMap<ChunkIndex, Asked>,
-    /// No chunk before this one is missing.
-    cursor: u32,
+    /// Who was asked for them, and when something was last heard of that.
+    pub(super) pages_from: Option<(ConnId, Duration)>,
+    pub(super) sources: Sources,
+    /// Chunks that have arrived, until they are stored, and from whom.
+    arrived: BTreeMap<ChunkIndex, Arrived>,
     /// A chunk was wrong of a file that comes in order: those under way are of no use.
     rewinding: bool,
 }
 
+/// A chunk that has arrived.
+#[derive(Debug, Clone, Copy)]
+struct Arrived {
+    from: ConnId,
+    /// Who that is, who may have left before it is known whether the chunk is right.
+    node_id: Option<NodeId>,
+    asked: Asked,
+}
+
 impl Pull {
+    /// One of which nothing is there, and nobody was asked.
+    pub(super) fn new(cause: Cause, incoming: Incoming, first_page: Bytes) -> Box<Self> {
+        let order = match cause {
+            Cause::Offered { .. } => Order::FirstToLast,
+            Cause::Wanted => Order::RarestFirst,
+        };
+        Box::new(Self {
+            cause,
+            first_page,
+            seal: None,
+            kept: None,
+            starting_over: false,
+            checked_bytes: None,
+            wants_list: false,
+            similar: false,
+            tree: if incoming.tree.is_some() { TreeState::Unknown } else { TreeState::Open },
+            tree_bytes: 0,
+            awaits_release: false,
+            pages_stored: 0,
+            pages_asked: 0,
+            pages_arrived: 0,
+            pages_from: None,
+            sources: Sources::new(order),
+            arrived: BTreeMap::new(),
+            rewinding: false,
+            incoming: Arc::new(incoming),
+        })
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.cause == Cause::Wanted
+    }
+
     pub(super) fn head(&self) -> Option<&Arc<ManifestHead>> {
         self.incoming.head.as_ref().or(self.seal.as_ref())
     }
 
     /// Whether its sender did not know the list when it offered the file.
-    fn is_late(&self) -> bool {
+    pub(super) fn is_late(&self) -> bool {
         self.incoming.head.is_none()
     }
 
@@ -107,10 +155,6 @@ impl Pull {
     pub(super) fn has_all_pages(&self) -> bool {
         self.incoming.head.as_ref().is_none_or(|head| self.pages_stored == head.pages())
     }
-
-    fn in_flight(&self) -> usize {
-        self.requested.len() + self.arrived.len()
-    }
 }
 
 impl Download {
@@ -130,205 +174,20 @@ impl Download {
     }
 }
 
-/// What arrived lately, by what its sender calls it.
-#[derive(Debug, Default)]
-pub(super) struct Finished(VecDeque<Called>);
-
-impl Finished {
-    fn note(&mut self, called: Called) {
-        if self.0.len() >= FINISHED_REMEMBERED {
-            self.0.pop_front();
-        }
-        self.0.push_back(called);
-    }
-}
-
 impl Engine {
-    pub(super) fn on_content_offer(&mut self, conn: ConnId, mut offer: ContentOffer) {
-        let number = offer.id;
-        // What one side did not name is an unknown field.
-        offer.tree = offer.tree.filter(|_| self.peers.get(conn).is_some_and(|peer| peer.features.tree));
-        if self.download_called(conn, number).is_some() {
-            return self.refuse(conn, "it used the number of an offer that is still open");
-        }
-        let Some(peer) = self.peers.get_mut(conn) else { return };
-        let sender = peer.node_id.zip(peer.instance);
-        peer.last_offer = peer.last_offer.max(Some(number));
-        if let Some((node_id, instance)) = sender {
-            if self.finished.0.contains(&(node_id, instance, number)) {
-                return self.send(conn, Message::Done(number));
-            }
-            if let Some(id) = self.waiting_download((node_id, instance), &offer) {
-                return self.go_on(conn, id, offer);
-            }
-        }
-        let pull = self.pull_of(sender, offer, false);
-        if let Err(why) = self.check_room(conn, pull.memory()) {
-            let what = format!("the offer of \"{}\" was refused: {why}", pull.incoming.name);
-            let reason = Reason::new(Code::Busy.as_str(), why);
-            self.send(conn, Message::Refuse { id: number, reason });
-            return self.refuse(conn, &what);
-        }
-        let incoming = pull.incoming.clone();
-        let geometry = crate::wire::Geometry::new(incoming.size).expect("checked when it was decoded");
-        if self.consider(conn, &incoming.name, geometry, Form::Pulled(pull)).is_none() {
-            let reason = Reason::new(Code::Declined.as_str(), super::downloads::DECLINED);
-            self.send(conn, Message::Refuse { id: number, reason });
-            let what =
-                format!("the offer of \"{}\" was declined: {}", incoming.name, super::downloads::DECLINED);
-            self.refuse(conn, &what);
-        }
-    }
-
-    fn pull_of(&self, sender: Option<(NodeId, Instance)>, offer: ContentOffer, goes_on: bool) -> Box<Pull> {
-        let ContentOffer { id, name, size, tree, head, page } = offer;
-        Box::new(Pull {
-            id,
-            sender,
-            incoming: Arc::new(Incoming {
-                from: sender.map(|(node_id, _)| node_id),
-                name,
-                size,
-                head,
-                tree,
-                goes_on,
-            }),
-            first_page: page,
-            seal: None,
-            kept: None,
-            starting_over: false,
-            checked_bytes: None,
-            wants_list: false,
-            similar: false,
-            tree: if tree.is_some() { TreeState::Unknown } else { TreeState::Open },
-            tree_bytes: 0,
-            awaits_release: false,
-            pages_stored: 0,
-            pages_asked: 0,
-            pages_arrived: 0,
-            window: Window::new(self.now),
-            requested: BTreeMap::new(),
-            arrived: BTreeMap::new(),
-            cursor: 0,
-            rewinding: false,
-        })
-    }
-
-    /// An offer that could not be understood, except for its number.
-    pub(super) fn on_bad_content_offer(&mut self, conn: ConnId, id: OfferId, error: &OfferError) {
-        let code = match error {
-            OfferError::Name(_) => Code::BadName,
-            OfferError::Size(_) | OfferError::Tree(BadTree::TooLong) => Code::TooLarge,
-            _ => Code::Usage,
-        };
-        // To a peer without the feature it is an unknown type.
-        if !self.peers.get(conn).is_some_and(|peer| peer.features.transfer) {
-            return;
-        }
-        self.send(conn, Message::Refuse { id, reason: Reason::new(code.as_str(), error.to_string()) });
-        self.refuse(conn, &format!("an offer was refused: {error}"));
-    }
-
-    fn download_called(&self, conn: ConnId, number: OfferId) -> Option<TransferId> {
-        let called = |id: &TransferId| match self.downloads.get(id).map(|download| &download.form) {
-            Some(Form::Pulled(pull)) => pull.id == number,
-            _ => false,
-        };
-        self.peers.get(conn)?.downloads.iter().copied().find(called)
-    }
-
     pub(super) fn pulled(&mut self, id: TransferId) -> Option<(&mut Download, ConnId)> {
         let download = self.downloads.get_mut(&id)?;
         let conn = download.conn?;
         Some((download, conn))
     }
 
-    /// The download of that offer that waits for its sender to come back.
-    fn waiting_download(&self, sender: (NodeId, Instance), offer: &ContentOffer) -> Option<TransferId> {
-        let waits = |download: &&Download| match &download.form {
-            Form::Pulled(pull) => {
-                download.conn.is_none()
-                    && pull.sender == Some(sender)
-                    && pull.id == offer.id
-                    && pull.incoming.name == offer.name
-                    && pull.incoming.size == offer.size
-                    && pull.incoming.tree == offer.tree
-            }
-            Form::Listed(_) => false,
+    /// The download that a peer sends under that number.
+    pub(super) fn download_called(&self, conn: ConnId, number: OfferId) -> Option<TransferId> {
+        let called = |id: &TransferId| match self.downloads.get(id).map(|download| &download.form) {
+            Some(Form::Pulled(pull)) => pull.sources.get(conn).is_some_and(|source| source.number == number),
+            _ => false,
         };
-        self.downloads.iter().find(|(_, download)| waits(download)).map(|(id, _)| *id)
-    }
-
-    /// The sender is back, and offers again what was accepted before.
-    fn go_on(&mut self, conn: ConnId, id: TransferId, offer: ContentOffer) {
-        let sender = self.peers.get(conn).and_then(|peer| peer.node_id.zip(peer.instance));
-        let addr = self.peers.get(conn).map(|peer| peer.addr);
-        let pull = self.pull_of(sender, offer, true);
-        let Some(download) = self.downloads.get_mut(&id) else { return };
-        download.conn = Some(conn);
-        download.peer = addr.unwrap_or(download.peer);
-        if download.state == State::Finishing {
-            // It is told when it is in place.
-            if let Form::Pulled(old) = &mut download.form {
-                old.id = pull.id;
-            }
-        } else {
-            self.manifest_bytes += pull.memory();
-            if let Form::Pulled(old) = &download.form {
-                self.manifest_bytes -= old.memory();
-            }
-            let job = Job::OpenPartial(pull.incoming.clone());
-            download.form = Form::Pulled(pull);
-            download.state = State::Creating;
-            download.left = None;
-            download.chunks.start_over();
-            if !self.charge_tree(id) {
-                return;
-            }
-            self.job(id, job);
-        }
-        if let Some(peer) = self.peers.get_mut(conn) {
-            peer.downloads.insert(id);
-        }
-    }
-
-    /// The sender is away.
-    pub(super) fn suspend_download(&mut self, id: TransferId) {
-        let Some(mut download) = self.downloads.remove(&id) else { return };
-        self.stop_pulling(&mut download);
-        let conn = download.conn.take();
-        let state = download.state;
-        let pulled = matches!(download.form, Form::Pulled(_));
-        match state {
-            _ if !pulled => download.conn = conn,
-            State::CheckingSpace | State::Asking => download.conn = conn,
-            State::Finishing | State::Waiting => {}
-            State::Creating | State::Receiving => {
-                download.state = State::Waiting;
-                download.releasing += 1;
-                self.timers.clear(Deadline::Stall(id));
-                self.releases.note(id, &download);
-                self.job(id, Job::Release { keep: true });
-            }
-        }
-        if download.conn.is_none()
-            && let Some(peer) = conn.and_then(|conn| self.peers.get_mut(conn))
-        {
-            peer.downloads.remove(&id);
-        }
-        self.downloads.insert(id, download);
-    }
-
-    pub(super) fn fail_waiting_downloads(&mut self, process: Process, why: &str) {
-        let waits = |download: &Download| match &download.form {
-            Form::Pulled(pull) => download.state == State::Waiting && pull.sender == Some(process),
-            Form::Listed(_) => false,
-        };
-        let ids: Vec<_> =
-            self.downloads.iter().filter(|(_, download)| waits(download)).map(|(id, _)| *id).collect();
-        for id in ids {
-            self.drop_download(id, Failure::new(Code::Disconnected, why));
-        }
+        self.peers.get(conn)?.downloads.iter().copied().find(called)
     }
 
     pub(super) fn on_pull_job(&mut self, id: TransferId, done: JobDone) {
@@ -355,10 +214,8 @@ impl Engine {
             JobDone::PageStored { page, kept } => self.on_page_stored(id, page, &kept),
             JobDone::TreeOpening { kept } => self.on_tree_opening(id, &kept),
             JobDone::TreeOpened { kept } => self.on_tree_opened(id, &kept),
-            JobDone::PageWrong(page) => {
-                let message = format!("page {page} of its list is not the one that it offered");
-                self.fail_download(id, Failure::new(Code::HashMismatch, message));
-            }
+            JobDone::PageWrong(page) => self.on_page_wrong(id, page),
+            JobDone::ListFalse(index) => self.on_pulled_chunk_wrong(id, index, true),
             // What uploads are told, and what is told to nobody.
             _ => {}
         }
@@ -389,69 +246,50 @@ impl Engine {
         }
     }
 
-    /// What is on the disk is known: the sender may begin.
+    /// What is on the disk is known: whoever sends may begin.
     fn accept_content(&mut self, id: TransferId, kept: Option<Kept>) {
-        let stall = self.now + self.config.limits.stall;
-        let now = self.now;
-        let Some((download, conn)) = self.pulled(id) else { return };
+        let (now, stall) = (self.now, self.now + self.config.limits.stall);
+        let Some(download) = self.downloads.get_mut(&id) else { return };
         download.state = State::Receiving;
+        download.note_wait(now);
         let Some(pull) = download.pull() else { return };
         pull.checked_bytes = None;
         pull.kept = kept.filter(|kept| pull.is_late() && kept.chunks > 0);
         pull.wants_list = pull.is_late() && pull.kept.is_none() && pull.similar;
-        let accept = Message::Accept { id: pull.id, kept: pull.kept, wants_list: pull.wants_list };
+        let (kept, wants_list) = (pull.kept, pull.wants_list);
         let page = std::mem::take(&mut pull.first_page);
         let list_bytes = page.len();
         if !page.is_empty() {
             pull.pages_asked = 1;
             pull.pages_arrived = 1;
         }
-        download.note_wait(now);
         self.manifest_bytes -= list_bytes;
         self.timers.set(Deadline::Stall(id), stall);
-        self.send(conn, accept);
+        self.tell_sources(id, |number| Message::Accept { id: number, kept, wants_list });
         if list_bytes > 0 {
             self.job(id, Job::StorePage { page: 0, entries: page });
         }
-        self.pull_more(id);
-        self.finish_if_all_stored(id);
+        self.on_receiving(id);
+        self.go_further(id);
     }
 
     fn on_already_here(&mut self, id: TransferId, path: std::path::PathBuf) {
-        let Some((download, conn)) = self.pulled(id) else { return };
-        let Some(pull) = download.pull() else { return };
-        let (number, hash) = (pull.id, pull.head().map(|head| head.file_hash()));
-        let Some(hash) = hash else { return };
+        let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return };
+        let Some(hash) = pull.head().map(|head| head.file_hash()) else { return };
         // The sender hears that it is wanted, and that it is here.
-        self.send(conn, Message::Accept { id: number, kept: None, wants_list: false });
+        self.tell_sources(id, |number| Message::Accept { id: number, kept: None, wants_list: false });
         self.on_finished(id, path, hash, true);
     }
 
-    pub(super) fn on_resumed(&mut self, conn: ConnId, number: OfferId, chunk: u32) {
-        let Some(id) = self.download_called(conn, number) else { return };
-        self.moved(conn);
-        let Some((download, conn)) = self.pulled(id) else { return };
-        let geometry = download.geometry;
-        let Some(kept) = download.pull().and_then(|pull| pull.kept) else {
-            return self.refuse(conn, "it compared something that it was not told");
-        };
-        if chunk == 0 {
-            if let Some(pull) = download.pull() {
-                pull.kept = None;
-                pull.starting_over = true;
+    /// Says something to everybody who sends a content.
+    pub(super) fn tell_sources(&mut self, id: TransferId, message: impl Fn(OfferId) -> Message) {
+        let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return };
+        let told: Vec<_> = pull.sources.iter().map(|(conn, source)| (conn, source.number)).collect();
+        for (conn, number) in told {
+            if self.peers.get(conn).is_some_and(|peer| !peer.read_closed) {
+                self.send(conn, message(number));
             }
-            return self.job(id, Job::StartOver);
         }
-        if chunk != kept.chunks {
-            return self.refuse(conn, "it goes on from a chunk that is not here");
-        }
-        for index in geometry.indices().take(kept.chunks as usize) {
-            download.chunks.set_stored(index);
-        }
-        if let Some(pull) = download.pull() {
-            pull.kept = None;
-        }
-        self.go_further(id);
     }
 
     pub(super) fn set_stored(&mut self, id: TransferId, kept: &[ChunkIndex]) {
@@ -463,8 +301,9 @@ impl Engine {
 
     /// More of a file is there: takes the next steps.
     pub(super) fn go_further(&mut self, id: TransferId) {
-        let Some((download, _)) = self.pulled(id) else { return };
+        let Some(download) = self.downloads.get_mut(&id) else { return };
         let Download { form: Form::Pulled(pull), chunks, geometry, state, .. } = download else { return };
+        pull.sources.pass_stored(chunks);
         let list_chunks = pull.list_chunks() as usize;
         if pull.tree == TreeState::Unknown
             && *state == State::Receiving
@@ -480,13 +319,20 @@ impl Engine {
     pub(super) fn on_page(&mut self, conn: ConnId, number: OfferId, page: u32, entries: Bytes) {
         let Some(id) = self.download_called(conn, number) else { return };
         self.moved(conn);
-        let Some((download, conn)) = self.pulled(id) else { return };
+        let now = self.now;
+        let Some(download) = self.downloads.get_mut(&id) else { return };
         let state = download.state;
         let Some(pull) = download.pull() else { return };
+        let is_asked = pull.pages_from.is_some_and(|(from, _)| from == conn);
+        if pull.is_wanted() && !is_asked {
+            // Somebody else was asked meanwhile.
+            return;
+        }
         if state != State::Receiving || page != pull.pages_arrived || page >= pull.pages_asked {
             return self.refuse(conn, "it sent a page that it was not asked for");
         }
         pull.pages_arrived += 1;
+        pull.pages_from = Some((conn, now));
         self.job(id, Job::StorePage { page, entries });
     }
 
@@ -494,49 +340,61 @@ impl Engine {
         self.set_stored(id, kept);
         let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return };
         pull.pages_stored = page + 1;
+        pull.sources.fertile();
         self.download_progress(id);
+        self.on_listed(id);
         self.go_further(id);
     }
 
-    pub(super) fn on_seal(&mut self, conn: ConnId, number: OfferId, head: Arc<ManifestHead>) {
-        let Some(id) = self.download_called(conn, number) else { return };
-        self.moved(conn);
-        let is_full = self.manifest_bytes + list_bytes(&head) > self.config.limits.manifest_bytes;
-        let Some((download, conn)) = self.pulled(id) else { return };
-        let size = download.geometry.size();
-        let receiving = download.state == State::Receiving;
-        let bytes = list_bytes(&head);
-        let Some(pull) = download.pull() else { return };
-        // Before it is accepted an offer costs next to nothing, and so it stays.
-        if !receiving || !pull.is_late() || pull.seal.is_some() || head.geometry().size() != size {
-            return self.refuse(conn, "it sealed a file that is not open");
+    fn on_page_wrong(&mut self, id: TransferId, page: u32) {
+        let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return };
+        let what = format!("page {page} of its list is not the one that it offered");
+        if !pull.is_wanted() {
+            return self.fail_download(id, Failure::new(Code::HashMismatch, what));
         }
-        if is_full {
-            let why = "this node has as many open offers and transfers as it can hold";
-            return self.fail_download(id, Failure::new(Code::Busy, why));
+        let from = pull.pages_from;
+        self.ask_anew_for_pages(id);
+        if let Some((conn, _)) = from {
+            self.convict(conn, &what);
         }
-        if std::mem::take(&mut pull.wants_list) {
-            // From here on it is one whose list was known when it was offered.
-            let incoming = Arc::new(Incoming { head: Some(head), ..(*pull.incoming).clone() });
-            pull.incoming = incoming.clone();
-            download.state = State::Creating;
-            download.releasing += 1;
-            self.manifest_bytes += bytes;
-            self.timers.clear(Deadline::Stall(id));
-            self.job(id, Job::Release { keep: true });
-            return self.job(id, Job::OpenPartial(incoming));
-        }
-        pull.seal = Some(head);
-        self.manifest_bytes += bytes;
-        self.finish_if_all_stored(id);
+        self.go_further(id);
     }
 
-    /// Asks for what is missing, as far as the window goes.
+    /// The pages that are not here are to come from somebody else.
+    pub(super) fn ask_anew_for_pages(&mut self, id: TransferId) {
+        let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return };
+        pull.pages_from = None;
+        pull.pages_arrived = pull.pages_stored;
+        pull.pages_asked = pull.pages_stored;
+    }
+
+    /// Asks for what is missing, as far as the windows go.
     pub(super) fn pull_more(&mut self, id: TransferId) {
         self.pull_pages(id);
+        let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return };
+        let mut sources: Vec<_> = pull.sources.iter().map(|(conn, _)| conn).collect();
+        if sources.len() > 1 {
+            self.best_first(&mut sources);
+        }
+        for conn in sources {
+            self.pull_from(id, conn);
+        }
+    }
+
+    /// The same, of one source.
+    pub(super) fn pull_from(&mut self, id: TransferId, conn: ConnId) {
         let now = self.now;
         let crowded = self.pulling >= self.config.limits.chunks_pulled_in_all;
-        let Some((download, conn)) = self.pulled(id) else { return };
+        let is_limited = self.is_limited_down(conn);
+        let could = |download: &Download| match &download.form {
+            Form::Pulled(pull) => pull.sources.has_room(conn),
+            Form::Listed(_) => false,
+        };
+        // Only who could use it waits for its turn.
+        if is_limited && !(self.downloads.get(&id).is_some_and(could) && self.may_ask(id, conn)) {
+            return;
+        }
+        let Some(download) = self.downloads.get_mut(&id) else { return };
         if download.state != State::Receiving {
             return;
         }
@@ -545,52 +403,55 @@ impl Engine {
         if pull.kept.is_some()
             || pull.wants_list
             || pull.starting_over
-            || (pull.rewinding && pull.in_flight() > 0)
+            || (pull.rewinding && !pull.sources.is_idle())
         {
             return;
         }
         pull.rewinding = false;
-        let window = if crowded { 1 } else { pull.window.chunks() };
-        let room = window.saturating_sub(pull.in_flight());
-        // A few at a time, unless nothing is under way.
-        if room == 0 || (room < window / 4 && pull.in_flight() > 0) {
-            return;
-        }
         let reach = pull.reach(geometry.chunks());
-        let mut asked = Vec::new();
-        let mut cursor = pull.cursor;
-        while asked.len() < room && cursor < reach {
-            let index = geometry.index(cursor.into()).expect("within the file");
-            cursor += 1;
-            if chunks.is_missing(index) && !pull.requested.contains_key(&index) {
-                asked.push(index);
-            }
-        }
-        pull.cursor = cursor;
-        for index in &asked {
-            pull.requested.insert(*index, pull.window.ask(now));
-        }
-        let number = pull.id;
+        let most = (if crowded { 1 } else { usize::MAX }, if is_limited { 1 } else { usize::MAX });
+        let asked = pull.sources.ask(conn, chunks, reach, most, &mut self.dice, now);
+        let bytes: u64 = asked.iter().map(|index| u64::from(geometry.len_of(*index))).sum();
+        let Some(number) = pull.sources.get(conn).map(|source| source.number) else { return };
         self.pulling += asked.len();
+        let goes_on = is_limited && !asked.is_empty();
+        if is_limited {
+            self.charge_down(conn, bytes);
+        }
         for run in asked.chunk_by(|a, b| a.get() + 1 == b.get()) {
             let count = u32::try_from(run.len()).expect("at most a window");
             self.send(conn, Message::Pull { id: number, first: run[0].get(), count });
         }
+        if goes_on {
+            self.pull_from(id, conn);
+        }
     }
 
     fn pull_pages(&mut self, id: TransferId) {
-        let Some((download, conn)) = self.pulled(id) else { return };
+        let now = self.now;
+        let Some(download) = self.downloads.get_mut(&id) else { return };
         let state = download.state;
         let Some(pull) = download.pull() else { return };
         let Some(head) = pull.incoming.head.clone().filter(|_| state == State::Receiving) else { return };
-        // The next one is here before the chunks of this one are used up.
-        let near = pull.cursor / ENTRIES_PER_PAGE + PAGES_AHEAD;
-        let number = pull.id;
+        // The next one is here before the chunks of this one are used up; what many have is chosen from
+        // all of it.
+        let near = match pull.cause {
+            Cause::Offered { .. } => pull.sources.cursor() / ENTRIES_PER_PAGE + PAGES_AHEAD,
+            Cause::Wanted => u32::MAX,
+        };
+        let still_there = pull.pages_from.filter(|(conn, _)| pull.sources.get(*conn).is_some());
+        let from =
+            still_there.map(|(conn, _)| conn).or_else(|| pull.sources.iter().map(|(conn, _)| conn).next());
+        let Some(conn) = from else { return };
+        let Some(number) = pull.sources.get(conn).map(|source| source.number) else { return };
         let mut pages = Vec::new();
         while pull.pages_asked < head.pages().min(near) && pull.pages_asked < pull.pages_stored + PAGES_AHEAD
         {
             pages.push(pull.pages_asked);
             pull.pages_asked += 1;
+        }
+        if !pages.is_empty() {
+            pull.pages_from = Some((conn, now));
         }
         for page in pages {
             self.send(conn, Message::PullPage { id: number, page });
@@ -613,27 +474,38 @@ impl Engine {
             return;
         };
         let now = self.now;
-        let Some((download, conn)) = self.pulled(id) else { return };
+        let node_id = self.peers.get(conn).and_then(|peer| peer.node_id);
+        let Some(download) = self.downloads.get_mut(&id) else { return };
         let geometry = download.geometry;
         let Some(known) = geometry.index(index.into()) else {
             return self.count_bad_chunk(conn, &format!("chunk {index} does not exist"));
         };
         let Some(pull) = download.pull() else { return };
-        let Some(asked) = pull.requested.remove(&known) else { return };
+        let bytes = data.0.len() as u64;
+        let Some((asked, others)) = pull.sources.arrived(conn, known, now) else {
+            return self.on_waste(id, conn, bytes);
+        };
+        self.pulling -= 1 + others.len();
         let fits = data.0.len() == geometry.len_of(known) as usize && entry.is_some() == pull.is_late();
-        if fits {
-            pull.arrived.insert(known, asked);
+        if fits && download.chunks.is_missing(known) {
+            let Form::Pulled(pull) = &mut download.form else { return };
+            pull.arrived.insert(known, Arrived { from: conn, node_id, asked });
             download.chunks.job_given(known);
             download.note_wait(now);
-            self.pulling -= 1;
             self.moved(conn);
             let by = entry.map_or(ChunkProof::Page, ChunkProof::Entry);
             self.job(id, Job::StoreChunk { index: known, data, by });
-        } else {
-            pull.cursor = pull.cursor.min(index);
-            self.pulling -= 1;
-            self.count_bad_chunk(conn, &format!("chunk {index} has not the form that was agreed on"));
+        } else if let Form::Pulled(pull) = &mut download.form {
+            pull.sources.settled(conn, None, now);
+            pull.sources.missing_again(known);
+            if !fits {
+                self.count_bad_chunk(conn, &format!("chunk {index} has not the form that was agreed on"));
+            }
             self.pull_more(id);
+        }
+        for (other, number) in others {
+            self.refund_down(other, bytes);
+            self.send(other, Message::Unpull { id: number, first: index, count: 1 });
         }
     }
 
@@ -649,33 +521,45 @@ impl Engine {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         let bytes = download.geometry.len_of(index);
         let Some(pull) = download.pull() else { return };
-        if let Some(asked) = pull.arrived.remove(&index) {
-            pull.window.stored(asked, bytes, now);
+        if let Some(Arrived { from, node_id, asked }) = pull.arrived.remove(&index) {
+            pull.sources.settled(from, Some((asked, bytes)), now);
+            if let Some(peer) = self.peers.get_mut(from) {
+                peer.bytes_received += u64::from(bytes);
+            }
+            self.on_delivered(id, from, node_id, u64::from(bytes), asked.age(now));
         }
+        self.on_held(id, index);
         self.go_further(id);
     }
 
-    pub(super) fn on_pulled_chunk_wrong(&mut self, id: TransferId, index: ChunkIndex) {
+    /// A chunk was not what its list says, or its list was shown to be false by it.
+    pub(super) fn on_pulled_chunk_wrong(&mut self, id: TransferId, index: ChunkIndex, is_list_false: bool) {
+        let now = self.now;
         let Some(download) = self.downloads.get_mut(&id) else { return };
         download.chunks.returned(index);
-        let conn = download.conn;
+        let name = download.name.clone();
         let Some(pull) = download.pull() else { return };
-        pull.arrived.remove(&index);
-        pull.cursor = pull.cursor.min(index.get());
+        let arrived = pull.arrived.remove(&index);
+        if let Some(arrived) = arrived {
+            pull.sources.settled(arrived.from, None, now);
+        }
+        pull.sources.missing_again(index);
         // Of a file that comes in order, what follows a wrong chunk cannot be right.
         let is_late = pull.is_late();
         let follows = is_late && std::mem::replace(&mut pull.rewinding, is_late);
-        if let Some(conn) = conn.filter(|_| !follows) {
-            let name = download.name.clone();
-            self.count_bad_chunk(
-                conn,
-                &format!("chunk {} of \"{name}\" is not what was announced", index.get()),
-            );
+        let what = format!("chunk {} of \"{name}\" is not what was announced", index.get());
+        let is_wanted = pull.is_wanted();
+        if let Some(Arrived { from, node_id, .. }) = arrived.filter(|_| !follows) {
+            if is_wanted {
+                self.on_wrong_chunk_of_many(id, from, node_id, &what, is_list_false);
+            } else {
+                self.count_bad_chunk(from, &what);
+            }
         }
         self.pull_more(id);
     }
 
-    fn count_bad_chunk(&mut self, conn: ConnId, what: &str) {
+    pub(super) fn count_bad_chunk(&mut self, conn: ConnId, what: &str) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         peer.bad_chunks += 1;
         let addr = peer.addr;
@@ -686,46 +570,52 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_withdrawn(&mut self, conn: ConnId, number: OfferId, reason: &Reason) {
-        let Some(id) = self.download_called(conn, number) else { return };
-        match self.downloads.get(&id).map(Download::state) {
-            // Nobody was told of it.
-            Some(State::CheckingSpace) => self.forget_download(id),
-            // All of it is here.
-            Some(State::Finishing) | None => {}
-            Some(_) => self.drop_download(id, Failure::from_peer("sender", reason, Code::Withdrawn)),
-        }
-    }
-
-    /// Tells the sender that a file is not wanted, or not any more.
+    /// Tells whoever sends that it is not wanted, or not any more.
     pub(super) fn tell_refused(&mut self, id: TransferId, failure: &Failure) {
-        let Some((download, conn)) = self.pulled(id) else { return };
-        let Some(pull) = download.pull() else { return };
-        let refuse = Message::Refuse { id: pull.id, reason: failure.to_reason() };
-        if self.peers.get(conn).is_some_and(|peer| !peer.read_closed) {
-            self.send(conn, refuse);
-        }
+        self.tell_sources(id, |number| Message::Refuse { id: number, reason: failure.to_reason() });
     }
 
-    /// Tells the sender that the file is in place, now or when it is back.
+    /// Tells whoever sends that it is in place, now or when they are back.
     pub(super) fn tell_done(&mut self, id: TransferId) {
-        let Some(download) = self.downloads.get_mut(&id) else { return };
-        let conn = download.conn;
-        let Some(pull) = download.pull() else { return };
-        let (number, sender) = (pull.id, pull.sender);
-        if let Some((node_id, instance)) = sender {
+        let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return };
+        if let Cause::Offered { id: number, sender: Some((node_id, instance)) } = pull.cause {
             self.finished.note((node_id, instance, number));
         }
-        if let Some(conn) = conn {
-            self.send(conn, Message::Done(number));
+        self.tell_sources(id, Message::Done);
+    }
+
+    /// Somebody more has the content.
+    pub(super) fn add_source(&mut self, id: TransferId, conn: ConnId, source: Source) {
+        let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return };
+        pull.sources.add(conn, source);
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.downloads.insert(id);
         }
+    }
+
+    /// Somebody does not send the content any more.
+    pub(super) fn remove_source(&mut self, id: TransferId, conn: ConnId) {
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.downloads.remove(&id);
+        }
+        let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return };
+        let Some((_, requested)) = pull.sources.remove(conn) else { return };
+        self.pulling -= requested;
+        self.refund_down(conn, requested as u64 * u64::from(CHUNK_SIZE));
     }
 
     /// Nothing of a download is expected any more.
-    pub(super) fn stop_pulling(&mut self, download: &mut Download) {
+    pub(super) fn stop_pulling(&mut self, id: TransferId, download: &mut Download) {
         let Some(pull) = download.pull() else { return };
-        let requested = std::mem::take(&mut pull.requested).len();
-        pull.arrived.clear();
+        let conns: Vec<_> = pull.sources.iter().map(|(conn, _)| conn).collect();
+        let requested = pull.sources.clear();
         self.pulling -= requested;
+        self.down.give_back(requested as u64 * u64::from(CHUNK_SIZE));
+        pull.arrived.clear();
+        for conn in conns {
+            if let Some(peer) = self.peers.get_mut(conn) {
+                peer.downloads.remove(&id);
+            }
+        }
     }
 }

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::texts::Said;
-use super::{Code, ConnId, Deadline, Engine, Event, Failure, HostPort, Output, Peer, Target, TransferId};
+use super::{
+    Code, ConnId, Deadline, Dialled, Engine, Event, Failure, HostPort, Output, Peer, Target, TransferId,
+};
 use crate::wire::{Instance, NodeId};
 
 /// Peers that are waited for at the same time.
@@ -102,7 +104,7 @@ impl Engine {
     }
 
     fn has_transfers(&self, conn: ConnId) -> bool {
-        self.uploads.values().any(|upload| upload.conn == Some(conn))
+        self.uploads.values().any(|upload| upload.conn == Some(conn) && upload.answers.is_none())
             || self.downloads.values().any(|download| download.conn == Some(conn))
     }
 
@@ -114,7 +116,7 @@ impl Engine {
         let target = Target { address, id: Some(process.0) };
         if !self.dials.contains_key(&target) {
             self.absent.redials.insert(target.clone(), process);
-            self.outputs.push_back(Output::Dial { target });
+            self.outputs.push_back(Output::Dial(Dialled { target, is_typed: true }));
         } else {
             // A person tries; where that leads nowhere, it is tried again.
             self.timers.set(Deadline::Redial(process), self.now + away.pause);

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::shares::Answer;
 use super::uploads::{Form, State, Upload};
 use super::{Code, ConnId, Deadline, Engine, Failure, Job, Kept, TransferId};
 use crate::wire::{CHUNK_SIZE, ChunkIndex, ContentOffer, Message, OfferId, Prefix, Reason};
@@ -85,6 +86,8 @@ impl Engine {
         let Some(upload) = self.uploads.get(&id) else { return };
         let offer = ContentOffer {
             id: OfferId(id.0),
+            answers: upload.answers.as_ref().map(|answer| answer.ask),
+            is_partial: upload.answers.as_ref().is_some_and(Answer::is_partial),
             name: upload.name.clone(),
             size: upload.size(),
             tree: upload.tree,
@@ -92,10 +95,11 @@ impl Engine {
             page,
         };
         self.send(conn, Message::Offer(offer));
+        self.on_answer_offered(id);
     }
 
     /// The upload that a peer calls by its number.
-    fn pulled_upload(&mut self, conn: ConnId, id: OfferId) -> Option<(TransferId, &mut Upload)> {
+    pub(super) fn pulled_upload(&mut self, conn: ConnId, id: OfferId) -> Option<(TransferId, &mut Upload)> {
         let id = TransferId(id.0);
         let upload = self.uploads.get_mut(&id)?;
         (upload.conn == Some(conn) && upload.is_pulled() && upload.state >= State::Offered)
@@ -121,8 +125,12 @@ impl Engine {
         let kept = kept.filter(|kept| serving.is_late && kept.chunks > 0);
         serving.listing = wants_list && serving.is_late && kept.is_none();
         let is_listing = serving.listing;
+        let answered = upload.answers.as_ref().map(Answer::hash);
         self.timers.clear(Deadline::Offer(id));
         self.await_confirmation(id);
+        if let Some(hash) = answered {
+            self.tell_of_others(conn, OfferId(id.0), hash);
+        }
         match kept {
             Some(kept) if kept.chunks > chunks => {
                 self.fail_upload(
@@ -186,6 +194,11 @@ impl Engine {
         if !known && first > serving.frontier {
             return self.refuse(conn, "it asked for chunks out of order of a file that is still hashed");
         }
+        if self.uploads.get(&id).is_some_and(|upload| !self.holds_all(upload, first, end)) {
+            return self.refuse(conn, "it asked for chunks that it was not told to be here");
+        }
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let Form::Pulled(serving) = &mut upload.form else { return };
         serving.frontier = serving.frontier.max(end);
         upload.requested.push_back(first..end);
         self.await_confirmation(id);

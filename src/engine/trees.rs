@@ -66,15 +66,16 @@ impl Engine {
         self.tell_busy(id);
         if let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) {
             pull.tree = TreeState::Open;
+            pull.sources.fertile();
         }
         self.go_further(id);
     }
 
     /// Lets the sender know that this side works on what it has, and counts that as movement.
     fn tell_busy(&mut self, id: TransferId) {
-        let Some((download, conn)) = self.pulled(id) else { return };
-        let Some(number) = download.pull().map(|pull| pull.id) else { return };
-        self.moved(conn);
-        self.send(conn, Message::Accept { id: number, kept: None, wants_list: false });
+        if let Some(conn) = self.downloads.get(&id).and_then(|download| download.conn) {
+            self.moved(conn);
+        }
+        self.tell_sources(id, |number| Message::Accept { id: number, kept: None, wants_list: false });
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::bottleneck::{Stage as Wait, Took, Waits};
 use super::reconnect::{Ending, Process};
 use super::serving::Serving;
+use super::shares::Answer;
 use super::{
     Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone, Kept, Level, Output, Reply,
     Stage, TransferId, TransferInfo,
@@ -71,6 +72,8 @@ pub(super) struct Upload {
     pub(super) reading: usize,
     /// Chunks being read that were asked for on a connection that broke.
     stale_reads: usize,
+    /// The search that it answers, where nobody here sends it.
+    pub(super) answers: Option<Answer>,
     /// Chunks given to send and not written.
     unwritten: usize,
     written_bytes: u64,
@@ -90,6 +93,47 @@ pub(super) enum Form {
 }
 
 impl Upload {
+    pub(super) fn new(
+        conn: ConnId,
+        peer: SocketAddr,
+        process: Option<Process>,
+        name: SafeName,
+        form: Form,
+        now: Duration,
+    ) -> Self {
+        Self {
+            conn: Some(conn),
+            peer,
+            process,
+            name,
+            tree: None,
+            geometry: None,
+            state: State::Hashing,
+            hashed_bytes: 0,
+            head: None,
+            form,
+            requested: VecDeque::new(),
+            reading: 0,
+            stale_reads: 0,
+            answers: None,
+            unwritten: 0,
+            written_bytes: 0,
+            resends: 0,
+            accepted_at: Duration::ZERO,
+            progress_at: now,
+            waits: Waits::new(now),
+        }
+    }
+
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Whether it answers a search for that content.
+    pub(super) fn is_answer_to(&self, hash: FileHash) -> bool {
+        self.answers.as_ref().is_some_and(|answer| answer.hash() == hash)
+    }
+
     pub(super) fn size(&self) -> u64 {
         self.geometry.map_or(0, Geometry::size)
     }
@@ -194,7 +238,7 @@ impl Upload {
 }
 
 /// The name that a file goes by at the receiver: its own.
-fn name_of(path: &Path) -> Result<SafeName, Failure> {
+pub(super) fn name_of(path: &Path) -> Result<SafeName, Failure> {
     let name = path.file_name().ok_or_else(|| {
         let message = format!("`{}` does not say what it is called; give its name", path.display());
         Failure::new(Code::SourceUnreadable, message)
@@ -221,30 +265,7 @@ impl Engine {
         let (peer, process) = (to.addr, to.process());
         let form = if to.features.transfer { Form::Pulled(Serving::default()) } else { Form::Listed(None) };
         let id = self.next_transfer_id();
-        self.uploads.insert(
-            id,
-            Upload {
-                conn: Some(conn),
-                peer,
-                process,
-                name: name.clone(),
-                tree: None,
-                geometry: None,
-                state: State::Hashing,
-                hashed_bytes: 0,
-                head: None,
-                form,
-                requested: VecDeque::new(),
-                reading: 0,
-                stale_reads: 0,
-                unwritten: 0,
-                written_bytes: 0,
-                resends: 0,
-                accepted_at: Duration::ZERO,
-                progress_at: self.now,
-                waits: Waits::new(self.now),
-            },
-        );
+        self.uploads.insert(id, Upload::new(conn, peer, process, name.clone(), form, self.now));
         self.job(id, Job::OpenSource(path));
         Ok(Reply::Sending { id, peer, name })
     }
@@ -306,7 +327,8 @@ impl Engine {
         match &upload.form {
             Form::Listed(_) if upload.head.is_some() => self.job(id, Job::ListChunks),
             // It is hashed while it travels; a small one is hashed before it could be asked for.
-            Form::Pulled(_) if upload.head.is_some() || size > HASHED_FIRST_BYTES => self.queue_upload(id),
+            Form::Pulled(_) if upload.head.is_some() => self.queue_upload(id),
+            Form::Pulled(_) if size > HASHED_FIRST_BYTES && upload.answers.is_none() => self.queue_upload(id),
             _ => self.job(id, Job::HashSource { until: geometry.chunks() }),
         }
     }
@@ -347,6 +369,9 @@ impl Engine {
 
     /// It can be offered.
     fn queue_upload(&mut self, id: TransferId) {
+        if !self.check_answer(id) {
+            return;
+        }
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         upload.state = State::Queued;
         // Where the peer is away, that is for when it is back.
@@ -443,6 +468,12 @@ impl Engine {
             if peer.chunks_ahead >= allowed {
                 return;
             }
+            let has_more =
+                |id: &TransferId| self.uploads.get(id).is_some_and(|upload| !upload.requested.is_empty());
+            if !peer.active_uploads.iter().any(has_more) || !self.may_send(conn) {
+                return;
+            }
+            let Some(peer) = self.peers.get_mut(conn) else { return };
             let later = peer.active_uploads.range((Bound::Excluded(peer.served), Bound::Unbounded));
             let in_turn = later.chain(peer.active_uploads.range(..=peer.served));
             let next = in_turn.copied().find_map(|id| {
@@ -456,6 +487,8 @@ impl Engine {
             peer.served = id;
             peer.chunks_ahead += 1;
             self.chunks_ahead += 1;
+            let bytes = self.uploads[&id].geometry.map_or(0, |geometry| geometry.len_of(index));
+            self.charge_up(conn, bytes.into());
             self.job(id, Job::ReadChunk(index));
         }
     }
@@ -516,6 +549,9 @@ impl Engine {
             return;
         }
         upload.progress_at = self.now;
+        if upload.answers.is_some() {
+            return;
+        }
         let peer = upload.peer;
         let TransferInfo { direction, name, size, bytes, stage, .. } = upload.info(id);
         self.event(Event::Progress { id, peer, name, direction, stage, bytes, size });
@@ -576,6 +612,9 @@ impl Engine {
 
     pub(super) fn upload_sent(&mut self, id: TransferId, confirmed: bool) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
+        if upload.answers.is_some() {
+            return self.forget_answer(id);
+        }
         let sent = Event::Sent {
             id,
             peer: upload.peer,
@@ -680,6 +719,9 @@ impl Engine {
 
     /// Ends an upload that cannot go on, and tells the receiver.
     pub(super) fn fail_upload(&mut self, id: TransferId, failure: Failure) {
+        if self.uploads.get(&id).is_some_and(|upload| upload.answers.is_some()) {
+            return self.end_answer(id, &failure);
+        }
         let pulled = self.uploads.get(&id).filter(|upload| upload.is_pulled());
         if let Some((conn, State::Offered | State::Sending)) =
             pulled.and_then(|upload| Some((upload.conn?, upload.state)))
@@ -692,12 +734,15 @@ impl Engine {
     /// Ends an upload that cannot go on, as the receiver knows or need not know.
     pub(super) fn end_upload(&mut self, id: TransferId, failure: Failure) {
         let Some(upload) = self.uploads.get(&id) else { return };
+        if upload.answers.is_some() {
+            return self.forget_answer(id);
+        }
         let Failure { code, message } = failure;
         let (conn, peer, name) = (upload.conn, upload.peer, upload.name.clone());
         let was_moving = upload.state == State::Sending;
         self.event(Event::TransferFailed {
             id,
-            peer,
+            peer: Some(peer),
             name,
             direction: Direction::Out,
             code,
@@ -716,7 +761,7 @@ impl Engine {
     }
 
     /// Takes an upload out of the books and closes its source.
-    fn remove_upload(&mut self, id: TransferId) {
+    pub(super) fn remove_upload(&mut self, id: TransferId) {
         let Some(upload) = self.uploads.remove(&id) else { return };
         self.timers.clear(Deadline::Offer(id));
         self.timers.clear(Deadline::Stall(id));

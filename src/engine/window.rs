@@ -38,6 +38,18 @@ pub(super) struct Asked {
     delivered_bytes: u64,
 }
 
+impl Asked {
+    /// When that was.
+    pub(super) fn at(self) -> Duration {
+        self.at
+    }
+
+    /// How long ago that was.
+    pub(super) fn age(self, now: Duration) -> Duration {
+        now.saturating_sub(self.at)
+    }
+}
+
 impl Window {
     pub(super) fn new(now: Duration) -> Self {
         Self { delivered_bytes: 0, older_rate: 0.0, newer_rate: 0.0, newer_since: now, latency: None }
@@ -59,6 +71,13 @@ impl Window {
         let rate = (self.delivered_bytes - asked.delivered_bytes) as f64 / latency.as_secs_f64();
         self.newer_rate = self.newer_rate.max(rate);
         self.latency = Some(self.latency.map_or(latency, |best| best.min(latency)));
+    }
+
+    /// How long a full window takes.
+    pub(super) fn usual_latency(&self) -> Option<Duration> {
+        let rate = self.older_rate.max(self.newer_rate);
+        let full = self.chunks() as f64 * f64::from(CHUNK_SIZE) / rate.max(1.0);
+        self.latency.map(|latency| latency.max(Duration::from_secs_f64(full.min(3600.0))))
     }
 
     /// Chunks that may be asked for and not stored.

@@ -18,21 +18,24 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, Error,
-    InvalidMessage, PeerMisbehaved, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, CommonState, ConnectionCommon, DigitallySignedStruct, DistinguishedName,
+    Error, InvalidMessage, PeerMisbehaved, ServerConfig, SignatureScheme,
 };
 use sha2::{Digest, Sha256};
 use thiserror::Error as ThisError;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use crate::wire::{NodeId, TLS_FIRST_BYTE};
+use crate::wire::{Binding, NodeId, TLS_FIRST_BYTE};
 
 /// How long a handshake may take.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What both sides must name, so that no other protocol over TLS is mistaken for this one.
 const ALPN: &[u8] = b"p2p/1";
+
+/// What names our use of a connection's exporter value.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-p2p-ask-v1";
 
 /// An Ed25519 key in a certificate (RFC 8410, section 4), up to its 32 bytes.
 const ED25519_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -119,15 +122,18 @@ impl Identity {
 
     /// Shakes hands on a connection that we made, and answers who is there. Not cancel-safe: the
     /// stream is lost.
-    pub(crate) async fn connect<S>(&self, stream: S) -> Result<(TlsStream<S>, NodeId), HandshakeError>
+    pub(crate) async fn connect<S>(
+        &self,
+        stream: S,
+    ) -> Result<(TlsStream<S>, NodeId, Binding), HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = ServerName::try_from("p2p.invalid").expect("a valid name, which is not sent");
         let handshake = TlsConnector::from(self.client.clone()).connect(name, stream);
-        let stream = TlsStream::Client(in_time(async { handshake.await.map_err(explain) }).await?);
-        let node_id = peer_of(stream.get_ref().1)?;
-        Ok((stream, node_id))
+        let stream = in_time(async { handshake.await.map_err(explain) }).await?;
+        let (node_id, binding) = (peer_of(stream.get_ref().1)?, binding_of(stream.get_ref().1)?);
+        Ok((TlsStream::Client(stream), node_id, binding))
     }
 
     /// Shakes hands on a connection that was made to us, and answers who is there. `spoke` is
@@ -136,7 +142,7 @@ impl Identity {
         &self,
         mut stream: S,
         spoke: impl FnOnce(),
-    ) -> Result<(TlsStream<Replayed<S>>, NodeId), HandshakeError>
+    ) -> Result<(TlsStream<Replayed<S>>, NodeId, Binding), HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -150,9 +156,8 @@ impl Identity {
             TlsAcceptor::from(self.server.clone()).accept(stream).await.map_err(explain)
         })
         .await?;
-        let stream = TlsStream::Server(stream);
-        let node_id = peer_of(stream.get_ref().1)?;
-        Ok((stream, node_id))
+        let (node_id, binding) = (peer_of(stream.get_ref().1)?, binding_of(stream.get_ref().1)?);
+        Ok((TlsStream::Server(stream), node_id, binding))
     }
 }
 
@@ -178,6 +183,12 @@ fn peer_of(connection: &CommonState) -> Result<NodeId, HandshakeError> {
         Some([only]) => node_id_of(only).map_err(HandshakeError::Failed),
         Some(_) | None => Err(HandshakeError::Failed(Error::NoCertificatesPresented)),
     }
+}
+
+/// What both ends of a finished handshake know and nobody else.
+fn binding_of<Data>(connection: &ConnectionCommon<Data>) -> Result<Binding, HandshakeError> {
+    let exported = connection.export_keying_material([0; 32], EXPORTER_LABEL, None);
+    exported.map(Binding).map_err(HandshakeError::Failed)
 }
 
 /// The id of whoever has the private key to this certificate.

@@ -17,14 +17,14 @@ use tokio_util::task::TaskTracker;
 use super::greet::{Greeted, Greeter, NotGreeted, Place, Strangers, in_plaintext};
 use super::handle::{EventSender, Receipt, Request, Ticket, Told};
 use super::jobs::{FromDisk, Jobs};
-use crate::engine::{Change, CommandId, ConnId, Engine, Event, Failure, Input, Output, Reading, Target};
+use crate::engine::{Change, CommandId, ConnId, Dialled, Engine, Event, Failure, Input, Output, Reading};
 use crate::net::{Charge, Connection, FromPeer, HandshakeError, ReceiveBudget};
 use crate::wire::FrameDecoder;
 
 /// What came of greeting somebody, or of noting something about others.
 pub(super) enum FromGreeter {
     /// We connected, or could not.
-    Dialled(Target, Result<Greeted, Failure>),
+    Dialled(Dialled, Result<Greeted, Failure>),
     /// Somebody connected: the number of its place among the strangers, and who it is. `None`
     /// where its place was given to another.
     Accepted(u64, SocketAddr, Option<Result<Greeted, NotGreeted>>),
@@ -118,12 +118,12 @@ impl Actor {
         });
     }
 
-    fn dial(&mut self, target: Target) {
+    fn dial(&mut self, dialled: Dialled) {
         let (greeter, greeted, stop) =
             (self.greeter.clone(), self.outlets.greeted.clone(), self.stop.clone());
         self.spawn_until(stop, async move {
-            let result = greeter.dial(&target).await;
-            let _ = greeted.send(FromGreeter::Dialled(target, result)).await;
+            let result = greeter.dial(&dialled).await;
+            let _ = greeted.send(FromGreeter::Dialled(dialled, result)).await;
         });
     }
 
@@ -148,8 +148,10 @@ impl Actor {
 
     fn on_greeted(&mut self, from_greeter: FromGreeter) {
         match from_greeter {
-            FromGreeter::Dialled(target, Ok(greeted)) => self.on_connection(greeted, Some(target)),
-            FromGreeter::Dialled(target, Err(failure)) => self.handle(Input::DialFailed { target, failure }),
+            FromGreeter::Dialled(dialled, Ok(greeted)) => self.on_connection(greeted, Some(dialled)),
+            FromGreeter::Dialled(dialled, Err(failure)) => {
+                self.handle(Input::DialFailed { dialled, failure });
+            }
             FromGreeter::Accepted(number, addr, result) => {
                 self.strangers.left(number);
                 match result {
@@ -166,8 +168,8 @@ impl Actor {
         }
     }
 
-    fn on_connection(&mut self, greeted: Greeted, dialled: Option<Target>) {
-        let Greeted { halves, addr, node_id, first_contact, book } = greeted;
+    fn on_connection(&mut self, greeted: Greeted, dialled: Option<Dialled>) {
+        let Greeted { halves, addr, node_id, binding, first_contact, book } = greeted;
         self.last_connection += 1;
         let conn = ConnId(self.last_connection);
         let decoder = match node_id {
@@ -180,7 +182,7 @@ impl Actor {
         if let Some(book) = book {
             self.handle(Input::BookRead(book));
         }
-        self.handle(Input::Opened { conn, addr, dialled, node_id, first_contact });
+        self.handle(Input::Opened { conn, addr, dialled, binding, node_id, first_contact });
     }
 
     fn on_disk(&mut self, from_disk: FromDisk) {
@@ -229,7 +231,8 @@ impl Actor {
                     connection.close();
                 }
             }
-            Output::Dial { target } => self.dial(target),
+            Output::Dial(dialled) => self.dial(dialled),
+            Output::KeepShare(_) | Output::DropShare(_) => {}
             Output::ChangeBook { command, change, reply } => {
                 self.change_book(change, move |result| Input::BookChanged { command, result, reply });
             }

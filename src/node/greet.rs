@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Change, Code, Failure, Origin, Reading, Target, identity_changed};
+use crate::engine::{Change, Code, Dialled, Failure, Origin, Reading, Target, identity_changed};
 use crate::net::{HandshakeError, Identity, configure, dial};
 use crate::store::{Home, HomeError};
-use crate::wire::NodeId;
+use crate::wire::{Binding, NodeId};
 
 /// Connections by others that have not proven an identity.
 const STRANGERS: usize = 512;
@@ -36,6 +36,8 @@ pub(super) struct Greeted {
     pub(super) addr: SocketAddr,
     /// Who is there; `None` under `--plain`.
     pub(super) node_id: Option<NodeId>,
+    /// What both ends know of the connection and nobody else; `None` under `--plain`.
+    pub(super) binding: Option<Binding>,
     /// Whether a dialled address was pinned to it just now.
     pub(super) first_contact: bool,
     /// Who is known, as other processes left it.
@@ -77,8 +79,9 @@ impl Greeter {
         }
     }
 
-    /// Connects to what a user typed.
-    pub(super) async fn dial(&self, target: &Target) -> Result<Greeted, Failure> {
+    /// Connects to what a user typed, or what was found.
+    pub(super) async fn dial(&self, dialled: &Dialled) -> Result<Greeted, Failure> {
+        let target = &dialled.target;
         match self {
             Self::Plain if target.id.is_some() => {
                 let message =
@@ -91,7 +94,7 @@ impl Greeter {
             }
             Self::Secure(secure) => {
                 let (stream, addr) = dial(&target.address).await?;
-                secure.dialled(stream, addr, target).await
+                secure.dialled(stream, addr, dialled).await
             }
         }
     }
@@ -115,19 +118,19 @@ impl Secure {
         spoke: impl FnOnce(),
     ) -> Result<Greeted, NotGreeted> {
         configure(&stream);
-        let (stream, node_id) = self.identity.accept(stream, spoke).await?;
+        let (stream, node_id, binding) = self.identity.accept(stream, spoke).await?;
         let book = on_disk(&self.home, Home::book).await?;
-        Ok(encrypted(stream, addr, node_id, false, book))
+        Ok(encrypted(stream, addr, (node_id, binding), false, book))
     }
 
     async fn dialled(
         &self,
         stream: TcpStream,
         addr: SocketAddr,
-        target: &Target,
+        Dialled { target, is_typed }: &Dialled,
     ) -> Result<Greeted, Failure> {
         configure(&stream);
-        let (stream, found) = self.identity.connect(stream).await.map_err(|error| {
+        let (stream, found, binding) = self.identity.connect(stream).await.map_err(|error| {
             Failure::new(Code::HandshakeFailed, format!("cannot talk to {}: {error}", target.address))
         })?;
         let damaged = |error: HomeError| Failure::new(Code::DiskError, error.to_string());
@@ -138,13 +141,16 @@ impl Secure {
             Some(_) => book,
             // Perhaps this very process, which is not pinned; the engine finds out.
             None if found == self.identity.node_id() => book,
+            // Nobody said that it should be whoever is there.
+            None if !is_typed => book,
             None => {
                 // Another process may have pinned it meanwhile, to somebody else.
                 let pin = Change::Pin(target.address.clone(), found);
                 on_disk(&self.home, move |home| home.change(&[pin])).await?
             }
         };
-        Ok(encrypted(stream, addr, found, pinned.is_none() && target.id.is_none(), book))
+        let first_contact = *is_typed && pinned.is_none() && target.id.is_none();
+        Ok(encrypted(stream, addr, (found, binding), first_contact, book))
     }
 }
 
@@ -181,12 +187,19 @@ pub(super) fn in_plaintext(stream: TcpStream, addr: SocketAddr) -> Greeted {
         halves: (Box::new(read), Box::new(write)),
         addr,
         node_id: None,
+        binding: None,
         first_contact: false,
         book: None,
     }
 }
 
-fn encrypted<S>(stream: S, addr: SocketAddr, node_id: NodeId, first_contact: bool, book: Reading) -> Greeted
+fn encrypted<S>(
+    stream: S,
+    addr: SocketAddr,
+    (node_id, binding): (NodeId, Binding),
+    first_contact: bool,
+    book: Reading,
+) -> Greeted
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -195,6 +208,7 @@ where
         halves: (Box::new(read), Box::new(write)),
         addr,
         node_id: Some(node_id),
+        binding: Some(binding),
         first_contact,
         book: Some(book),
     }

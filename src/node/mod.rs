@@ -9,7 +9,7 @@ mod jobs;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +24,10 @@ use tokio_util::task::TaskTracker;
 use handle::event_queue;
 pub use handle::{Events, Gone, NodeHandle, Ticket, Told};
 
-use crate::engine::{AcceptPolicy, Engine, EngineConfig, Event, Input, Limits, Reading};
+use crate::engine::{AcceptPolicy, Engine, EngineConfig, Event, HostPort, Input, Limits, Reading, Target};
 use crate::net::{Identity, ReceiveBudget, accept_loop, bind, generate_key};
 use crate::store::{Disk, Home, HomeError};
-use crate::wire::Instance;
+use crate::wire::{Instance, NodeId};
 use actor::{Actor, Inbox, Outlets};
 use greet::{Greeter, Secure, Strangers};
 use jobs::Jobs;
@@ -63,6 +63,8 @@ pub struct NodeConfig {
     pub home: PathBuf,
     /// Whether addresses never connected to are refused.
     pub require_id: bool,
+    /// Whether what was fetched by its hash is served on.
+    pub seeds: bool,
     /// How long partial files are kept that nobody goes on with.
     pub keep_partials: Duration,
     /// The bounds.
@@ -144,6 +146,28 @@ fn listen(config: &NodeConfig) -> Result<(Option<TcpListener>, SocketAddr), Star
     Ok((Some(listener), listening))
 }
 
+/// Where others may reach this node, for links: the address that it listens on, or where that is every
+/// one, those from which this machine would speak to others.
+fn reachable(listening: SocketAddr, id: Option<NodeId>, listens: bool) -> Vec<Target> {
+    let mut addresses = Vec::new();
+    if listens && !listening.ip().is_unspecified() {
+        addresses.push(listening.ip());
+    } else if listens {
+        // Addresses for documentation (RFC 5737, RFC 3849): nothing is sent, the system only chooses.
+        let somewhere = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+        addresses.extend(somewhere.into_iter().filter_map(|(from, to)| {
+            let socket = std::net::UdpSocket::bind(from).ok()?;
+            socket.connect(to).ok()?;
+            Some(socket.local_addr().ok()?.ip())
+        }));
+        if addresses.is_empty() {
+            addresses.push(Ipv4Addr::LOCALHOST.into());
+        }
+    }
+    let target = |ip| Target { address: HostPort::from(SocketAddr::new(ip, listening.port())), id };
+    addresses.into_iter().map(target).collect()
+}
+
 /// Starts a node on the current tokio runtime.
 ///
 /// Reads the identity from the home before it listens, which takes a moment's disk access.
@@ -155,11 +179,16 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let (listener, listening) = listen(&config)?;
     let mut instance = [0; 16];
     getrandom::fill(&mut instance).map_err(StartError::Random)?;
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(StartError::Random)?;
     let mut engine = Engine::new(EngineConfig {
         instance: Instance(u128::from_be_bytes(instance)),
         node_id: greeter.node_id(),
         agent: concat!("p2p/", env!("CARGO_PKG_VERSION")).to_owned(),
         listening,
+        reachable: reachable(listening, greeter.node_id(), config.listens),
+        seeds: config.seeds,
+        seed: u64::from_be_bytes(seed),
         downloads: config.downloads.clone(),
         accept: config.accept,
         limits: config.limits,

@@ -6,7 +6,7 @@
 //! - `source`: a file that is sent, hashed and then read chunk by chunk.
 //! - `partial`: a file that a baseline peer sends, verified chunk by chunk and as a whole.
 //! - `pulled`: a file that is pulled, and what an earlier attempt left of it; `journal`: what is
-//!   noted beside that.
+//!   noted beside that; `served`: the same as the source of others.
 //! - `entries`: the list of a file's chunks; `cache`: the lists of files that were sent before.
 //! - `claim`: which partial file a transfer may write to; `place`: how it gets its final name.
 //! - `downloads`: the directories of both, and the space that is left.
@@ -31,6 +31,7 @@ mod journal;
 mod partial;
 mod place;
 mod pulled;
+mod served;
 mod source;
 mod stage;
 
@@ -49,6 +50,7 @@ use failure::{cannot, out_of_order};
 use held::{Held, lock};
 use partial::Partial;
 use pulled::Pulled;
+use served::Served;
 use source::Source;
 
 /// The files of all transfers of a node.
@@ -60,6 +62,8 @@ pub struct Disk {
     sources: Held<Mutex<Source>>,
     partials: Held<Mutex<Partial>>,
     pulled: Held<Pulled>,
+    /// What is received by one transfer and read by another.
+    served: Held<Served>,
     /// Held while partial files that nobody uses are looked at, for which they are locked: another
     /// who looks for one at that moment would take it for one in use.
     looking: Mutex<()>,
@@ -77,6 +81,7 @@ impl Disk {
             sources: Held::new(),
             partials: Held::new(),
             pulled: Held::new(),
+            served: Held::new(),
             looking: Mutex::new(()),
             free_space: downloads::free_space,
         }
@@ -97,14 +102,27 @@ impl Disk {
     fn do_job(&self, transfer: TransferId, job: Job, hashing: &mut Stopwatch) -> Result<JobDone, Failure> {
         match job {
             Job::OpenSource(path) => self.open_source(transfer, path),
+            Job::OpenHeld(of) => {
+                let (served, opened) = Served::open(self.pulled(of)?)?;
+                self.served.put(transfer, served);
+                Ok(opened)
+            }
             Job::HashSource { until } => {
                 self.source(transfer).and_then(|source| lock(&source).hash_part(until, hashing))
             }
             Job::ListChunks => self.source(transfer).and_then(|source| lock(&source).list_chunks()),
             Job::ReadChunk(index) => {
+                if let Some(served) = self.served.get(transfer) {
+                    return served.read_chunk(index, hashing);
+                }
                 self.source(transfer).and_then(|source| lock(&source).read_chunk(index, hashing))
             }
-            Job::ReadPage(page) => self.source(transfer).and_then(|source| lock(&source).read_page(page)),
+            Job::ReadPage(page) => {
+                if let Some(served) = self.served.get(transfer) {
+                    return served.read_page(page);
+                }
+                self.source(transfer).and_then(|source| lock(&source).read_page(page))
+            }
             Job::FreeSpace => (self.free_space)(&self.downloads).map(|bytes| JobDone::FreeSpace { bytes }),
             Job::CreatePartial(manifest) => self.create_partial(transfer, manifest),
             Job::OpenPartial(incoming) => self.open_partial(transfer, incoming),
@@ -182,6 +200,7 @@ impl Disk {
 
     fn release(&self, transfer: TransferId, keep: bool) -> JobDone {
         self.sources.take(transfer);
+        self.served.take(transfer);
         if let Some(partial) = self.partials.take(transfer) {
             lock(&partial).discard(&self.downloads);
         }

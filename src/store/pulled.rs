@@ -28,7 +28,7 @@ use super::place::Moving;
 use super::stage::{Stage, similar};
 use crate::engine::{Code, Failure, Incoming, JobDone, Kept, Leftover, PartialKey};
 use crate::wire::{
-    CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, Entry, Expected, FileHash, Geometry,
+    CHUNK_SIZE, ChunkData, ChunkFault, ChunkHash, ChunkIndex, Digested, Entry, Expected, FileHash, Geometry,
     ManifestHead, SafeName, State,
 };
 
@@ -353,6 +353,29 @@ impl Pulled {
         }
     }
 
+    pub(super) fn incoming(&self) -> &Incoming {
+        &self.incoming
+    }
+
+    /// Where its chunks lie.
+    pub(super) fn content(&self) -> Result<Arc<Content>, Failure> {
+        lock(&self.inner).content()
+    }
+
+    /// The entry of a chunk that is stored.
+    pub(super) fn stored_entry(&self, index: ChunkIndex) -> Result<Entry, Failure> {
+        let inner = lock(&self.inner);
+        if self.geometry.index(index.get().into()).is_none() || !inner.stored.contains(index) {
+            return Err(out_of_order("a chunk was asked for that is not here"));
+        }
+        inner.entries.get(index.get()).map_err(lost)
+    }
+
+    /// The entries of a page that is here, as they travel.
+    pub(super) fn page(&self, page: u32) -> Result<Vec<u8>, Failure> {
+        lock(&self.inner).entries.page(page).map_err(lost)
+    }
+
     /// Verifies a chunk and writes it. One that is wrong or already there comes back.
     pub(super) fn store(
         &self,
@@ -378,8 +401,12 @@ impl Pulled {
             (inner.content()?, Expected::new(self.geometry, index, previous, entry, file_hash))
         };
         // All the time is spent here, and other threads may do the same meanwhile.
-        if hashing.time(|| expected.verify(&data.0)).is_err() {
-            return Ok(returned(index, data, hashing));
+        match hashing.time(|| expected.verify(&data.0)) {
+            Ok(()) => {}
+            Err(ChunkFault::State | ChunkFault::FileHash) if entry.is_none() => {
+                return Ok(JobDone::ListFalse(index));
+            }
+            Err(_) => return Ok(returned(index, data, hashing)),
         }
         content
             .write_all_at(&data.0, index.offset())

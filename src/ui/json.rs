@@ -10,9 +10,10 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::engine::{
-    Bottleneck, Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId, TransferInfo,
+    Bottleneck, Command, Delivery, Direction, Event, Failure, LimitsInfo, NodeInfo, PeerInfo, Rate, Reply,
+    ShareInfo, TransferId, TransferInfo,
 };
-use crate::wire::{FileHash, Instance, NodeId, is_deceptive};
+use crate::wire::{FileHash, Instance, LinkKind, NodeId, is_deceptive};
 
 use super::known::Known;
 use super::parse::{COMMANDS, Spec};
@@ -97,6 +98,30 @@ enum Line<'a> {
         elapsed_ms: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         limited_by: Option<&'a str>,
+        /// Who delivered how much, where it was searched for.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        sources: Vec<SourceRow>,
+    },
+    Found {
+        id: u64,
+        peer: SocketAddr,
+        name: &'a str,
+        size: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sha256: Option<FileHash>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        files: Option<u32>,
+    },
+    Served {
+        peer: SocketAddr,
+        name: &'a str,
+        hash: FileHash,
+        bytes: u64,
+    },
+    Shared {
+        cmd: u64,
+        #[serde(flatten)]
+        share: ShareRow,
     },
     Sent {
         id: u64,
@@ -115,7 +140,8 @@ enum Line<'a> {
     },
     TransferFailed {
         id: u64,
-        peer: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<SocketAddr>,
         name: &'a str,
         direction: &'a str,
         code: &'a str,
@@ -186,10 +212,52 @@ enum Answer<'a> {
     Id {
         id: u64,
     },
+    Share(ShareRow),
+    /// In bytes a second; `null` where nothing is limited.
+    Limits {
+        up: Option<u64>,
+        down: Option<u64>,
+        peers: Vec<LimitRow>,
+    },
+    Shares {
+        shares: Vec<ShareRow>,
+    },
+    Getting {
+        id: u64,
+        hash: FileHash,
+    },
     Help {
         commands: Vec<HelpRow>,
     },
     Nothing {},
+}
+
+#[derive(Serialize)]
+struct SourceRow {
+    peer: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_id: Option<NodeId>,
+    bytes: u64,
+    wasted_bytes: u64,
+    bad_chunks: u32,
+}
+
+#[derive(Serialize)]
+struct LimitRow {
+    peer: SocketAddr,
+    up: Option<u64>,
+    down: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ShareRow {
+    path: String,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<FileHash>,
+    link: String,
+    directory: bool,
+    known: bool,
 }
 
 #[derive(Serialize)]
@@ -297,6 +365,7 @@ impl Render for Json {
                 already,
                 elapsed,
                 limited_by,
+                sources,
             } => {
                 path = place.to_string_lossy();
                 Line::Received {
@@ -310,7 +379,19 @@ impl Render for Json {
                     already: *already,
                     elapsed_ms: millis(*elapsed),
                     limited_by: limited_by.map(Bottleneck::as_str),
+                    sources: sources.iter().map(source_row).collect(),
                 }
+            }
+            Event::Found { id, peer, name, size, sha256, files } => Line::Found {
+                id: id.0,
+                peer: *peer,
+                name: name.as_str(),
+                size: *size,
+                sha256: hash_of_file(*sha256, *files),
+                files: *files,
+            },
+            Event::Served { peer, name, sha256, bytes } => {
+                Line::Served { peer: *peer, name: name.as_str(), hash: *sha256, bytes: *bytes }
             }
             Event::Sent { id, peer, name, size, sha256, files, confirmed, already, elapsed, limited_by } => {
                 Line::Sent {
@@ -348,6 +429,12 @@ impl Render for Json {
     }
 
     fn reply(&self, asked: &Asked, reply: &Reply, _known: &Known, rates: &Rates) -> Option<String> {
+        if let Reply::Shared(share) = reply {
+            let shared = write(&Line::Shared { cmd: asked.line, share: share_row(share) });
+            let answer = Answer::Share(share_row(share));
+            let result = write(&Line::Result { cmd: asked.line, command: asked.name, answer });
+            return Some(format!("{shared}\n{result}"));
+        }
         let answer = answer(asked, reply, rates);
         Some(write(&Line::Result { cmd: asked.line, command: asked.name, answer }))
     }
@@ -383,6 +470,15 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
             (_, peers) => Answer::Texts { peers: peers.to_vec() },
         },
         Reply::Sending { id, peer, name } => Answer::Sending { id: id.0, peer: *peer, name: name.as_str() },
+        Reply::Shared(share) => Answer::Share(share_row(share)),
+        Reply::Unshared(share) => Answer::Share(share_row(share)),
+        Reply::Limits(LimitsInfo { up, down, peers }) => Answer::Limits {
+            up: up.map(Rate::bytes_per_sec),
+            down: down.map(Rate::bytes_per_sec),
+            peers: peers.iter().map(limit_row).collect(),
+        },
+        Reply::Shares(shares) => Answer::Shares { shares: shares.iter().map(share_row).collect() },
+        Reply::Getting { id, hash } => Answer::Getting { id: id.0, hash: *hash },
         Reply::Peers(peers) => Answer::Peers { peers: peers.iter().map(peer_row).collect() },
         Reply::Transfers(transfers) => {
             Answer::Transfers { transfers: transfers.iter().map(|info| transfer_row(info, rates)).collect() }
@@ -418,6 +514,32 @@ fn peer_row(info: &PeerInfo) -> PeerRow<'_> {
         connected_ms: millis(info.connected_for),
         bytes_sent: info.bytes_sent,
         bytes_received: info.bytes_received,
+    }
+}
+
+fn source_row(delivery: &Delivery) -> SourceRow {
+    SourceRow {
+        peer: delivery.peer,
+        node_id: delivery.node_id,
+        bytes: delivery.bytes,
+        wasted_bytes: delivery.wasted_bytes,
+        bad_chunks: delivery.bad_chunks,
+    }
+}
+
+fn limit_row((peer, up, down): &(SocketAddr, Option<Rate>, Option<Rate>)) -> LimitRow {
+    LimitRow { peer: *peer, up: up.map(Rate::bytes_per_sec), down: down.map(Rate::bytes_per_sec) }
+}
+
+fn share_row(share: &ShareInfo) -> ShareRow {
+    let is_directory = share.link.kind == Some(LinkKind::Directory);
+    ShareRow {
+        path: share.path.to_string_lossy().into_owned(),
+        size: share.link.size.unwrap_or_default(),
+        sha256: (!is_directory).then_some(share.link.hash),
+        link: share.link.to_string(),
+        directory: is_directory,
+        known: share.link.known_only,
     }
 }
 

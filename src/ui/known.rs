@@ -221,7 +221,14 @@ mod tests {
         known.reply(&Reply::Sending { id: TransferId(4), peer, name: name.clone() });
         assert_eq!(known.transfers(false).len(), 2);
         let (direction, code) = (Direction::In, Code::Cancelled);
-        known.event(&Event::TransferFailed { id, peer, name, direction, code, reason: String::new() });
+        known.event(&Event::TransferFailed {
+            id,
+            peer: Some(peer),
+            name,
+            direction,
+            code,
+            reason: String::new(),
+        });
         assert_eq!(known.transfers(false), [(TransferId(4), "x".to_owned())]);
     }
 }

@@ -7,7 +7,8 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::engine::{Code, Command, Failure, PeerRef, Selection};
+use crate::engine::{Code, Command, Direction, Failure, PeerRef, Selection};
+use crate::wire::BadLink;
 
 /// A command as the table knows it.
 #[derive(Debug)]
@@ -110,6 +111,67 @@ pub(super) static COMMANDS: &[Spec] = &[
             let path = typed_path(path, home.as_deref());
             Ok(Parsed::Run(spec, Command::SendFile { to: peer, path, name: None }))
         },
+    },
+    Spec {
+        name: "share",
+        arguments: "<path> [--known]",
+        takes: &[Takes::Path],
+        about: "let whoever knows its hash fetch something",
+        more: "Prints its link, for `get`. It stays shared until `unshare`, also when the node is started anew; what was changed since is not served. --known: only peers that you trust get it.",
+        examples: &["share report.pdf", "share ~/Documents/the whole report.pdf", "share photos --known"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, share(spec, rest)?)),
+    },
+    Spec {
+        name: "shares",
+        arguments: "",
+        takes: &[],
+        about: "list what is shared, with links",
+        more: "",
+        examples: &["shares"],
+        parse: |spec, rest| bare(spec, rest, Parsed::Run(spec, Command::Shares)),
+    },
+    Spec {
+        name: "unshare",
+        arguments: "<hash|path>",
+        takes: &[Takes::Path],
+        about: "do not share something any longer",
+        more: "The beginning of its hash will do.",
+        examples: &["unshare report.pdf", "unshare 5891b5b5"],
+        parse: |spec, rest| {
+            if rest.trim().is_empty() {
+                return Err(missing(spec));
+            }
+            let path = absolute(rest);
+            let what =
+                if path.exists() { path.to_string_lossy().into_owned() } else { rest.trim().to_owned() };
+            Ok(Parsed::Run(spec, Command::Unshare(what)))
+        },
+    },
+    Spec {
+        name: "get",
+        arguments: "<link|hash>",
+        takes: &[Takes::Text],
+        about: "fetch a content from all who have it",
+        more: "A hash is the SHA-256 that `sha256sum` prints. Asked are the connected peers, and whoever the link names.",
+        examples: &["get p2p:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"],
+        parse: |spec, rest| {
+            if rest.trim().is_empty() {
+                return Err(missing(spec));
+            }
+            let link = rest.parse().map_err(|error: BadLink| {
+                Failure::new(Code::Usage, format!("`{}` is not a link: {error}", shortened(rest.trim())))
+            })?;
+            Ok(Parsed::Run(spec, Command::Get(Box::new(link))))
+        },
+    },
+    Spec {
+        name: "limit",
+        arguments: "[up|down] [rate|off] [peer]",
+        takes: &[Takes::Text, Takes::Text, Takes::Peer],
+        about: "limit bandwidth, or show the limits",
+        more: "Of file content, to and from all peers together, or one of them as long as it is connected. Messages are never delayed. A peer that pushes (baseline) cannot be slowed down.",
+        examples: &["limit", "limit up 5MB/s", "limit down off", "limit up 800kB/s localhost:8000"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, limit(spec, rest)?)),
     },
     Spec {
         name: "broadcast",
@@ -333,6 +395,54 @@ fn cancel(spec: &Spec, rest: &str) -> Result<Command, Failure> {
     let discard = rest.split_whitespace().any(|word| is_discard(&word));
     let others: Vec<_> = rest.split_whitespace().filter(|word| !is_discard(word)).collect();
     Ok(Command::Cancel { id: one(spec, &others.join(" "))?, discard })
+}
+
+fn share(spec: &Spec, rest: &str) -> Result<Command, Failure> {
+    const KNOWN: &str = "--known";
+    let trimmed = rest.trim();
+    let path = trimmed.strip_prefix(KNOWN).filter(|rest| rest.starts_with(char::is_whitespace));
+    let path =
+        path.or_else(|| trimmed.strip_suffix(KNOWN).filter(|rest| rest.ends_with(char::is_whitespace)));
+    let known_only = path.is_some();
+    let path = path.unwrap_or(rest);
+    if path.trim().is_empty() || path.trim() == KNOWN {
+        return Err(missing(spec));
+    }
+    Ok(Command::Share { path: absolute(path), known_only, is_kept: true })
+}
+
+fn limit(spec: &Spec, rest: &str) -> Result<Command, Failure> {
+    let words: Vec<_> = rest.split_whitespace().collect();
+    let direction = |word: &str| match word.to_lowercase().as_str() {
+        "up" => Ok(Direction::Out),
+        "down" => Ok(Direction::In),
+        _ => {
+            Err(Failure::new(Code::Usage, format!("`limit` takes `up` or `down`, not `{}`", shortened(word))))
+        }
+    };
+    let rate = |word: &str| match word.to_lowercase().as_str() {
+        "off" | "none" => Ok(None),
+        _ => word.parse().map(Some),
+    };
+    match words.as_slice() {
+        [] => Ok(Command::Limits),
+        [way] => direction(way).and(Err(missing(spec))),
+        [way, much] => Ok(Command::Limit { direction: direction(way)?, rate: rate(much)?, peer: None }),
+        [way, much, peer] => {
+            Ok(Command::Limit { direction: direction(way)?, rate: rate(much)?, peer: Some(peer.parse()?) })
+        }
+        [.., last] => {
+            let message = format!("`limit` takes up to three words, but there is also `{}`", shortened(last));
+            Err(Failure::new(Code::Usage, message))
+        }
+    }
+}
+
+/// A typed path as it is found from everywhere.
+fn absolute(typed: &str) -> PathBuf {
+    let home = std::env::var_os("HOME");
+    let path = typed_path(typed, home.as_deref());
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 fn selection(spec: &Spec, rest: &str) -> Result<Selection, Failure> {

@@ -144,7 +144,7 @@ fn is_hashed(stage: Stage) -> bool {
 fn is_running(stage: Stage) -> bool {
     match stage {
         Stage::Hashing | Stage::Checking | Stage::Transferring | Stage::Finishing => true,
-        Stage::Queued | Stage::Offered | Stage::Waiting | Stage::Partial => false,
+        Stage::Searching | Stage::Queued | Stage::Offered | Stage::Waiting | Stage::Partial => false,
     }
 }
 

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::{
-    Alias, Bottleneck, Code, Command, Direction, Event, Failure, NodeInfo, PeerInfo, Reply, TransferId,
-    TransferInfo,
+    Alias, Bottleneck, Code, Command, Delivery, Direction, Event, Failure, LimitsInfo, NodeInfo, PeerInfo,
+    Rate, Reply, ShareInfo, TransferId, TransferInfo,
 };
 use crate::size;
-use crate::wire::{NodeId, SafeName};
+use crate::wire::{FileHash, NodeId, SafeName};
 
 use super::escape::{escape, escape_lines};
 use super::human::{NOTHING, duration, rate, table};
@@ -107,13 +107,20 @@ impl Render for Human {
                 thing(name, *files),
                 escape(&path.to_string_lossy())
             ),
-            Event::Received { id, name, files, path, size, elapsed, limited_by, .. } => format!(
-                "[{id}] {} {}, {}: {}",
+            Event::Received { id, name, files, path, size, elapsed, limited_by, sources, .. } => format!(
+                "[{id}] {} {}, {}: {}{}",
                 self.style.paint(Paint::Good, "received"),
                 thing(name, *files),
                 how_it_went(*size, *elapsed, *limited_by),
-                escape(&path.to_string_lossy())
+                escape(&path.to_string_lossy()),
+                who_delivered(sources, known)
             ),
+            Event::Found { id, peer, name, size, files, .. } => {
+                format!("[{id}] {} has {}, {}", name_of(peer), thing(name, *files), size::human(*size))
+            }
+            Event::Served { peer, name, bytes, .. } => {
+                format!("served {} of {} to {}", size::human(*bytes), escape(name.as_str()), name_of(peer))
+            }
             Event::Sent { id, peer, name, files, already: true, .. } => {
                 format!("[{id}] {} has {} already", name_of(peer), thing(name, *files))
             }
@@ -129,14 +136,19 @@ impl Render for Human {
                 format!("[{id}] {sent} {name} to {peer}, {went}{doubt}")
             }
             Event::TransferFailed { id, peer, name, direction, code, reason } => {
-                let (name, reason, peer) = (escape(name.as_str()), escape(reason), name_of(peer));
+                let (name, reason) = (escape(name.as_str()), escape(reason));
                 let verdict = match is_choice(*direction, *code) {
                     true => "ended".to_owned(),
                     false => self.style.paint(Paint::Bad, "failed"),
                 };
-                match direction {
-                    Direction::Out => format!("[{id}] sending {name} to {peer} {verdict}: {reason}"),
-                    Direction::In => format!("[{id}] receiving {name} from {peer} {verdict}: {reason}"),
+                match (direction, peer.as_ref().map(name_of)) {
+                    (Direction::Out, Some(peer)) => {
+                        format!("[{id}] sending {name} to {peer} {verdict}: {reason}")
+                    }
+                    (Direction::In, Some(peer)) => {
+                        format!("[{id}] receiving {name} from {peer} {verdict}: {reason}")
+                    }
+                    (_, None) => format!("[{id}] getting {name} {verdict}: {reason}"),
                 }
             }
             Event::Undelivered { peer, texts: 1 } => {
@@ -171,6 +183,18 @@ impl Render for Human {
                     count => format!("sent to {count} peers"),
                 }
             }
+            Reply::Shared(share) => format!(
+                "shared {}, {}: {}",
+                escape(&share.path.to_string_lossy()),
+                size::human(share.link.size.unwrap_or_default()),
+                share.link
+            ),
+            Reply::Unshared(share) => {
+                format!("{} is not shared any longer", escape(&share.path.to_string_lossy()))
+            }
+            Reply::Limits(limits) => limits_list(limits, known),
+            Reply::Shares(shares) => shares_list(shares),
+            Reply::Getting { id, hash } => format!("[{id}] searching for {}", short_hash(*hash)),
             Reply::Peers(peers) => peers_table(peers, (self.columns)()),
             Reply::Transfers(transfers) => transfers_table(transfers, known, rates, (self.columns)()),
             Reply::Whoami(node) => whoami(node),
@@ -207,6 +231,50 @@ impl Render for Human {
     fn quit(&self, _line: u64) -> Option<String> {
         None
     }
+}
+
+/// Who sent how much of something that several may have sent, each in a line.
+fn who_delivered(sources: &[Delivery], known: &Known) -> String {
+    let mut text = String::new();
+    for Delivery { peer, bytes, wasted_bytes, bad_chunks, .. } in sources {
+        text += &format!("\n    {} from {}", size::human(*bytes), known.name_and_address_of(*peer));
+        if *wasted_bytes > 0 {
+            text += &format!(", and {} too late", size::human(*wasted_bytes));
+        }
+        match bad_chunks {
+            0 => {}
+            1 => text += ", and 1 wrong chunk, fetched again elsewhere",
+            wrong => text += &format!(", and {wrong} wrong chunks, fetched again elsewhere"),
+        }
+    }
+    text
+}
+
+fn limits_list(limits: &LimitsInfo, known: &Known) -> String {
+    let or_none = |rate: Option<Rate>| rate.map_or_else(|| "not limited".to_owned(), |rate| rate.to_string());
+    let mut text = format!("up: {}, down: {}", or_none(limits.up), or_none(limits.down));
+    for (peer, up, down) in &limits.peers {
+        let peer = known.name_and_address_of(*peer);
+        text += &format!("\n{peer}: up: {}, down: {}", or_none(*up), or_none(*down));
+    }
+    text
+}
+
+fn shares_list(shares: &[ShareInfo]) -> String {
+    if shares.is_empty() {
+        return "nothing is shared; `share <path>` shares something".to_owned();
+    }
+    let row = |share: &ShareInfo| {
+        let known = if share.link.known_only { ", trusted peers only" } else { "" };
+        let size = size::human(share.link.size.unwrap_or_default());
+        format!("{}, {size}{known}\n    {}", escape(&share.path.to_string_lossy()), share.link)
+    };
+    shares.iter().map(row).collect::<Vec<_>>().join("\n")
+}
+
+/// As much of a hash as tells it from others.
+fn short_hash(hash: FileHash) -> String {
+    format!("{}…", &hash.to_string()[..16])
 }
 
 /// `notes.txt`, or `photos/ (120 files)`.

@@ -191,7 +191,7 @@ mod tests {
     fn ended(direction: Direction, code: Code) -> Event {
         Event::TransferFailed {
             id: TransferId(1),
-            peer: "192.0.2.5:1".parse().unwrap(),
+            peer: "192.0.2.5:1".parse().ok(),
             name: SafeName::new("x").unwrap(),
             direction,
             code,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peer_to_peer::engine::{Code, Failure, Incoming, Job, JobDone, Kept, Leftover, PartialKey, TransferId};
 use peer_to_peer::wire::{
-    CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, ENTRIES_PER_PAGE, Entry, Expected, FileHash,
-    Geometry, Manifest, ManifestBuilder, ManifestHead, Page, State, TreeInfo,
+    CHUNK_SIZE, ChunkData, ChunkFault, ChunkHash, ChunkIndex, Digested, ENTRIES_PER_PAGE, Entry, Expected,
+    FileHash, Geometry, Manifest, ManifestBuilder, ManifestHead, Page, State, TreeInfo,
 };
 use sha2::{Digest, Sha256};
 
@@ -75,6 +75,10 @@ pub struct MemDisk {
     sources: BTreeMap<TransferId, Source>,
     listed: BTreeMap<TransferId, Listed>,
     pulled: BTreeMap<TransferId, Pulled>,
+    /// What is received and read by others: its partial file, and its list.
+    served: BTreeMap<TransferId, (String, Vec<Entry>)>,
+    /// The chunks of partial files that were put in place.
+    in_place: BTreeMap<String, BTreeMap<u32, Vec<u8>>>,
 }
 
 impl Default for MemDisk {
@@ -92,6 +96,8 @@ impl Default for MemDisk {
             sources: BTreeMap::new(),
             listed: BTreeMap::new(),
             pulled: BTreeMap::new(),
+            served: BTreeMap::new(),
+            in_place: BTreeMap::new(),
         }
     }
 }
@@ -99,7 +105,7 @@ impl Default for MemDisk {
 impl MemDisk {
     /// Whether nothing is open.
     pub fn is_clean(&self) -> bool {
-        self.sources.is_empty() && self.listed.is_empty() && self.pulled.is_empty()
+        self.sources.is_empty() && self.listed.is_empty() && self.pulled.is_empty() && self.served.is_empty()
     }
 
     /// Whether partial files are left.
@@ -110,6 +116,7 @@ impl MemDisk {
     /// The process is killed: what was written stays. Where the power fails, some of it does not.
     pub fn crash(&mut self, power: Option<&mut Rng>) {
         self.sources.clear();
+        self.served.clear();
         self.listed.clear();
         self.pulled.clear();
         let Some(rng) = power else { return };
@@ -150,6 +157,17 @@ impl MemDisk {
     fn try_run(&mut self, transfer: TransferId, job: Job) -> Result<JobDone, Failure> {
         Ok(match job {
             Job::OpenSource(path) => self.open_source(transfer, path)?,
+            Job::OpenHeld(of) => {
+                let pulled = &self.pulled[&of];
+                let incoming = pulled.incoming.clone();
+                self.served.insert(transfer, (pulled.key.clone(), pulled.entries.clone()));
+                JobDone::SourceOpened {
+                    size: incoming.size,
+                    head: incoming.head.clone(),
+                    tree: incoming.tree,
+                    left_out: None,
+                }
+            }
             Job::HashSource { until } => self.hash_source(transfer, until)?,
             Job::ListChunks => {
                 let source = &self.sources[&transfer];
@@ -159,7 +177,9 @@ impl MemDisk {
             }
             Job::ReadChunk(index) => self.read_chunk(transfer, index)?,
             Job::ReadPage(page) => {
-                let entries = page_entries(&self.sources[&transfer].entries, page);
+                let served = self.served.get(&transfer).map(|(_, entries)| entries);
+                let entries = served.unwrap_or_else(|| &self.sources[&transfer].entries);
+                let entries = page_entries(entries, page);
                 JobDone::PageRead {
                     page,
                     entries: entries.iter().flat_map(|entry| entry.to_bytes()).collect(),
@@ -247,6 +267,12 @@ impl MemDisk {
     }
 
     fn read_chunk(&mut self, transfer: TransferId, index: ChunkIndex) -> Result<JobDone, Failure> {
+        if let Some((key, entries)) = self.served.get(&transfer) {
+            let chunks = self.stored.get(key).map(|stored| &stored.bytes).or_else(|| self.in_place.get(key));
+            let bytes = chunks.and_then(|chunks| chunks.get(&index.get())).ok_or_else(changed)?;
+            let (data, entry) = (ChunkData(bytes.clone().into()), entries[index.as_usize()]);
+            return Ok(JobDone::ChunkRead { index, data, entry });
+        }
         let source = self.sources.get_mut(&transfer).expect("opened before it is read");
         let bytes = self.files.get(&source.path).ok_or_else(changed)?;
         if bytes.len() as u64 != source.geometry.size() {
@@ -425,8 +451,12 @@ impl MemDisk {
                 Expected::new(geometry, index, previous, entry, Some(head.file_hash()))
             }
         };
-        if expected.verify(&data.0).is_err() {
-            return Ok(wrong());
+        match expected.verify(&data.0) {
+            Ok(()) => {}
+            Err(ChunkFault::State | ChunkFault::FileHash) if entry.is_none() => {
+                return Ok(JobDone::ListFalse(index));
+            }
+            Err(_) => return Ok(wrong()),
         }
         if self.stores_left == 0 {
             return Err(Failure::new(Code::NoSpace, "the disk is full"));
@@ -491,6 +521,9 @@ impl MemDisk {
                 let geometry = Geometry::new(pulled.incoming.size).unwrap();
                 assert_eq!(pulled.stored.len(), geometry.chunks() as usize, "finished with chunks missing");
                 let stored = self.stored.remove(&pulled.key).unwrap();
+                if self.served.values().any(|(key, _)| *key == pulled.key) {
+                    self.in_place.insert(pulled.key.clone(), stored.bytes.clone());
+                }
                 (stored.bytes.into_values().flatten().collect(), announced)
             }
         };
@@ -500,12 +533,14 @@ impl MemDisk {
         let names = std::iter::once(name.clone()).chain((1..).map(|n| name.numbered(n)));
         let free = names.map(|name| name.to_string()).find(|name| !self.downloads.contains_key(name));
         let name = free.expect("there are enough numbers");
+        self.files.insert(in_downloads(&name), bytes.clone());
         self.downloads.insert(name.clone(), bytes);
         Ok(JobDone::Finished { path: in_downloads(&name), file_hash: announced, already: false })
     }
 
     fn release(&mut self, transfer: TransferId, keep: bool) -> JobDone {
         self.sources.remove(&transfer);
+        self.served.remove(&transfer);
         self.listed.remove(&transfer);
         let Some(pulled) = self.pulled.remove(&transfer) else { return JobDone::Released { left: None } };
         let stays = keep && self.stored.get(&pulled.key).is_some_and(|stored| !stored.bytes.is_empty());

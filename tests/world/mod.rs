@@ -16,10 +16,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use peer_to_peer::engine::{
-    AcceptPolicy, Book, Change, Closing, Command, CommandId, ConnId, Engine, EngineConfig, Event, Failure,
-    Input, Job, Limits, Output, Reading, Reply, Target, Took, TransferId,
+    AcceptPolicy, Book, Change, Closing, Command, CommandId, ConnId, Dialled, Engine, EngineConfig, Event,
+    Failure, HostPort, Input, Job, Limits, Output, Reading, Reply, Shared, Target, Took, TransferId,
 };
-use peer_to_peer::wire::{BadLine, Instance, Message, NodeId as Identity};
+use peer_to_peer::wire::{BadLine, Binding, Instance, Message, NodeId as Identity};
 
 pub use disk_model::MemDisk;
 
@@ -71,6 +71,8 @@ pub struct Node {
     pub replies: BTreeMap<CommandId, Result<Reply, Failure>>,
     pub identity: Option<Identity>,
     pub book: Book,
+    /// What it shares again when it is started anew.
+    pub shares: Vec<Shared>,
     book_changes: u64,
     strands: BTreeMap<TransferId, VecDeque<(Job, Took)>>,
     /// How much longer each of its jobs takes.
@@ -196,6 +198,9 @@ impl World {
             node_id: identity,
             agent: "world".into(),
             listening: addr_of(id),
+            reachable: vec![Target { address: HostPort::from(addr_of(id)), id: identity }],
+            seeds: true,
+            seed: id.0 as u64,
             downloads: "downloads".into(),
             accept,
             limits,
@@ -209,6 +214,7 @@ impl World {
             replies: BTreeMap::new(),
             identity,
             book: Book::default(),
+            shares: Vec::new(),
             book_changes: 0,
             strands: BTreeMap::new(),
             slowness: Took::default(),
@@ -247,6 +253,13 @@ impl World {
         self.script_as(None, to)
     }
 
+    /// What both ends of a scripted peer's connection know.
+    pub fn binding_of(&self, script: ScriptId) -> Binding {
+        let mut both_know = [0; 32];
+        both_know[..8].copy_from_slice(&self.scripts[script.0].link.to_be_bytes());
+        Binding(both_know)
+    }
+
     /// The same, with an identity.
     pub fn script_as(&mut self, identity: Option<Identity>, to: NodeId) -> ScriptId {
         let id = ScriptId(self.scripts.len());
@@ -255,7 +268,7 @@ impl World {
         id
     }
 
-    fn link(&mut self, from: End, to: NodeId, dialled: Option<Target>) {
+    fn link(&mut self, from: End, to: NodeId, dialled: Option<Dialled>) {
         let link = self.links.len();
         let to_conn = self.new_conn(to, link);
         let line = self.line;
@@ -264,7 +277,7 @@ impl World {
         let from_addr = match from {
             End::Node(node, conn) => {
                 self.nodes[node.0].links.insert(conn, link);
-                SocketAddr::new(addr_of(node).ip(), 10_000 + u16::try_from(conn.0).unwrap())
+                SocketAddr::new(addr_of(node).ip(), 10_000 + u16::try_from(conn.0 % 50_000).unwrap())
             }
             End::Script(script) => ([192, 0, 2, 1], 10_000 + u16::try_from(script.0).unwrap()).into(),
         };
@@ -272,12 +285,24 @@ impl World {
             End::Node(node, _) => self.nodes[node.0].identity,
             End::Script(script) => self.scripts[script.0].identity,
         };
-        let opened =
-            Input::Opened { conn: to_conn, addr: from_addr, dialled: None, node_id, first_contact: false };
+        let mut both_know = [0; 32];
+        both_know[..8].copy_from_slice(&link.to_be_bytes());
+        let binding = node_id.map(|_| Binding(both_know));
+        let opened = Input::Opened {
+            conn: to_conn,
+            addr: from_addr,
+            dialled: None,
+            binding,
+            node_id,
+            first_contact: false,
+        };
         self.input(to, opened);
         if let End::Node(node, conn) = from {
             let (node_id, first_contact) = (self.nodes[to.0].identity, self.first_contact);
-            self.input(node, Input::Opened { conn, addr: addr_of(to), dialled, node_id, first_contact });
+            self.input(
+                node,
+                Input::Opened { conn, addr: addr_of(to), dialled, binding, node_id, first_contact },
+            );
         }
     }
 
@@ -335,6 +360,7 @@ impl World {
         old.engine = Engine::new(config);
         let reading = Reading { book: old.book.clone(), as_of: old.book_changes };
         old.engine.handle(self.now, Input::BookRead(reading));
+        old.engine.handle(self.now, Input::SharesRead(old.shares.clone()));
         old.engine.find_leftovers(Duration::from_secs(30 * 24 * 3600));
         self.input(node, Input::Tick);
     }
@@ -441,7 +467,8 @@ impl World {
                     self.pump(link, lane);
                 }
             }
-            Output::Dial { target } => {
+            Output::Dial(dialled) => {
+                let target = &dialled.target;
                 let to = (0..self.nodes.len()).map(NodeId).find(|to| {
                     [addr_of(*to).to_string(), name_of(*to)].contains(&target.address.to_string())
                 });
@@ -449,14 +476,16 @@ impl World {
                     Some(to) => {
                         let link = self.links.len();
                         let conn = self.new_conn(node, link);
-                        self.link(End::Node(node, conn), to, Some(target));
+                        self.link(End::Node(node, conn), to, Some(dialled));
                     }
                     None => {
                         let failure = Failure::new(peer_to_peer::engine::Code::Unreachable, "no such node");
-                        self.input(node, Input::DialFailed { target, failure });
+                        self.input(node, Input::DialFailed { dialled, failure });
                     }
                 }
             }
+            Output::KeepShare(shared) => self.nodes[node.0].shares.push(shared),
+            Output::DropShare(hash) => self.nodes[node.0].shares.retain(|shared| shared.file_hash != hash),
             Output::ChangeBook { command, change, reply } => {
                 let result = self.change_book(node, &change);
                 self.input(node, Input::BookChanged { command, result, reply });

@@ -86,7 +86,7 @@ async fn shake_hands(
     let (near, far) = (Trickle(near, piece), Trickle(far, piece));
     // A client is done before the server has judged its certificate: it learns that by reading.
     let dialling = async {
-        let (mut stream, id) = client.connect(near).await?;
+        let (mut stream, id, _) = client.connect(near).await?;
         stream.write_all(b"hello").await.map_err(HandshakeError::Broken)?;
         stream.flush().await.map_err(HandshakeError::Broken)?;
         let mut answer = [0; 5];
@@ -94,7 +94,7 @@ async fn shake_hands(
         Ok((id, stream))
     };
     let accepting = async {
-        let (mut stream, id) = server.accept(far, || ()).await?;
+        let (mut stream, id, _) = server.accept(far, || ()).await?;
         let mut heard = [0; 5];
         stream.read_exact(&mut heard).await.map_err(HandshakeError::Broken)?;
         assert_eq!(&heard, b"hello");
@@ -308,7 +308,7 @@ async fn every_handshake_is_a_full_one() {
     for _ in 0..2 {
         let (near, far) = duplex(65536);
         let (near, far) = tokio::join!(client.connect(near), server.accept(far, || ()));
-        let ((mut near, _), (mut far, _)) = (near.unwrap(), far.unwrap());
+        let ((mut near, ..), (mut far, ..)) = (near.unwrap(), far.unwrap());
         // A ticket would come with the first bytes after the handshake.
         far.write_all(b"x").await.unwrap();
         far.flush().await.unwrap();

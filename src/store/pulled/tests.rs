@@ -397,7 +397,7 @@ fn a_known_chunk_needs_its_page_and_its_own_bytes() {
 }
 
 #[test]
-fn a_chunk_with_the_listed_hash_that_does_not_continue_the_file_comes_back() {
+fn a_chunk_with_the_listed_hash_that_does_not_continue_the_file_convicts_the_list() {
     let ours = content(SIZE, 1);
     // The list is false in one state, and says the truth about every hash.
     for lie in 0..CHUNKS {
@@ -410,12 +410,12 @@ fn a_chunk_with_the_listed_hash_that_does_not_continue_the_file_comes_back() {
         test.open_new(&Incoming { head: Some(false_head), ..late(&ours) });
         let page = list.iter().flat_map(|entry| entry.to_bytes()).collect();
         assert!(matches!(test.done(Job::StorePage { page: 0, entries: page }), JobDone::PageStored { .. }));
-        let mut returned = 0;
+        let mut convicted = 0;
         for raw in 0..CHUNKS {
             let done = test.done(TestPull::store_job(&ours, raw, false));
-            returned += u32::from(matches!(done, JobDone::ChunkReturned { .. }));
+            convicted += u32::from(matches!(done, JobDone::ListFalse(_)));
         }
-        assert!(returned > 0, "{lie}");
+        assert!(convicted > 0, "{lie}");
         failure(test.done(TestPull::finish_job(None)));
         assert!(!test.downloads().join("f").exists());
     }
@@ -433,7 +433,8 @@ fn a_list_that_ends_in_another_file_than_it_names_is_found_out() {
     for raw in 0..CHUNKS - 1 {
         test.store(&ours, raw, false);
     }
-    assert_returned(&test.done(TestPull::store_job(&ours, CHUNKS - 1, false)));
+    let last = test.done(TestPull::store_job(&ours, CHUNKS - 1, false));
+    assert!(matches!(last, JobDone::ListFalse(index) if index.get() == CHUNKS - 1), "{last:?}");
     failure(test.done(TestPull::finish_job(None)));
 }
 

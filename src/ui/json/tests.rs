@@ -100,6 +100,7 @@ fn events_have_the_promised_fields() {
         already: false,
         elapsed,
         limited_by: Some(Bottleneck::Network),
+        sources: Vec::new(),
     };
     assert_eq!(
         shown(&received),
@@ -130,7 +131,7 @@ fn events_have_the_promised_fields() {
 fn failures_have_a_code_and_a_reason() {
     let failed = Event::TransferFailed {
         id: TransferId(2),
-        peer: peer(),
+        peer: Some(peer()),
         name: name(),
         direction: Direction::Out,
         code: Code::Disconnected,

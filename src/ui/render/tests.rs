@@ -76,6 +76,7 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
         already: false,
         elapsed: Duration::from_millis(400),
         limited_by: Some(Bottleneck::Hashing),
+        sources: Vec::new(),
     };
     assert_eq!(
         shown(&received),
@@ -100,7 +101,7 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
     assert!(shown(&sent(0, false)).ends_with("(unconfirmed: a baseline peer never confirms an empty file)"));
     let failed = |direction, code| Event::TransferFailed {
         id: TransferId(1),
-        peer: peer(),
+        peer: Some(peer()),
         name: name(),
         direction,
         code,

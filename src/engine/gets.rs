@@ -1,0 +1,697 @@
+//! Contents that are searched for: who has them, and which of those to fetch from.
+//!
+//! A get asks every peer that could have the content, and dials where a link or another peer says that
+//! more may be found. The first list that comes is followed; peers that say the same are its sources, for
+//! as long as they deliver. Another list for the same hash is kept in mind: one of the two is false, and
+//! as soon as a chunk shows which, whoever claimed to have all of it by the false one is banned, and the
+//! other is followed. Whoever merely fetched by the false list could not know, and is not blamed.
+//!
+//! What is fetched is a [`Download`](super::downloads::Download) of the same number.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::downloads::{Download, Form, State};
+use super::pulling::{Cause, Pull};
+use super::shares::HoldLog;
+use super::sources::{Have, Source};
+use super::{
+    Code, ConnId, Deadline, Delivery, Dialled, Direction, Engine, Event, Failure, Incoming, Job, Output,
+    Reply, Stage, Target, TransferId, TransferInfo,
+};
+use crate::wire::{
+    AskId, ContentOffer, FileHash, Geometry, Link, LinkKind, Message, NodeId, OfferId, Reason, Root, Runs,
+    SafeName,
+};
+
+/// Searches at the same time.
+const MAX_GETS: usize = 1024;
+
+/// Sources of one content, connected or being dialled.
+const MAX_SOURCES: usize = 40;
+
+/// Places where sources of one content may be.
+const MAX_CANDIDATES: usize = 256;
+
+/// How often a get looks after its sources.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Whoever has not answered for so long is not waited for. An answer that comes later is welcome.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// Who was asked for chunks or pages and sends nothing for so long is no source.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// The first pause before a place is dialled once more, and the longest; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A content that is searched for.
+#[derive(Debug)]
+pub(super) struct Get {
+    link: Link,
+    /// Who was asked and has not answered, and since when.
+    asked: BTreeMap<ConnId, (AskId, Duration)>,
+    /// How many were asked.
+    asked_in_all: usize,
+    /// Who asked us for it before there was anything to give.
+    askers: Vec<(ConnId, AskId)>,
+    /// Offers by another list than the one that is followed.
+    parked: BTreeMap<ConnId, ContentOffer>,
+    false_roots: BTreeSet<Root>,
+    candidates: BTreeMap<Target, Candidate>,
+    deliveries: BTreeMap<SocketAddr, Delivery>,
+    log: HoldLog,
+    /// When a chunk last came.
+    moved_at: Duration,
+}
+
+/// A place where somebody may have it.
+#[derive(Debug)]
+struct Candidate {
+    is_dialling: bool,
+    /// When it may be dialled.
+    not_before: Duration,
+    pause: Duration,
+    /// Whether it was dialled at all.
+    was_tried: bool,
+}
+
+impl Get {
+    pub(super) fn hash(&self) -> FileHash {
+        self.link.hash
+    }
+
+    pub(super) fn log(&mut self) -> &mut HoldLog {
+        &mut self.log
+    }
+
+    /// What it is called until somebody says it.
+    fn name(&self) -> SafeName {
+        let hash = self.link.hash.to_string();
+        self.link.name.clone().unwrap_or_else(|| SafeName::new(&hash).expect("digits are a name"))
+    }
+
+    pub(super) fn info(&self, id: TransferId) -> TransferInfo {
+        TransferInfo {
+            id,
+            peer: None,
+            direction: Direction::In,
+            name: self.name(),
+            size: self.link.size.unwrap_or(0),
+            sha256: Some(self.link.hash),
+            files: None,
+            bytes: 0,
+            stage: Stage::Searching,
+        }
+    }
+
+    fn is_dialling(&self) -> bool {
+        self.candidates.values().any(|candidate| candidate.is_dialling || !candidate.was_tried)
+    }
+
+    fn delivery(&mut self, peer: SocketAddr, node_id: Option<NodeId>) -> &mut Delivery {
+        let new = || Delivery { peer, node_id, bytes: 0, wasted_bytes: 0, bad_chunks: 0 };
+        self.deliveries.entry(peer).or_insert_with(new)
+    }
+
+    /// Who delivered how much, most first.
+    pub(super) fn deliveries(&self) -> Vec<Delivery> {
+        let mut all: Vec<_> = self.deliveries.values().cloned().collect();
+        all.sort_by_key(|delivery| std::cmp::Reverse(delivery.bytes));
+        all
+    }
+}
+
+impl Engine {
+    pub(super) fn get(&mut self, link: Link) -> Result<Reply, Failure> {
+        let hash = link.hash;
+        if let Some(path) = self.shares.path_of(hash) {
+            let message = format!("it is here: `{}`", path.display());
+            return Err(Failure::new(Code::Usage, message));
+        }
+        if let Some(id) = self.get_of(hash) {
+            return Err(Failure::new(Code::Usage, format!("[{id}] is fetching it already")));
+        }
+        if self.gets.len() >= MAX_GETS {
+            let message = format!("{MAX_GETS} searches run already; `wait` for some to end");
+            return Err(Failure::new(Code::Busy, message));
+        }
+        let known_only = link.known_only;
+        let targets: Vec<Target> = link.from.iter().filter_map(|from| from.parse().ok()).collect();
+        let id = self.next_transfer_id();
+        let get = Get {
+            link,
+            asked: BTreeMap::new(),
+            asked_in_all: 0,
+            askers: Vec::new(),
+            parked: BTreeMap::new(),
+            false_roots: BTreeSet::new(),
+            candidates: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
+            log: HoldLog::default(),
+            moved_at: self.now,
+        };
+        self.gets.insert(id, get);
+        self.askable_changed();
+        let peers: Vec<_> = self.peers.iter().map(|(conn, _)| conn).collect();
+        for conn in peers {
+            self.ask(id, conn);
+        }
+        for target in targets {
+            self.add_candidate(id, target);
+        }
+        self.dial_candidates(id);
+        let get = &self.gets[&id];
+        if get.asked.is_empty() && !get.is_dialling() {
+            self.gets.remove(&id);
+            let message = match known_only {
+                true => "nobody is connected who could have it; `connect` to whoever made the link",
+                false => {
+                    "nobody is connected who could have it; `connect` to somebody first, or use a link that says \
+                     where to ask"
+                }
+            };
+            return Err(Failure::new(Code::NotFound, message));
+        }
+        self.timers.set(Deadline::Look(id), self.now + LOOK_EVERY);
+        Ok(Reply::Getting { id, hash })
+    }
+
+    pub(super) fn get_of(&self, hash: FileHash) -> Option<TransferId> {
+        self.gets.iter().find(|(_, get)| get.link.hash == hash).map(|(id, _)| *id)
+    }
+
+    /// Asks a peer whether it has the content, unless it was asked or is a source.
+    fn ask(&mut self, id: TransferId, conn: ConnId) {
+        let Some(peer) = self.peers.get(conn).filter(|peer| peer.is_usable() && peer.features.swarm) else {
+            return;
+        };
+        let Some(get) = self.gets.get(&id) else { return };
+        let is_source = peer.downloads.contains(&id);
+        if get.asked.contains_key(&conn) || is_source || get.parked.contains_key(&conn) {
+            return;
+        }
+        let Some(proof) = self.proof_for(conn, get.link.hash) else { return };
+        self.last_ask += 1;
+        let ask = AskId(self.last_ask);
+        let now = self.now;
+        if let Some(get) = self.gets.get_mut(&id) {
+            get.asked.insert(conn, (ask, now));
+            get.asked_in_all += 1;
+        }
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.asks.insert(ask, id);
+        }
+        self.send(conn, Message::Ask { id: ask, proof });
+    }
+
+    /// A peer is there that may have what is searched for.
+    pub(super) fn ask_newcomer(&mut self, conn: ConnId) {
+        for id in self.gets.keys().copied().collect::<Vec<_>>() {
+            self.ask(id, conn);
+        }
+    }
+
+    /// A peer asks for something that is searched for here too.
+    pub(super) fn note_asker(&mut self, id: TransferId, conn: ConnId, ask: AskId) {
+        if self.can_be_held(id) {
+            self.answer_with_held(conn, ask, id);
+        } else if let Some(get) = self.gets.get_mut(&id)
+            && get.askers.len() < MAX_CANDIDATES
+        {
+            get.askers.push((conn, ask));
+        }
+        // It will have some of it.
+        self.ask(id, conn);
+    }
+
+    /// The list of a content is here: who asked for it before can be answered.
+    pub(super) fn on_listed(&mut self, id: TransferId) {
+        if !self.can_be_held(id) {
+            return;
+        }
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        for (conn, ask) in std::mem::take(&mut get.askers) {
+            self.answer_with_held(conn, ask, id);
+        }
+    }
+
+    pub(super) fn on_receiving(&mut self, id: TransferId) {
+        let now = self.now;
+        if let Some(get) = self.gets.get_mut(&id) {
+            get.moved_at = now;
+            self.timers.set(Deadline::Look(id), now + LOOK_EVERY);
+        }
+        self.on_listed(id);
+    }
+
+    pub(super) fn on_lack(&mut self, conn: ConnId, ask: AskId) {
+        let Some(id) = self.peers.get_mut(conn).and_then(|peer| peer.asks.remove(&ask)) else { return };
+        if let Some(get) = self.gets.get_mut(&id) {
+            get.asked.remove(&conn);
+        }
+        self.settle_search(id);
+    }
+
+    /// A peer offers what it was asked for.
+    pub(super) fn on_answer(&mut self, conn: ConnId, ask: AskId, offer: ContentOffer) {
+        let number = offer.id;
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let addr = peer.addr;
+        peer.last_offer = peer.last_offer.max(Some(number));
+        let id = peer.asks.remove(&ask);
+        let found = id.and_then(|id| Some((id, self.gets.get_mut(&id)?)));
+        let Some((id, get)) = found else {
+            // It was searched for, and is not any more.
+            return self.turn_down(conn, number, Code::Cancelled, "it is not searched for any more");
+        };
+        get.asked.remove(&conn);
+        let Some(head) = offer.head.clone() else { return };
+        let link = &get.link;
+        if head.file_hash() != link.hash {
+            return self.convict(conn, "it answered a search with something else");
+        }
+        let contradicts = link.root.is_some_and(|root| root != head.root())
+            || link.size.is_some_and(|size| size != head.geometry().size())
+            || link.kind.is_some_and(|kind| (kind == LinkKind::Directory) != offer.tree.is_some())
+            || get.false_roots.contains(&head.root());
+        if contradicts {
+            self.warn(addr, "what it says it has is not what the link says".to_owned());
+            self.turn_down(conn, number, Code::HashMismatch, "it is not what was searched for");
+            return self.settle_search(id);
+        }
+        match self.downloads.get(&id) {
+            None => self.adopt(id, conn, &offer),
+            Some(download) if download.head().map(|head| head.root()) == Some(head.root()) => {
+                self.join(id, conn, &offer);
+            }
+            Some(_) => {
+                self.warn(addr, "it has another list for what is fetched; one of them is false".to_owned());
+                if let Some(get) = self.gets.get_mut(&id) {
+                    get.parked.insert(conn, offer);
+                }
+            }
+        }
+    }
+
+    fn turn_down(&mut self, conn: ConnId, number: OfferId, code: Code, why: &str) {
+        self.send(conn, Message::Refuse { id: number, reason: Reason::new(code.as_str(), why) });
+    }
+
+    /// Follows a list.
+    fn adopt(&mut self, id: TransferId, conn: ConnId, offer: &ContentOffer) {
+        let (Some(get), Some(peer)) = (self.gets.get(&id), self.peers.get(conn)) else { return };
+        let Some(head) = offer.head.clone() else { return };
+        let name = get.link.name.clone().unwrap_or_else(|| offer.name.clone());
+        let (addr, geometry) = (peer.addr, head.geometry());
+        let pull = self.pull_for_get(conn, offer, name.clone());
+        let limits = &self.config.limits;
+        if self.downloads.len() + self.uploads.len() >= limits.transfers
+            || self.manifest_bytes + pull.memory() > limits.manifest_bytes
+        {
+            let why = "this node has as many open transfers as it can hold; try again later";
+            return self.fail_get(id, Failure::new(Code::Busy, why));
+        }
+        let files = offer.tree.map(|tree| tree.files);
+        self.manifest_bytes += pull.memory();
+        let download = Download::new(None, addr, name.clone(), geometry, Form::Pulled(pull), true, self.now);
+        self.downloads.insert(id, download);
+        let (size, sha256) = (geometry.size(), head.file_hash());
+        self.event(Event::Found { id, peer: addr, name, size, sha256, files });
+        self.join(id, conn, offer);
+        self.job(id, Job::FreeSpace);
+    }
+
+    fn pull_for_get(&self, conn: ConnId, offer: &ContentOffer, name: SafeName) -> Box<Pull> {
+        let ContentOffer { size, tree, head, page, .. } = offer.clone();
+        let incoming = Incoming { from: None, name, size, head, tree, goes_on: false };
+        let mut pull = Pull::new(Cause::Wanted, incoming, page);
+        pull.pages_from = Some((conn, self.now));
+        pull
+    }
+
+    /// One more sends what is fetched.
+    fn join(&mut self, id: TransferId, conn: ConnId, offer: &ContentOffer) {
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        let (state, geometry) = (download.state, download.geometry);
+        let Some(pull) = download.pull() else { return };
+        if pull.sources.len() >= MAX_SOURCES {
+            return self.turn_down(conn, offer.id, Code::Busy, "there are enough who have it");
+        }
+        let have = if offer.is_partial { Have::none(geometry) } else { Have::All };
+        self.add_source(id, conn, Source::new(offer.id, have, self.now));
+        if state == State::Receiving {
+            self.send(conn, Message::Accept { id: offer.id, kept: None, wants_list: false });
+            self.pull_more(id);
+        }
+    }
+
+    pub(super) fn on_have(&mut self, conn: ConnId, number: OfferId, runs: &Runs) {
+        let Some(id) = self.download_called(conn, number) else { return };
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        let geometry = download.geometry;
+        let is_beyond = runs.last().is_some_and(|(first, count)| first + count > geometry.chunks());
+        if is_beyond {
+            return self.refuse(conn, "it has chunks that the content does not have");
+        }
+        let Some(pull) = download.pull() else { return };
+        let chunks = runs.iter().flat_map(|(first, count)| *first..first + count);
+        pull.sources.has_more(conn, chunks.filter_map(|n| geometry.index(n.into())));
+        self.pull_from(id, conn);
+    }
+
+    /// A chunk came that was not waited for any more.
+    pub(super) fn on_waste(&mut self, id: TransferId, conn: ConnId, bytes: u64) {
+        let Some(peer) = self.peers.get(conn) else { return };
+        let (addr, node_id) = (peer.addr, peer.node_id);
+        if let Some(get) = self.gets.get_mut(&id) {
+            get.delivery(addr, node_id).wasted_bytes += bytes;
+        }
+    }
+
+    /// A chunk came that is right.
+    pub(super) fn on_delivered(
+        &mut self,
+        id: TransferId,
+        conn: ConnId,
+        node_id: Option<NodeId>,
+        bytes: u64,
+        _latency: Duration,
+    ) {
+        let now = self.now;
+        let addr = self.peers.get(conn).map(|peer| peer.addr);
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        get.moved_at = now;
+        if let Some(addr) = addr {
+            get.delivery(addr, node_id).bytes += bytes;
+        }
+    }
+
+    /// A chunk came that is wrong: whoever sent it claims to have verified it by the same list.
+    pub(super) fn on_wrong_chunk_of_many(
+        &mut self,
+        id: TransferId,
+        conn: ConnId,
+        node_id: Option<NodeId>,
+        what: &str,
+        is_list_false: bool,
+    ) {
+        if let Some(addr) = self.peers.get(conn).map(|peer| peer.addr)
+            && let Some(get) = self.gets.get_mut(&id)
+        {
+            get.delivery(addr, node_id).bad_chunks += 1;
+        }
+        self.convict(conn, what);
+        if is_list_false {
+            self.give_up_list(id);
+        }
+    }
+
+    /// The list that is followed is false. Who claimed to have all of it by that list lied.
+    fn give_up_list(&mut self, id: TransferId) {
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        let Some(root) = download.head().map(|head| head.root()) else { return };
+        let Some(pull) = download.pull() else { return };
+        let liars: Vec<_> =
+            pull.sources.iter().filter(|(_, source)| source.has_all()).map(|(conn, _)| conn).collect();
+        if let Some(get) = self.gets.get_mut(&id) {
+            get.false_roots.insert(root);
+        }
+        for conn in liars {
+            self.convict(conn, "the list of a content that it claims to have is false");
+        }
+        self.follow_another(id);
+    }
+
+    /// Follows another list than so far, where there is one; else searches anew.
+    fn follow_another(&mut self, id: TransferId) {
+        for served in self.served_from(id) {
+            self.end_answer(served, &Failure::new(Code::Withdrawn, "its list was false"));
+        }
+        self.tell_refused(id, &Failure::new(Code::HashMismatch, "its list is false"));
+        let Some(mut download) = self.downloads.remove(&id) else { return };
+        self.manifest_bytes -= download.manifest_bytes();
+        self.stop_pulling(id, &mut download);
+        self.timers.clear(Deadline::Stall(id));
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        get.log = HoldLog::default();
+        let next = get.parked.keys().next().copied();
+        let offer = next.and_then(|conn| Some((conn, get.parked.remove(&conn)?)));
+        let Some((conn, offer)) = offer else {
+            // Whoever had nothing before may have something by now.
+            self.releases.note(id, &download);
+            self.job(id, Job::Release { keep: true });
+            self.ask_all(id);
+            return self.settle_search(id);
+        };
+        let name = download.name.clone();
+        let pull = self.pull_for_get(conn, &offer, name);
+        let incoming = pull.incoming.clone();
+        self.manifest_bytes += pull.memory();
+        download.restart(Geometry::new(offer.size).expect("its list has this size"), Form::Pulled(pull));
+        self.downloads.insert(id, download);
+        self.job(id, Job::Release { keep: true });
+        if !self.charge_tree(id) {
+            return;
+        }
+        self.join(id, conn, &offer);
+        self.job(id, Job::OpenPartial(incoming));
+        self.join_parked(id);
+    }
+
+    /// Those who offered by the list that is followed now are its sources.
+    fn join_parked(&mut self, id: TransferId) {
+        let root = self.downloads.get(&id).and_then(Download::head).map(|head| head.root());
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        let is_of_it = |offer: &ContentOffer| offer.head.as_ref().map(|head| head.root()) == root;
+        let joining: Vec<_> =
+            get.parked.iter().filter(|(_, offer)| is_of_it(offer)).map(|(conn, _)| *conn).collect();
+        for conn in joining {
+            if let Some(offer) = self.gets.get_mut(&id).and_then(|get| get.parked.remove(&conn)) {
+                self.join(id, conn, &offer);
+            }
+        }
+    }
+
+    fn ask_all(&mut self, id: TransferId) {
+        let peers: Vec<_> = self.peers.iter().map(|(conn, _)| conn).collect();
+        for conn in peers {
+            self.ask(id, conn);
+        }
+    }
+
+    /// A peer does not send a content any more.
+    pub(super) fn lose_source(&mut self, id: TransferId, conn: ConnId) {
+        self.remove_source(id, conn);
+        self.go_further(id);
+    }
+
+    /// A connection is gone.
+    pub(super) fn forget_in_gets(&mut self, conn: ConnId) {
+        for id in self.gets.keys().copied().collect::<Vec<_>>() {
+            if let Some(get) = self.gets.get_mut(&id) {
+                get.asked.remove(&conn);
+                get.parked.remove(&conn);
+                get.askers.retain(|(asker, _)| *asker != conn);
+            }
+            self.lose_source(id, conn);
+            self.settle_search(id);
+        }
+    }
+
+    /// Ends a search that nobody can answer any more.
+    fn settle_search(&mut self, id: TransferId) {
+        let Some(get) = self.gets.get(&id) else { return };
+        let now = self.now;
+        let is_waiting = get.asked.values().any(|(_, since)| now < *since + ANSWER_WAIT);
+        if self.downloads.contains_key(&id) || is_waiting || get.is_dialling() {
+            return;
+        }
+        let message =
+            match (get.asked_in_all, get.candidates.len()) {
+                (0, _) => "nobody answers where the link says that it is; `connect` to somebody who has it"
+                    .to_owned(),
+                (1, _) => "the one peer that was asked does not have it, or does not give it to everybody"
+                    .to_owned(),
+                (asked, _) => {
+                    format!("none of the {asked} peers that were asked has it, or gives it to everybody")
+                }
+            };
+        self.fail_get(id, Failure::new(Code::NotFound, message));
+    }
+
+    /// Ends a get that has no download.
+    pub(super) fn fail_get(&mut self, id: TransferId, failure: Failure) {
+        if self.downloads.contains_key(&id) {
+            return self.fail_download(id, failure);
+        }
+        let Some(get) = self.gets.get(&id) else { return };
+        let name = get.name();
+        let Failure { code, message } = failure;
+        self.end_get(id);
+        self.event(Event::TransferFailed {
+            id,
+            peer: None,
+            name,
+            direction: Direction::In,
+            code,
+            reason: message,
+        });
+    }
+
+    /// Takes a get out of the books. Who waits for an answer gets one.
+    pub(super) fn end_get(&mut self, id: TransferId) {
+        let Some(get) = self.gets.remove(&id) else { return };
+        self.askable_changed();
+        self.timers.clear(Deadline::Look(id));
+        self.timers.clear(Deadline::Have(id));
+        for (conn, offer) in get.parked {
+            self.turn_down(conn, offer.id, Code::Cancelled, "it is not searched for any more");
+        }
+        for (conn, ask) in get.askers {
+            self.send(conn, Message::Lack { id: ask, code: Code::NotFound.as_str().to_owned() });
+        }
+    }
+
+    /// Looks after those who are asked, dialled and fetched from.
+    pub(super) fn on_look(&mut self, id: TransferId) {
+        let now = self.now;
+        if !self.gets.contains_key(&id) {
+            return;
+        }
+        self.timers.set(Deadline::Look(id), now + LOOK_EVERY);
+        if self.downloads.get(&id).is_some_and(|download| download.state == State::Receiving) {
+            self.look_after_sources(id);
+        }
+        self.dial_candidates(id);
+        self.settle_search(id);
+    }
+
+    fn look_after_sources(&mut self, id: TransferId) {
+        let now = self.now;
+        let Some(download) = self.downloads.get_mut(&id) else { return };
+        let Some(pull) = download.pull() else { return };
+        let is_stuck = pull.is_busy();
+        let mut silent = pull.sources.look_for_late(now, SILENCE);
+        if let Some((conn, since)) = pull.pages_from
+            && !pull.has_all_pages()
+            && now >= since + SILENCE
+        {
+            silent.push(conn);
+            self.ask_anew_for_pages(id);
+        }
+        for conn in silent {
+            if let Some(peer) = self.peers.get(conn) {
+                self.warn(
+                    peer.addr,
+                    "it does not send what it was asked for, and is not asked any more".to_owned(),
+                );
+            }
+            let number = self.downloads.get_mut(&id).and_then(|d| Some(d.pull()?.sources.get(conn)?.number));
+            if let Some(number) = number {
+                self.turn_down(conn, number, Code::Stalled, "nothing came of what was asked for");
+            }
+            self.on_failure_of(conn);
+            self.lose_source(id, conn);
+        }
+        self.pull_more(id);
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        let is_starved = now >= get.moved_at + self.config.limits.starved && !is_stuck;
+        if !is_starved {
+            return;
+        }
+        get.moved_at = now;
+        if !get.parked.is_empty() {
+            return self.follow_another(id);
+        }
+        let seconds = self.config.limits.starved.as_secs();
+        let message = format!("nobody who has the rest of it has sent anything for {seconds} seconds");
+        self.fail_download(id, Failure::new(Code::Stalled, message));
+    }
+
+    /// Somebody may have it there.
+    pub(super) fn add_candidate(&mut self, id: TransferId, target: Target) {
+        let is_self = target.id.is_some() && target.id == self.config.node_id;
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        if get.candidates.len() >= MAX_CANDIDATES || is_self {
+            return;
+        }
+        let new = Candidate {
+            is_dialling: false,
+            not_before: Duration::ZERO,
+            pause: FIRST_PAUSE,
+            was_tried: false,
+        };
+        get.candidates.entry(target).or_insert(new);
+    }
+
+    /// Dials where somebody may be found, as far as there is need and room.
+    pub(super) fn dial_candidates(&mut self, id: TransferId) {
+        let now = self.now;
+        let sources =
+            self.downloads.get_mut(&id).and_then(Download::pull).map_or(0, |pull| pull.sources.len());
+        let Some(get) = self.gets.get(&id) else { return };
+        let dialling = get.candidates.values().filter(|candidate| candidate.is_dialling).count();
+        let room = MAX_SOURCES.saturating_sub(sources + dialling);
+        let room = room.min(self.config.limits.found_dials.saturating_sub(self.found_dials.len()));
+        let due: Vec<_> = get
+            .candidates
+            .iter()
+            .filter(|(_, candidate)| !candidate.is_dialling && candidate.not_before <= now)
+            .map(|(target, _)| target.clone())
+            .collect();
+        let mut dialled = 0;
+        for target in due {
+            let is_there = self.is_connected_to(&target);
+            let Some(candidate) = self.gets.get_mut(&id).and_then(|get| get.candidates.get_mut(&target))
+            else {
+                continue;
+            };
+            if is_there {
+                candidate.was_tried = true;
+                continue;
+            }
+            if dialled >= room {
+                continue;
+            }
+            dialled += 1;
+            candidate.is_dialling = true;
+            candidate.was_tried = true;
+            candidate.not_before = now + candidate.pause;
+            candidate.pause = (candidate.pause * 2).min(LONGEST_PAUSE);
+            let is_new = !self.found_dials.contains_key(&target);
+            self.found_dials.entry(target.clone()).or_default().insert(id);
+            if is_new {
+                self.outputs.push_back(Output::Dial(Dialled { target, is_typed: false }));
+            }
+        }
+    }
+
+    fn is_connected_to(&self, target: &Target) -> bool {
+        let addr = target.address.to_string().parse().ok();
+        self.peers.iter().any(|(_, peer)| {
+            (target.id.is_some() && peer.node_id == target.id)
+                || (addr.is_some() && (peer.listens_at() == addr || Some(peer.addr) == addr))
+        })
+    }
+
+    /// A place that was found was dialled, with or without success.
+    pub(super) fn on_found_dialled(&mut self, target: &Target) {
+        for id in self.found_dials.remove(target).unwrap_or_default() {
+            if let Some(candidate) = self.gets.get_mut(&id).and_then(|get| get.candidates.get_mut(target)) {
+                candidate.is_dialling = false;
+            }
+        }
+    }
+
+    /// The same, without.
+    pub(super) fn on_found_dial_failed(&mut self, target: &Target) {
+        let gets = self.found_dials.get(target).cloned().unwrap_or_default();
+        self.on_found_dialled(target);
+        for id in gets {
+            self.settle_search(id);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Peer exchange: who serves a content tells those who fetch it where others are who trade it.
+//!
+//! Told is where somebody listens, to those alone who could reach it anyway: no address of a private
+//! network leaves it. What is told is a hint, dialled over TLS like everybody else, a few at a time.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::downloads::Download;
+use super::peers::Peer;
+use super::{ConnId, Engine, HostPort, Target, TransferId};
+use crate::wire::{FileHash, MAX_PEERS_TOLD, Message, OfferId, PeerAddr};
+
+/// From how far away an address can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// From the same machine.
+    Machine,
+    /// From the same network.
+    Network,
+    /// From everywhere.
+    World,
+}
+
+fn reach_of(ip: IpAddr) -> Option<Reach> {
+    let ip = ip.to_canonical();
+    if ip.is_unspecified() || ip.is_multicast() {
+        return None;
+    }
+    let is_private = match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            // The last is for carriers (RFC 6598).
+            ip.is_private() || ip.is_link_local() || (a == 100 && (64..128).contains(&b))
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    Some(match ip {
+        ip if ip.is_loopback() => Reach::Machine,
+        _ if is_private => Reach::Network,
+        _ => Reach::World,
+    })
+}
+
+/// Whether somebody there may be told of an address.
+fn may_be_told(to: IpAddr, of: SocketAddr) -> bool {
+    match (reach_of(to), reach_of(of.ip())) {
+        (Some(to), Some(of_them)) => of.port() != 0 && of_them >= to,
+        _ => false,
+    }
+}
+
+impl Peer {
+    /// Where it can be dialled, as far as is known.
+    pub(super) fn listens_at(&self) -> Option<SocketAddr> {
+        match (self.dialled_by_us, self.listen_port) {
+            (true, _) => Some(self.addr),
+            (false, 0) => None,
+            (false, port) => Some(SocketAddr::new(self.addr.ip(), port)),
+        }
+    }
+}
+
+impl Engine {
+    /// Tells a peer that begins to fetch a content of others who trade it.
+    pub(super) fn tell_of_others(&mut self, conn: ConnId, number: OfferId, hash: FileHash) {
+        let Some(peer) = self.peers.get(conn).filter(|peer| peer.features.pex) else { return };
+        let is_private = self.shares.is_known_only(hash);
+        let (to, node_id) = (peer.addr.ip(), peer.node_id);
+        if is_private {
+            return;
+        }
+        let mut peers: Vec<_> = self
+            .traders_of(hash)
+            .into_iter()
+            .filter(|other| *other != conn)
+            .filter_map(|other| {
+                let other = self.peers.get(other)?;
+                let addr = other.listens_at().filter(|addr| may_be_told(to, *addr))?;
+                Some(PeerAddr { addr, node_id: other.node_id })
+            })
+            .filter(|other| other.node_id.is_none() || other.node_id != node_id)
+            .collect();
+        peers.sort_unstable();
+        peers.dedup();
+        while peers.len() > MAX_PEERS_TOLD {
+            let one = self.dice.roll() % peers.len() as u64;
+            peers.swap_remove(usize::try_from(one).expect("an index"));
+        }
+        if !peers.is_empty() {
+            self.send(conn, Message::Peers { id: number, peers });
+        }
+    }
+
+    /// A source tells of others.
+    pub(super) fn on_peers(&mut self, conn: ConnId, number: OfferId, peers: &[PeerAddr]) {
+        let Some(id) = self.download_called(conn, number) else { return };
+        let Some(from) = self.peers.get(conn).map(|peer| peer.addr.ip()) else { return };
+        for told in peers.iter().take(MAX_PEERS_TOLD) {
+            // A peer elsewhere does not get this node to knock at its own network's doors.
+            if may_be_told(from, told.addr) && !self.is_this_node(told.addr) {
+                self.add_candidate(id, target_of(told));
+            }
+        }
+        self.dial_candidates(id);
+    }
+
+    fn is_this_node(&self, addr: SocketAddr) -> bool {
+        let here = self.config.listening;
+        addr == here || (addr.port() == here.port() && addr.ip().is_loopback() && here.ip().is_unspecified())
+    }
+
+    /// Who fetches a content from here, or is fetched from.
+    fn traders_of(&self, hash: FileHash) -> Vec<ConnId> {
+        let fetching =
+            self.uploads.values().filter(|upload| upload.is_answer_to(hash)).filter_map(|u| u.conn);
+        let download = self.get_of(hash).and_then(|id: TransferId| self.downloads.get(&id));
+        let sources = download.map(Download::source_conns).unwrap_or_default();
+        let mut conns: Vec<_> = fetching.chain(sources).collect();
+        conns.sort_unstable();
+        conns.dedup();
+        conns
+    }
+}
+
+fn target_of(told: &PeerAddr) -> Target {
+    Target { address: HostPort::from(told.addr), id: told.node_id }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_leaves_the_network_in_which_it_means_something() {
+        let told = |to: &str, of: &str| may_be_told(to.parse().unwrap(), of.parse().unwrap());
+        for (to, of) in [
+            ("127.0.0.1", "127.0.0.1:1"),
+            ("127.0.0.1", "10.0.0.1:1"),
+            ("10.0.0.1", "192.168.1.1:1"),
+            ("fe80::1", "[fd00::1]:1"),
+            ("198.51.100.1", "203.0.113.1:1"),
+            ("::ffff:10.0.0.1", "[2001:db8::1]:1"),
+        ] {
+            assert!(told(to, of), "{to} may know {of}");
+        }
+        for (to, of) in [
+            ("10.0.0.1", "127.0.0.1:1"),
+            ("198.51.100.1", "10.0.0.1:1"),
+            ("198.51.100.1", "100.64.0.1:1"),
+            ("2001:db8::1", "[fd00::1]:1"),
+            ("2001:db8::1", "[::ffff:192.168.0.1]:1"),
+            ("198.51.100.1", "203.0.113.1:0"),
+            ("127.0.0.1", "0.0.0.0:1"),
+            ("127.0.0.1", "224.0.0.1:1"),
+        ] {
+            assert!(!told(to, of), "{to} must not know {of}");
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! Those who send a content: which chunks each has, which it was asked for, and which to ask it for next.
+//!
+//! A file that was offered has one source, and is asked for in order. What was searched for may have
+//! many: each is asked for what fewest have, ties broken at random, as far as its own window goes, so
+//! that a fast one is asked for more. A chunk is asked of one source, unless that one is slow with it, or
+//! nothing else is left to ask for; then of a second one, and whoever comes later is told that it need
+//! not.
+//!
+//! Invariant: `asked` counts for each chunk the sources in whose `requested` it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::ConnId;
+use super::chunk_map::ChunkMap;
+use super::dice::Dice;
+use super::window::{Asked, Window};
+use crate::wire::{ChunkIndex, Geometry, OfferId};
+
+/// Missing chunks among which the rarest are chosen: 1 GiB.
+const CHOICE: usize = 4096;
+
+/// Chunks looked at in one choice, missing or not.
+const LOOKED_AT: u32 = 65_536;
+
+/// Sources that one chunk may be asked of.
+const ASKED_OF: u32 = 2;
+
+/// What was asked for is late after so long, and after so many times what it usually takes.
+const LATE_AFTER: Duration = Duration::from_secs(4);
+const LATE_TIMES: u32 = 4;
+
+/// In which order to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// From the first chunk to the last.
+    FirstToLast,
+    /// What fewest have before what many have.
+    RarestFirst,
+}
+
+/// Which chunks a source has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Have {
+    All,
+    /// A bit for each chunk.
+    Some(Vec<u64>),
+}
+
+fn bit_of(index: ChunkIndex) -> (usize, u64) {
+    (index.as_usize() / 64, 1 << (index.get() % 64))
+}
+
+impl Have {
+    pub(super) fn none(geometry: Geometry) -> Self {
+        Self::Some(vec![0; geometry.chunks().div_ceil(64) as usize])
+    }
+
+    pub(super) fn contains(&self, index: ChunkIndex) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(chunks) => {
+                let (word, bit) = bit_of(index);
+                chunks[word] & bit != 0
+            }
+        }
+    }
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// What it calls its offer.
+    pub(super) number: OfferId,
+    have: Have,
+    window: Window,
+    /// Chunks that it was asked for and that have not arrived.
+    requested: BTreeMap<ChunkIndex, Asked>,
+    /// Its chunks that have arrived, until they are stored.
+    storing: usize,
+    /// Whether it has nothing that could be asked for, as far as was looked.
+    is_barren: bool,
+    /// It does not send what it was asked for: it gets one chunk at a time until it does.
+    is_slow: bool,
+    /// When it was last asked with nothing under way, or sent something.
+    moved_at: Duration,
+}
+
+impl Source {
+    pub(super) fn new(number: OfferId, have: Have, now: Duration) -> Self {
+        Self {
+            number,
+            have,
+            window: Window::new(now),
+            requested: BTreeMap::new(),
+            storing: 0,
+            is_barren: false,
+            is_slow: false,
+            moved_at: now,
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.requested.len() + self.storing
+    }
+
+    pub(super) fn has_all(&self) -> bool {
+        self.have == Have::All
+    }
+
+    /// Chunks that may be asked for now; 0 where it is better to wait until they are more.
+    fn room(&self, most: usize) -> usize {
+        let window = if self.is_slow { 1 } else { self.window.chunks().min(most) };
+        let room = window.saturating_sub(self.in_flight());
+        // A few at a time, unless nothing is under way.
+        if room < window / 4 && self.in_flight() > 0 { 0 } else { room }
+    }
+
+    /// What it was asked for and did not send for so long.
+    fn is_late(&self, asked: Asked, now: Duration) -> bool {
+        let usual = self.window.usual_latency().unwrap_or_default() * LATE_TIMES;
+        now.saturating_sub(self.moved_at) >= LATE_AFTER && asked.age(now) >= LATE_AFTER.max(usual)
+    }
+}
+
+/// All of them, of one content.
+#[derive(Debug)]
+pub(super) struct Sources {
+    by_conn: BTreeMap<ConnId, Source>,
+    asked: BTreeMap<ChunkIndex, u32>,
+    /// Asked of somebody who is late.
+    late: BTreeSet<ChunkIndex>,
+    /// How many of those that have not all chunks have each; empty while all have all.
+    held: Vec<u16>,
+    order: Order,
+    /// No chunk before this one is missing and not asked for.
+    cursor: u32,
+}
+
+impl Sources {
+    pub(super) fn new(order: Order) -> Self {
+        Self {
+            by_conn: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            late: BTreeSet::new(),
+            held: Vec::new(),
+            order,
+            cursor: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, conn: ConnId, source: Source) {
+        self.remove(conn);
+        if let Have::Some(chunks) = &source.have {
+            self.held.resize(chunks.len() * 64, 0);
+        }
+        self.by_conn.insert(conn, source);
+    }
+
+    /// Answers how many chunks it was asked for that will not come.
+    pub(super) fn remove(&mut self, conn: ConnId) -> Option<(Source, usize)> {
+        let mut source = self.by_conn.remove(&conn)?;
+        let requested = std::mem::take(&mut source.requested);
+        for index in requested.keys() {
+            self.forget(*index);
+        }
+        if let Have::Some(chunks) = &source.have {
+            for (number, held) in self.held.iter_mut().enumerate() {
+                *held -= u16::from(chunks[number / 64] >> (number % 64) & 1 == 1);
+            }
+        }
+        Some((source, requested.len()))
+    }
+
+    /// All of them leave. Answers how many chunks were asked for that will not come.
+    pub(super) fn clear(&mut self) -> usize {
+        let conns: Vec<_> = self.by_conn.keys().copied().collect();
+        conns.into_iter().filter_map(|conn| self.remove(conn)).map(|(_, requested)| requested).sum()
+    }
+
+    fn forget(&mut self, index: ChunkIndex) {
+        if let Some(count) = self.asked.get_mut(&index) {
+            *count -= 1;
+            if *count == 0 {
+                self.asked.remove(&index);
+                self.late.remove(&index);
+            }
+        }
+        self.missing_again(index);
+    }
+
+    /// A chunk is to be asked for once more.
+    pub(super) fn missing_again(&mut self, index: ChunkIndex) {
+        self.cursor = self.cursor.min(index.get());
+        self.fertile();
+    }
+
+    /// There may be something to ask for again.
+    pub(super) fn fertile(&mut self) {
+        self.by_conn.values_mut().for_each(|source| source.is_barren = false);
+    }
+
+    pub(super) fn get(&self, conn: ConnId) -> Option<&Source> {
+        self.by_conn.get(&conn)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Source)> {
+        self.by_conn.iter().map(|(conn, source)| (*conn, source))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_conn.len()
+    }
+
+    /// Whether anything is under way or being stored.
+    pub(super) fn is_idle(&self) -> bool {
+        self.by_conn.values().all(|source| source.in_flight() == 0)
+    }
+
+    /// Whether a source could be asked for something now.
+    pub(super) fn has_room(&self, conn: ConnId) -> bool {
+        self.by_conn.get(&conn).is_some_and(|source| source.room(usize::MAX) > 0 && !source.is_barren)
+    }
+
+    /// The cursor, for a content that is asked for in order.
+    pub(super) fn cursor(&self) -> u32 {
+        self.cursor
+    }
+
+    /// A source has more chunks. Those that it had before change nothing.
+    pub(super) fn has_more(&mut self, conn: ConnId, chunks: impl Iterator<Item = ChunkIndex>) {
+        let Some(source) = self.by_conn.get_mut(&conn) else { return };
+        let Have::Some(have) = &mut source.have else { return };
+        for index in chunks {
+            let (word, bit) = bit_of(index);
+            if have[word] & bit == 0 {
+                have[word] |= bit;
+                self.held[index.as_usize()] += 1;
+            }
+        }
+        source.is_barren = false;
+    }
+
+    /// Chooses what to ask a source for now, of the chunks before `reach`, and notes it as asked.
+    pub(super) fn ask(
+        &mut self,
+        conn: ConnId,
+        chunks: &ChunkMap,
+        reach: u32,
+        (most_under_way, most): (usize, usize),
+        dice: &mut Dice,
+        now: Duration,
+    ) -> Vec<ChunkIndex> {
+        let Some(source) = self.by_conn.get(&conn) else { return Vec::new() };
+        let room = source.room(most_under_way).min(most);
+        if room == 0 || source.is_barren {
+            return Vec::new();
+        }
+        let chosen = match self.order {
+            Order::FirstToLast => self.next_in_order(chunks, reach, room),
+            Order::RarestFirst => match self.rarest(source, chunks, reach, room, dice) {
+                none if none.is_empty() => self.doubled(source, chunks, room),
+                some => some,
+            },
+        };
+        let source = self.by_conn.get_mut(&conn).expect("it was there");
+        source.is_barren = chosen.is_empty();
+        if source.requested.is_empty() {
+            source.moved_at = now;
+        }
+        for index in &chosen {
+            source.requested.insert(*index, source.window.ask(now));
+            *self.asked.entry(*index).or_default() += 1;
+        }
+        chosen
+    }
+
+    fn next_in_order(&mut self, chunks: &ChunkMap, reach: u32, room: usize) -> Vec<ChunkIndex> {
+        let mut chosen = Vec::new();
+        while chosen.len() < room && self.cursor < reach {
+            let index = chunks.geometry.index(self.cursor.into()).expect("within the file");
+            self.cursor += 1;
+            if chunks.is_missing(index) && !self.asked.contains_key(&index) {
+                chosen.push(index);
+            }
+        }
+        chosen
+    }
+
+    fn rarest(
+        &self,
+        source: &Source,
+        chunks: &ChunkMap,
+        reach: u32,
+        room: usize,
+        dice: &mut Dice,
+    ) -> Vec<ChunkIndex> {
+        let mut candidates = Vec::new();
+        let begin = self.cursor.min(reach);
+        for number in (begin..reach).take(LOOKED_AT as usize) {
+            let index = chunks.geometry.index(number.into()).expect("within the file");
+            let times = self.asked.get(&index).copied().unwrap_or(0);
+            let is_open = times == 0
+                || (times < ASKED_OF && self.late.contains(&index) && !source.requested.contains_key(&index));
+            if is_open && chunks.is_missing(index) && source.have.contains(index) {
+                let held = self.held.get(index.as_usize()).copied().unwrap_or(0);
+                candidates.push((held, dice.roll(), index));
+                if candidates.len() >= CHOICE {
+                    break;
+                }
+            }
+        }
+        if candidates.len() > room {
+            candidates.select_nth_unstable(room - 1);
+            candidates.truncate(room);
+        }
+        let mut chosen: Vec<_> = candidates.into_iter().map(|(_, _, index)| index).collect();
+        chosen.sort_unstable();
+        chosen
+    }
+
+    /// Where all that is missing was asked for: what others were asked for longest ago.
+    fn doubled(&self, source: &Source, chunks: &ChunkMap, room: usize) -> Vec<ChunkIndex> {
+        if chunks.missing() > self.asked.len() as u64 {
+            return Vec::new();
+        }
+        let mut open: Vec<_> = self
+            .by_conn
+            .values()
+            .flat_map(|other| &other.requested)
+            .filter(|(index, _)| {
+                self.asked[*index] < ASKED_OF
+                    && !source.requested.contains_key(index)
+                    && source.have.contains(**index)
+                    && chunks.is_missing(**index)
+            })
+            .map(|(index, asked)| (asked.at(), *index))
+            .collect();
+        open.sort_unstable();
+        open.truncate(room);
+        let mut chosen: Vec<_> = open.into_iter().map(|(_, index)| index).collect();
+        chosen.sort_unstable();
+        chosen
+    }
+
+    /// Moves the cursor of a content that is not asked for in order behind what is stored.
+    pub(super) fn pass_stored(&mut self, chunks: &ChunkMap) {
+        if self.order == Order::FirstToLast {
+            return;
+        }
+        while let Some(index) =
+            chunks.geometry.index(self.cursor.into()).filter(|index| chunks.is_stored(*index))
+        {
+            self.cursor = index.get() + 1;
+        }
+    }
+
+    /// A chunk has arrived that its source was asked for; `None` where it was not, or not any more.
+    /// Also answers who else was asked for it, and is not any more.
+    pub(super) fn arrived(
+        &mut self,
+        conn: ConnId,
+        index: ChunkIndex,
+        now: Duration,
+    ) -> Option<(Asked, Vec<(ConnId, OfferId)>)> {
+        let source = self.by_conn.get_mut(&conn)?;
+        let asked = source.requested.remove(&index)?;
+        source.moved_at = now;
+        source.is_slow = false;
+        source.storing += 1;
+        let mut others = Vec::new();
+        for (other, source) in &mut self.by_conn {
+            if source.requested.remove(&index).is_some() {
+                others.push((*other, source.number));
+            }
+        }
+        self.asked.remove(&index);
+        self.late.remove(&index);
+        Some((asked, others))
+    }
+
+    /// What arrived is stored, or was of no use.
+    pub(super) fn settled(&mut self, conn: ConnId, stored: Option<(Asked, u32)>, now: Duration) {
+        let Some(source) = self.by_conn.get_mut(&conn) else { return };
+        source.storing = source.storing.saturating_sub(1);
+        if let Some((asked, bytes)) = stored {
+            source.window.stored(asked, bytes, now);
+        }
+    }
+
+    /// Notes who is late; what they were asked for may be asked of others. Answers those who have been
+    /// silent for so long.
+    pub(super) fn look_for_late(&mut self, now: Duration, silent: Duration) -> Vec<ConnId> {
+        let mut silent_ones = Vec::new();
+        let mut found = false;
+        for (conn, source) in &mut self.by_conn {
+            let late: Vec<_> = source
+                .requested
+                .iter()
+                .filter(|(_, asked)| source.is_late(**asked, now))
+                .map(|(index, _)| *index)
+                .collect();
+            if late.is_empty() {
+                continue;
+            }
+            source.is_slow = true;
+            if now.saturating_sub(source.moved_at) >= silent {
+                silent_ones.push(*conn);
+            }
+            for index in late {
+                if self.late.insert(index) {
+                    found = true;
+                    self.cursor = self.cursor.min(index.get());
+                }
+            }
+        }
+        if found {
+            self.fertile();
+        }
+        silent_ones
+    }
+}

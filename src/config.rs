@@ -13,10 +13,10 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::engine::{AcceptPolicy, Limits, Target};
+use crate::engine::{AcceptPolicy, Limits, Rate, Target};
 use crate::exit::Exit;
 use crate::node::NodeConfig;
-use crate::wire::SafeName;
+use crate::wire::{Link, SafeName};
 
 /// What the program is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +30,26 @@ pub enum Mode {
         /// How many files or directories to take before leaving; `None` for no end.
         count: Option<u32>,
     },
+    /// Let others fetch something, until a signal.
+    Share {
+        /// What.
+        paths: Vec<PathBuf>,
+        /// Whether only trusted peers may.
+        known_only: bool,
+    },
+    /// Fetch something and leave.
+    Get(Getting),
     /// Print what makes a shell complete the options.
     Completions(Shell),
+}
+
+/// What is to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Getting {
+    /// What, and where to ask.
+    pub link: Box<Link>,
+    /// Whether it is written to the standard output.
+    pub to_stdout: bool,
 }
 
 /// What is to be sent.
@@ -88,11 +106,12 @@ impl Config {
         // What has no meaning there is not left unsaid; a variable may be meant for other runs.
         let is_typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
         if args.sub.is_some() && (is_typed("port") || is_typed("stay")) {
-            let message = "a port comes after `receive`, `send` needs none, and --stay is for neither";
+            let message =
+                "a port comes after `receive`, others take none there, and --stay is for none of them";
             return Err(mistake(sub, ErrorKind::ArgumentConflict, message));
         }
         if args.sub.is_none() && is_typed("quiet") {
-            let message = "--quiet is for `send` and `receive`";
+            let message = "--quiet is for the commands without a prompt";
             return Err(mistake(sub, ErrorKind::ArgumentConflict, message));
         }
         if let Err(message) = args.check() {
@@ -120,7 +139,7 @@ impl Config {
     /// `port` is that of a node; `receive` has its own.
     fn new(args: Args, mut port: u16) -> Self {
         let home = args.home.unwrap_or_else(usual_home);
-        let mut accept = args.accept;
+        let (mut accept, mut downloads) = (args.accept, args.downloads);
         let mode = match args.sub {
             None => Mode::Node,
             Some(Sub::Completions { shell }) => Mode::Completions(shell),
@@ -128,6 +147,17 @@ impl Config {
                 // Whoever only sends takes nothing.
                 accept = AcceptPolicy::None;
                 Mode::Send(Sending { to, paths, name })
+            }
+            Some(Sub::Share { paths, known, port: asked }) => {
+                port = asked;
+                accept = AcceptPolicy::None;
+                Mode::Share { paths, known_only: known }
+            }
+            Some(Sub::Get { link, output, stdout, from }) => {
+                port = 0;
+                accept = AcceptPolicy::None;
+                downloads = output.unwrap_or(downloads);
+                Mode::Get(Getting { link: with_places(link, &from), to_stdout: stdout })
             }
             Some(Sub::Receive { port: asked, once, count }) => {
                 port = asked;
@@ -139,15 +169,17 @@ impl Config {
                 listens: !matches!(mode, Mode::Send(_)),
                 bind: args.bind,
                 port,
-                downloads: args.downloads,
+                downloads,
                 accept,
                 plain: args.plain,
                 home: home.clone(),
                 require_id: args.require_id,
-                seeds: true,
+                seeds: !args.no_seed,
                 keep_partials: Duration::from_secs(u64::from(args.keep_partials) * 24 * 3600),
                 limits: Limits {
                     reconnect: Duration::from_secs(args.reconnect.into()),
+                    up: args.limit_up,
+                    down: args.limit_down,
                     received_in_all: if let Mode::Receive { count } = mode { count } else { None },
                     ..Limits::default()
                 },
@@ -205,6 +237,18 @@ struct Args {
     #[arg(long, global = true, value_name = "DAYS", env = "P2P_KEEP_PARTIALS", default_value_t = 30)]
     keep_partials: u16,
 
+    /// How fast files are sent at most, to all together: 5MB/s, 512KiB/s, … [default: no limit].
+    #[arg(long, global = true, value_name = "RATE", env = "P2P_LIMIT_UP", value_parser = parse_rate)]
+    limit_up: Option<Rate>,
+
+    /// How fast files are received at most, from all together [default: no limit].
+    #[arg(long, global = true, value_name = "RATE", env = "P2P_LIMIT_DOWN", value_parser = parse_rate)]
+    limit_down: Option<Rate>,
+
+    /// Do not let others fetch what was fetched by its hash.
+    #[arg(long, global = true, env = "P2P_NO_SEED", value_parser = FalseyValueParser::new())]
+    no_seed: bool,
+
     /// Speak the baseline protocol, unencrypted, to others that do the same.
     #[arg(long, global = true, env = "P2P_PLAIN", value_parser = FalseyValueParser::new())]
     plain: bool,
@@ -227,6 +271,14 @@ impl Args {
     fn check(&self) -> Result<(), &'static str> {
         if self.plain && self.require_id {
             return Err("--require-id cannot be used with --plain: there nobody has an identity");
+        }
+        if let Some(Sub::Get { link, from, .. }) = &self.sub
+            && link.from.is_empty()
+            && from.is_empty()
+        {
+            return Err(
+                "a hash alone does not say where to ask; use a link, or name somebody with --from host:port",
+            );
         }
         if let Some(Sub::Send { paths, name, .. }) = &self.sub {
             if paths.iter().filter(|path| path.as_os_str() == STDIN).count() > 1 {
@@ -272,6 +324,39 @@ enum Sub {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         count: Option<u32>,
     },
+    /// Let others fetch files or directories by their hash, until Ctrl-C; print the links.
+    ///
+    /// Whoever knows the hash or the link may fetch; nobody else learns what is shared.
+    #[command(after_help = SHARE_HELP, max_term_width = 100)]
+    Share {
+        /// What to share.
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<PathBuf>,
+        /// Only to those whom you trust.
+        #[arg(long)]
+        known: bool,
+        /// The port to listen on; 0 for any free one.
+        #[arg(long, short, default_value_t = 0)]
+        port: u16,
+    },
+    /// Fetch a file or directory by its link or hash from all who have it, and leave.
+    ///
+    /// Every byte is verified. Others who fetch the same get from here what has arrived.
+    #[command(after_help = GET_HELP, max_term_width = 100)]
+    Get {
+        /// The link, or the SHA-256 of a file.
+        #[arg(value_name = "LINK|HASH")]
+        link: Link,
+        /// Where it is to go [default: --downloads].
+        #[arg(long, short, value_name = "DIR")]
+        output: Option<PathBuf>,
+        /// Write the file to the standard output when all of it is verified.
+        #[arg(long, conflicts_with_all = ["output", "json"])]
+        stdout: bool,
+        /// Ask there too: `host:port`, or `host:port#<node id>`; may be repeated.
+        #[arg(long, value_name = "PEER", value_parser = parse_target)]
+        from: Vec<Target>,
+    },
     /// Print what makes a shell complete the options.
     ///
     /// For bash: `p2p completions bash > ~/.local/share/bash-completion/completions/p2p`
@@ -292,6 +377,25 @@ Examples:
 
 `p2p --help` lists the exit codes.";
 
+const SHARE_HELP: &str = "\
+Examples:
+  p2p share big.iso          print the link, serve until Ctrl-C
+  p2p share photos --known --port 8000
+                             a directory, only to those whom you trust
+
+`p2p --help` lists the exit codes.";
+
+const GET_HELP: &str = "\
+Examples:
+  p2p get p2p:5891b5b5…/name=big.iso,…
+                             fetch what `p2p share` or the command `share` printed a link for
+  p2p get -o /srv/isos 5891b5b5… --from mirror:8000 --from laptop:8000
+                             fetch what a publisher prints the SHA-256 of, from these and whom they know
+  p2p get --stdout p2p:5891b5b5… | tar x
+                             nothing comes out before all of it is verified
+
+`p2p --help` lists the exit codes.";
+
 const RECEIVE_HELP: &str = "\
 Examples:
   p2p receive --once --accept all
@@ -309,8 +413,15 @@ fn command() -> Command {
     let everywhere: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
     command.mut_args(unless_empty).mut_subcommands(|sub| {
         let has_effect = |arg: &&Arg| match (sub.get_name(), arg.get_id().as_str()) {
-            ("send", name) => !["bind", "downloads", "accept", "keep_partials"].contains(&name),
-            ("receive", name) => name != "require_id",
+            ("send", name) => {
+                !["bind", "downloads", "accept", "keep_partials", "limit_down", "no_seed"].contains(&name)
+            }
+            ("receive", name) => !["require_id", "no_seed"].contains(&name),
+            ("share", name) => {
+                !["downloads", "accept", "keep_partials", "limit_down", "no_seed", "require_id"]
+                    .contains(&name)
+            }
+            ("get", name) => !["accept", "no_seed"].contains(&name),
             _ => false,
         };
         let without = everywhere.iter().filter(|arg| !has_effect(arg));
@@ -358,6 +469,16 @@ fn read_port(text: &OsStr) -> Result<u16, String> {
 
 fn parse_target(text: &str) -> Result<Target, String> {
     text.parse().map_err(|failure: crate::engine::Failure| failure.message)
+}
+
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    text.parse().map_err(|failure: crate::engine::Failure| failure.message)
+}
+
+/// A link with more places where to ask.
+fn with_places(mut link: Link, from: &[Target]) -> Box<Link> {
+    link.from.splice(0..0, from.iter().map(ToString::to_string));
+    Box::new(link)
 }
 
 fn parse_name(text: &str) -> Result<SafeName, String> {
@@ -446,7 +567,7 @@ mod tests {
             (&["--plain", "--require-id"], "nobody has an identity"),
             (&["7111", "receive"], "a port comes after `receive`"),
             (&["--stay", "receive"], "--stay is for neither"),
-            (&["--quiet"], "--quiet is for `send` and `receive`"),
+            (&["--quiet"], "--quiet is for the commands without a prompt"),
             (&["eight"], "`eight` is no port"),
             (&["--bind", "send"], "127.0.0.1"),
         ] {

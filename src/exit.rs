@@ -28,6 +28,8 @@ pub enum Exit {
     Source,
     /// The connection was lost, or the receiver left, in the middle.
     Lost,
+    /// Nobody who could be asked has it.
+    NotFound,
     /// Ctrl-C.
     Interrupted,
     /// SIGTERM.
@@ -35,7 +37,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Fine,
         Self::Failed,
         Self::Usage,
@@ -46,6 +48,7 @@ impl Exit {
         Self::Declined,
         Self::Source,
         Self::Lost,
+        Self::NotFound,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -63,6 +66,7 @@ impl Exit {
             Self::Declined => 7,
             Self::Source => 8,
             Self::Lost => 9,
+            Self::NotFound => 10,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }
@@ -81,6 +85,7 @@ impl Exit {
             | Code::Banned
             | Code::BadTree
             | Code::Unsupported => Self::Declined,
+            Code::NotFound => Self::NotFound,
             Code::SourceUnreadable | Code::SourceChanged | Code::BadName => Self::Source,
             // Whoever was there at the start and is unknown later has gone in between.
             Code::Disconnected | Code::Stalled | Code::ShuttingDown | Code::UnknownPeer => Self::Lost,
@@ -110,13 +115,14 @@ impl Exit {
             Self::Unreachable => "`send`: nobody could be reached there",
             Self::Stranger => "`send`: somebody else is there than was expected",
             Self::Declined => "`send`: the receiver did not take it",
-            Self::Source => "`send`: what was to be sent cannot be read, or changed meanwhile",
             Self::Lost => {
                 "`send`: the connection was lost before all of it was there; another try goes on with it"
             }
             Self::Interrupted => {
                 "ended by Ctrl-C; `send` and `receive` by its signal, for which shells show this"
             }
+            Self::Source => "`send`, `share`: what was to be sent cannot be read, or changed meanwhile",
+            Self::NotFound => "`get`: nobody who could be asked has it",
             Self::Terminated => "ended by SIGTERM",
         }
     }

@@ -54,23 +54,27 @@ impl FromStr for Rate {
         if number.is_empty() {
             return Err(bad("it does not begin with a number"));
         }
-        let factor: f64 = match unit {
-            "" | "b" => 1.0,
-            "k" | "kb" => 1e3,
-            "m" | "mb" => 1e6,
-            "g" | "gb" => 1e9,
-            "ki" | "kib" => 1024.0,
-            "mi" | "mib" => 1024.0 * 1024.0,
-            "gi" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        let factor: u128 = match unit {
+            "" | "b" => 1,
+            "k" | "kb" => 1_000,
+            "m" | "mb" => 1_000_000,
+            "g" | "gb" => 1_000_000_000,
+            "ki" | "kib" => 1 << 10,
+            "mi" | "mib" => 1 << 20,
+            "gi" | "gib" => 1 << 30,
             _ if unit.contains("bit") => return Err(bad("rates are in bytes, an eighth as many")),
             _ => return Err(bad("its unit is not known")),
         };
-        let number: f64 = number.parse().map_err(|_| bad("it does not begin with a number"))?;
-        let bytes = (number * factor).round();
-        if !(bytes < 1e15) {
+        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+        if number.len() > 18 {
             return Err(bad("nothing is that fast"));
         }
-        Self::new(bytes as u64).ok_or_else(|| bad("less than a byte a second is none; `off` ends a limit"))
+        let decimals = u32::try_from(part.len()).expect("a few");
+        let digits: u128 = format!("{whole}{part}").parse().map_err(|_| bad("its number is none"))?;
+        let bytes = digits * factor / 10_u128.pow(decimals);
+        let bytes = u64::try_from(bytes).ok().filter(|bytes| *bytes < 1_000_000_000_000_000);
+        let bytes = bytes.ok_or_else(|| bad("nothing is that fast"))?;
+        Self::new(bytes).ok_or_else(|| bad("less than a byte a second is none; `off` ends a limit"))
     }
 }
 
@@ -358,6 +362,7 @@ mod tests {
             ("5Mbit/s", "eighth"),
             ("5 parsec", "unit"),
             ("1..2M", "number"),
+            (".", "number"),
             ("99999999999999999GB", "nothing is that fast"),
         ] {
             let failure = text.parse::<Rate>().unwrap_err();

@@ -48,6 +48,10 @@ pub(super) enum Manners {
     /// The commands are there from the start. Where the first fails, the others are not tried; when
     /// all is sent that is the end, and the exit code tells why something was not.
     Send,
+    /// What the commands begin is finished, and the exit code tells why something was not.
+    Get,
+    /// What the commands share is served for good, if all of them worked.
+    Share,
     /// What comes is taken.
     Receive {
         /// After so many files or directories that is the end.
@@ -220,7 +224,9 @@ impl Front {
             Purpose::Line(asked) => {
                 self.session.answered(Instant::now(), &asked, answer);
                 match answer {
-                    Ok(Reply::Sending { .. } | Reply::Accepted(_)) => self.watch_transfers(),
+                    Ok(Reply::Sending { .. } | Reply::Getting { .. } | Reply::Accepted(_)) => {
+                        self.watch_transfers();
+                    }
                     Ok(Reply::Connected { .. } | Reply::Named(..) | Reply::Forgotten(_)) => {
                         self.ask_book().await;
                     }
@@ -274,7 +280,9 @@ impl Front {
         }
         self.session.event(Instant::now(), event);
         match event {
-            Event::Progress { .. } | Event::Offer { expires_in: None, .. } => self.watch_transfers(),
+            Event::Progress { .. } | Event::Found { .. } | Event::Offer { expires_in: None, .. } => {
+                self.watch_transfers();
+            }
             // What has ended leaves the status line at once.
             Event::Received { .. } | Event::Sent { .. } | Event::TransferFailed { .. } => self.show_status(),
             _ => {}
@@ -313,6 +321,7 @@ impl Front {
             }
             None if self.manners == (Manners::Piped { stay: true }) => None,
             None if matches!(self.manners, Manners::Receive { .. }) => None,
+            None if self.manners == Manners::Share && !self.session.failed() => None,
             None => Some(self.verdict()),
         }
     }
@@ -360,7 +369,9 @@ impl Front {
             Manners::Prompt | Manners::Receive { .. } => Exit::Fine,
             Manners::Piped { .. } if self.session.failed() => Exit::Failed,
             Manners::Piped { .. } => Exit::Fine,
-            Manners::Send => self.session.first_failure().map_or(Exit::Fine, Exit::of),
+            Manners::Send | Manners::Get | Manners::Share => {
+                self.session.first_failure().map_or(Exit::Fine, Exit::of)
+            }
         }
     }
 

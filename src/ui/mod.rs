@@ -80,6 +80,8 @@ pub async fn run(config: Config) -> Result<Exit, UiError> {
         Mode::Node => {}
         Mode::Send(sending) => return oneshot::send(config, sending).await,
         Mode::Receive { count } => return oneshot::receive(config, count).await,
+        Mode::Share { paths, known_only } => return oneshot::share(config, paths, known_only).await,
+        Mode::Get(getting) => return oneshot::get(config, getting).await,
         Mode::Completions(shell) => {
             let written = io::stdout().write_all(&Config::completions(shell));
             return Ok(if written.is_ok() { Exit::Fine } else { Exit::Output });

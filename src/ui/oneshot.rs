@@ -1,4 +1,4 @@
-//! One thing done without a prompt: `p2p send` and `p2p receive`.
+//! One thing done without a prompt: `p2p send`, `p2p receive`, `p2p share` and `p2p get`.
 //!
 //! They are a node and a [`Front`] like any other, whose commands are given at the start instead of
 //! typed. What differs is what is told: results on stdout, what goes wrong on stderr, and bars only for
@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::future::pending;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ use super::session::Session;
 use super::signals::Signals;
 use super::style::Style;
 use super::{LAST_LINES, UiError, allow_descriptors, log, stderr_columns, to_the_end};
-use crate::config::{Config, STDIN, Sending, usual_home};
+use crate::config::{Config, Getting, STDIN, Sending, usual_home};
 use crate::engine::{AcceptPolicy, Code, Command, Event, Failure, HostPort, PeerRef, Reply};
 use crate::exit::Exit;
 use crate::node::{self, StartError};
@@ -69,6 +69,61 @@ pub(super) async fn receive(config: Config, count: Option<u32>) -> Result<Exit, 
     let signals = Signals::listen()?;
     let commands = vec![("whoami", Command::Whoami)];
     shop.run(config, signals, commands, Manners::Receive { count }).await
+}
+
+/// Serves what others ask for.
+pub(super) async fn share(config: Config, paths: Vec<PathBuf>, known_only: bool) -> Result<Exit, UiError> {
+    let shop = Shop::open(&config)?;
+    let signals = Signals::listen()?;
+    let command = |path: PathBuf| {
+        let path = std::path::absolute(&path).unwrap_or(path);
+        ("share", Command::Share { path, known_only, is_kept: false })
+    };
+    let commands = paths.into_iter().map(command).collect();
+    shop.run(config, signals, commands, Manners::Share).await
+}
+
+/// Fetches something and leaves.
+pub(super) async fn get(mut config: Config, getting: Getting) -> Result<Exit, UiError> {
+    let Getting { link, to_stdout } = getting;
+    if !to_stdout {
+        let shop = Shop::open(&config)?;
+        let signals = Signals::listen()?;
+        return shop.run(config, signals, vec![("get", Command::Get(link))], Manners::Get).await;
+    }
+    // It is spooled, since bytes can come in any order, and are all proven only at the end.
+    let spool = tempfile::tempdir()?;
+    config.node.downloads = spool.path().to_owned();
+    config.quiet = true;
+    let shop = Shop::open(&config)?;
+    let signals = Signals::listen()?;
+    let exit = shop.run(config, signals, vec![("get", Command::Get(link))], Manners::Get).await?;
+    if exit != Exit::Fine {
+        return Ok(exit);
+    }
+    let written = tokio::task::spawn_blocking(move || write_out(spool.path())).await;
+    match written.map_err(|_| io::Error::other("writing what was fetched failed"))? {
+        Ok(()) => Ok(Exit::Fine),
+        Err(error) => {
+            // A reader that went away is how pipes end.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                tracing::error!("cannot write what was fetched: {error}");
+            }
+            Ok(Exit::Output)
+        }
+    }
+}
+
+/// Writes the one file of a directory to the standard output.
+fn write_out(spool: &Path) -> io::Result<()> {
+    let fetched = std::fs::read_dir(spool)?.next().transpose()?;
+    let fetched = fetched.ok_or_else(|| io::Error::other("nothing was fetched"))?;
+    if fetched.file_type()?.is_dir() {
+        return Err(io::Error::other("it is a directory, which cannot be written there; use -o"));
+    }
+    let mut stdout = io::stdout().lock();
+    io::copy(&mut File::open(fetched.path())?, &mut stdout)?;
+    stdout.flush()
 }
 
 /// Where things are told.
@@ -338,6 +393,10 @@ impl Render for Plainly {
                 None
             }
             Event::Sent { .. } | Event::Received { .. } => (!self.quiet).then(|| without_number(&text)),
+            Event::Found { .. } | Event::Served { .. } => {
+                self.note(&without_number(&text));
+                None
+            }
             Event::Message { .. } | Event::Listening { .. } => (!self.quiet).then_some(text),
             Event::PeerConnected { first_contact: true, dialled: Some(_), .. }
             | Event::FirstContact { .. }
@@ -352,6 +411,10 @@ impl Render for Plainly {
     fn reply(&self, _: &Asked, reply: &Reply, _: &Known, _: &Rates) -> Option<String> {
         if let Reply::Connected { .. } = reply {
             self.connected();
+        }
+        if let Reply::Shared(share) = reply {
+            // What it was started for, and nothing else.
+            return Some(share.link.to_string());
         }
         self.invitation(reply).filter(|_| !self.quiet)
     }

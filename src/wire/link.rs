@@ -1,8 +1,9 @@
 //! Links: the hash of a content, and what helps to fetch it.
 //!
-//! `p2p:<hash>?name=…&size=…&root=…&kind=dir&known=1&from=host:port#id`. Only the hash is needed; what
-//! else is there is a claim of whoever made the link. Values are percent-encoded; keys that are not
-//! known are skipped, so that later versions may add some.
+//! `p2p:<hash>/name=…,size=…,root=…,kind=dir,known=1,from=host:port#id`. Only the hash is needed; what
+//! else is there is a claim of whoever made the link. Values are percent-encoded, and nothing is left
+//! that means something to a shell, so that a link can be pasted behind a command as it is. Keys that
+//! are not known are skipped, so that later versions may add some.
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,7 +53,7 @@ pub struct Link {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BadLink {
     /// It does not begin like one.
-    #[error("a link looks like p2p:<64 digits>?…, and a hash is 64 hexadecimal digits")]
+    #[error("a link looks like p2p:<64 digits>/…, and a hash is 64 hexadecimal digits")]
     Form,
     /// It is longer than any.
     #[error("it is longer than any link")]
@@ -84,10 +85,10 @@ impl FromStr for Link {
         let rest = text.get(..SCHEME.len()).filter(|scheme| scheme.eq_ignore_ascii_case(SCHEME));
         let rest = rest.map(|_| &text[SCHEME.len()..]).ok_or(BadLink::Form)?;
         let rest = rest.strip_prefix("//").unwrap_or(rest);
-        let (hash, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let hash = hash.trim_end_matches('/').parse().map_err(|_| BadLink::Form)?;
+        let (hash, parts) = rest.split_once('/').unwrap_or((rest, ""));
+        let hash = hash.parse().map_err(|_| BadLink::Form)?;
         let mut link = Self::bare(hash);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        for pair in parts.split(',').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             link.take(key, &decoded(value)?)?;
         }
@@ -119,10 +120,10 @@ impl Link {
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SCHEME}{}", self.hash)?;
-        let mut separator = '?';
+        let mut separator = '/';
         let mut put = |key: &str, value: &str| {
             write!(f, "{separator}{key}={}", encoded(value))?;
-            separator = '&';
+            separator = ',';
             Ok(())
         };
         if let Some(name) = &self.name {
@@ -146,12 +147,12 @@ impl fmt::Display for Link {
     }
 }
 
-/// Leaves what no shell and no mail program takes for something else.
+/// Leaves what no shell takes for something else.
 fn encoded(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for byte in value.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b':' => {
                 out.push(char::from(byte));
             }
             _ => {
@@ -206,13 +207,16 @@ mod tests {
         let link = whole();
         let text = link.to_string();
         assert_eq!(text.parse::<Link>().unwrap(), link);
-        assert!(text.is_ascii() && !text.contains([' ', '#', '"', '\'', '$', '(']), "{text}");
+        assert!(
+            text.is_ascii() && !text.contains([' ', '#', '"', '\'', '$', '(', '&', '?', '*', ';', '~', '!']),
+            "{text}"
+        );
         assert_eq!(Link::bare(link.hash).to_string(), format!("p2p:{HASH}"));
     }
 
     #[test]
     fn a_hash_alone_is_a_link_however_it_is_written() {
-        for text in [HASH, &HASH.to_uppercase(), &format!("p2p:{HASH}"), &format!(" P2P://{HASH}/?later=x\n")]
+        for text in [HASH, &HASH.to_uppercase(), &format!("p2p:{HASH}"), &format!(" P2P://{HASH}/later=x\n")]
         {
             assert_eq!(text.parse::<Link>().unwrap(), Link::bare(HASH.parse().unwrap()), "{text}");
         }
@@ -224,25 +228,25 @@ mod tests {
             ("", "64 digits"),
             ("p2p:cc72", "64 digits"),
             ("http:x", "64 digits"),
-            (&format!("p2p:{HASH}?name=.."), "name"),
-            (&format!("p2p:{HASH}?name=a%2Fb"), "name"),
-            (&format!("p2p:{HASH}?size=-1"), "size"),
-            (&format!("p2p:{HASH}?root=1"), "root"),
-            (&format!("p2p:{HASH}?kind=disk"), "kind"),
-            (&format!("p2p:{HASH}?name=%4"), "%"),
-            (&format!("p2p:{HASH}?name=%ff"), "%"),
-            (&format!("p2p:{HASH}?name={}", "a".repeat(9000)), "longer"),
+            (&format!("p2p:{HASH}/name=.."), "name"),
+            (&format!("p2p:{HASH}/name=a%2Fb"), "name"),
+            (&format!("p2p:{HASH}/size=-1"), "size"),
+            (&format!("p2p:{HASH}/root=1"), "root"),
+            (&format!("p2p:{HASH}/kind=disk"), "kind"),
+            (&format!("p2p:{HASH}/name=%4"), "%"),
+            (&format!("p2p:{HASH}/name=%ff"), "%"),
+            (&format!("p2p:{HASH}/name={}", "a".repeat(9000)), "longer"),
         ] {
             let error = text.parse::<Link>().unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
-        let crowd: String = (1..40).map(|n| format!("&from=h:{n}")).collect();
-        assert_eq!(format!("p2p:{HASH}?x{crowd}").parse::<Link>().unwrap().from.len(), MAX_ADDRESSES);
+        let crowd: String = (1..40).map(|n| format!(",from=h:{n}")).collect();
+        assert_eq!(format!("p2p:{HASH}/x{crowd}").parse::<Link>().unwrap().from.len(), MAX_ADDRESSES);
     }
 
     proptest! {
         #[test]
-        fn any_text_is_a_link_or_an_error(text in "(p2p:)?[0-9a-f]{60,64}[?&=%a-z0-9:#\u{202e}]{0,60}|.{0,100}") {
+        fn any_text_is_a_link_or_an_error(text in "(p2p:)?[0-9a-f]{60,64}[/,=%a-z0-9:#\u{202e}]{0,60}|.{0,100}") {
             if let Ok(link) = text.parse::<Link>() {
                 prop_assert_eq!(link.to_string().parse::<Link>().unwrap(), link);
             }

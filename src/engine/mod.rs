@@ -32,6 +32,7 @@ mod peers;
 mod pex;
 mod pulling;
 mod reconnect;
+mod reputation;
 mod serving;
 mod shared;
 mod shares;
@@ -62,6 +63,7 @@ pub use io::{Closing, Dialled, Input, Output};
 pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, PartialKey};
 pub use limits::Limits;
 pub use origin::Origin;
+pub use reputation::{Banned, Dealing, Record, ban_time};
 pub use shared::Shared;
 pub use throttle::Rate;
 

@@ -1,22 +1,22 @@
-//! What is kept about something that is shared.
+//! What is shared until somebody ends it, over all runs.
 
 use std::path::PathBuf;
 
 use crate::wire::{FileHash, Root};
 
-/// Something that is shared: where it is, and what its content was.
+/// A file or directory that others may have, as it was when it was shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
-    /// Where it is, absolute.
+    /// Where it lies; absolute, since the next run may begin elsewhere.
     pub path: PathBuf,
-    /// What its content is.
+    /// The name of its content.
     pub file_hash: FileHash,
-    /// What the content's list is checked against.
+    /// The name of its manifest.
     pub root: Root,
-    /// Its size in bytes.
+    /// Bytes of its content; of a directory with its list.
     pub size: u64,
     /// Whether it is a directory.
     pub is_directory: bool,
-    /// Whether only trusted peers get it.
+    /// Whether only known peers may have it.
     pub known_only: bool,
 }

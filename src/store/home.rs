@@ -1,31 +1,39 @@
-//! The user's state: the key that is the identity, and who is known.
+//! The user's state: the key that is the identity, who is known and how they behaved, and what is
+//! shared.
 //!
 //! Several processes may share a home. Invariants: the key is made once and never replaced; what
-//! is changed in the book is changed under a lock in what is in the file at that moment, and the
+//! is changed in another file is changed under a lock in what is in the file at that moment, and the
 //! file is replaced whole, so that a reader sees the old one or the new one. A damaged file is an
 //! error, never an empty one.
+
+mod known;
+mod records;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::retry_on_intr;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::engine::{Alias, Book, Change, Code, Failure, HostPort, Known, Reading};
+use super::held::lock;
+use crate::engine::{Book, Change, Code, Failure, Reading, Record};
 use crate::wire::NodeId;
 
 const KEY: &str = "identity.pem";
 const BOOK: &str = "known.toml";
+const RECORDS: &str = "records.toml";
 const LOCK: &str = "lock";
 
-/// No key or book of ours is larger.
+/// No file of ours is larger.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Why the home cannot be used.
@@ -49,9 +57,10 @@ pub enum HomeError {
         .0.display(), .0.display()
     )]
     Exposed(PathBuf),
-    /// Others could say who is known and trusted.
+    /// Others could say who is known and trusted, and what is shared.
     #[error(
-        "`{}` can be changed by others, who could make you trust them; if all in it is right: chmod go-w '{}'",
+        "`{}` can be changed by others, who could make you trust them or share your files with them; \
+         if all in it is right: chmod go-w '{}'",
         .0.display(), .0.display()
     )]
     Writable(PathBuf),
@@ -66,6 +75,14 @@ pub enum HomeError {
         /// What is wrong with it.
         why: String,
     },
+    /// There is too much of it, or it could not be read again.
+    #[error("cannot note that in `{}`: {why}", .path.display())]
+    NotNoted {
+        /// In which file.
+        path: PathBuf,
+        /// What stands against it.
+        why: String,
+    },
 }
 
 /// The directory of a user's state.
@@ -74,25 +91,16 @@ pub struct Home {
     path: PathBuf,
     /// Counts what this process reads and notes.
     clock: Arc<AtomicU64>,
+    /// The records that were last read, and of which text. They are read for everybody who connects,
+    /// others can make them many, and to parse them takes longer than a handshake.
+    last_records: Arc<Mutex<Option<(String, Records)>>>,
 }
 
-#[derive(Serialize, Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct BookFile {
-    #[serde(default)]
-    pins: BTreeMap<String, NodeId>,
-    #[serde(default)]
-    peers: BTreeMap<String, KnownEntry>,
-}
+/// What dealings with identities came to.
+type Records = BTreeMap<NodeId, Record>;
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KnownEntry {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    alias: Option<String>,
-    #[serde(default)]
-    trusted: bool,
-}
+/// Why a file that can be parsed is damaged all the same.
+type Malformed = Box<dyn std::error::Error>;
 
 impl Home {
     /// Opens the directory, and makes it for this user alone where it is missing.
@@ -107,7 +115,7 @@ impl Home {
         })?;
         let io = |error| HomeError::Io { what: "look at", path: path.clone(), error };
         check_owner(&path, &fs::metadata(&path).map_err(io)?)?;
-        Ok(Self { path, clock: Arc::default() })
+        Ok(Self { path, clock: Arc::default(), last_records: Arc::default() })
     }
 
     /// The private key in PEM, made by `generate` where there is none yet. Of several processes
@@ -152,18 +160,57 @@ impl Home {
     }
 
     fn read_book(&self) -> Result<Book, HomeError> {
-        let path = self.path.join(BOOK);
-        let Some((text, metadata)) = read_bounded(&path)? else { return Ok(Book::default()) };
-        check_owner(&path, &metadata)?;
-        let damaged = |why: String| HomeError::Damaged { path: path.clone(), why };
-        let file: BookFile = toml::from_str(&text).map_err(|error| damaged(in_one_line(&text, &error)))?;
-        book_of(file).map_err(|why| damaged(why.to_string()))
+        let known = self.read_toml(BOOK, known::book_of)?.unwrap_or_default();
+        Ok(Book { records: self.read_records()?, ..known })
     }
 
-    /// Notes changes in the file, and answers what is in it then. All of them or none.
+    fn read_records(&self) -> Result<Records, HomeError> {
+        let Some(text) = self.read_text(RECORDS)? else { return Ok(Records::new()) };
+        let mut last = lock(&self.last_records);
+        if let Some((of, records)) = last.as_ref()
+            && *of == text
+        {
+            return Ok(records.clone());
+        }
+        let records = self.parse(RECORDS, &text, records::records_of)?;
+        *last = Some((text, records.clone()));
+        Ok(records)
+    }
+
+    /// What `check` makes of a file; `None` where there is none.
+    fn read_toml<F: DeserializeOwned, T>(
+        &self,
+        name: &str,
+        check: impl FnOnce(F) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, HomeError> {
+        self.read_text(name)?.map(|text| self.parse(name, &text, check)).transpose()
+    }
+
+    /// The text of a file that only this user writes; `None` where there is none.
+    fn read_text(&self, name: &str) -> Result<Option<String>, HomeError> {
+        let path = self.path.join(name);
+        let Some((text, metadata)) = read_bounded(&path)? else { return Ok(None) };
+        check_owner(&path, &metadata)?;
+        Ok(Some(text))
+    }
+
+    /// What `check` makes of the text, which a person may have edited.
+    fn parse<F: DeserializeOwned, T>(
+        &self,
+        name: &str,
+        text: &str,
+        check: impl FnOnce(F) -> Result<T, Malformed>,
+    ) -> Result<T, HomeError> {
+        let damaged = |why: String| HomeError::Damaged { path: self.path.join(name), why };
+        let file = toml::from_str(text).map_err(|error| damaged(in_one_line(text, &error)))?;
+        check(file).map_err(|why| damaged(why.to_string()))
+    }
+
+    /// Notes changes in the files, and answers what is in them then. All of them or none, unless
+    /// the system fails after one of two files was written.
     ///
     /// # Errors
-    /// Where one contradicts what is noted, or the file cannot be written.
+    /// Where one contradicts what is noted, or a file cannot be written.
     pub fn change(&self, changes: &[Change]) -> Result<Reading, Failure> {
         let failure = |error: HomeError| Failure::new(Code::DiskError, error.to_string());
         let _lock = self.lock().map_err(failure)?;
@@ -172,20 +219,25 @@ impl Home {
         for change in changes {
             book.apply(change)?;
         }
-        if book != before {
-            self.write_book(&book).map_err(failure)?;
+        if book.records != before.records {
+            self.write_toml(RECORDS, records::HEADING, &records::file_of(&book.records)).map_err(failure)?;
         }
-        // After it was written: every reading that begins later has it.
+        if book.pins != before.pins || book.peers != before.peers {
+            self.write_toml(BOOK, known::HEADING, &known::file_of(&book)).map_err(failure)?;
+        }
+        // After they were written: every reading that begins later has it.
         Ok(Reading { book, as_of: self.now() })
     }
 
-    fn write_book(&self, book: &Book) -> Result<(), HomeError> {
-        let path = self.path.join(BOOK);
-        let text = format!(
-            "# Who is known to p2p. Written by the program; `trust`, `alias` and `forget` change it.\n{}",
-            toml::to_string(&file_of(book)).expect("strings, booleans and tables are all TOML")
-        );
-        let fresh = self.fresh_file(BOOK, &text)?;
+    /// Replaces a file under the lock.
+    fn write_toml(&self, name: &str, heading: &str, content: &impl Serialize) -> Result<(), HomeError> {
+        let path = self.path.join(name);
+        let content = toml::to_string(content).expect("strings, numbers and tables are all TOML");
+        let text = format!("# {heading}\n{content}");
+        if text.len() as u64 > MAX_FILE_BYTES {
+            return Err(HomeError::NotNoted { path, why: "it would be too large to be read".to_owned() });
+        }
+        let fresh = self.fresh_file(name, &text)?;
         fs::rename(&fresh, &path).map_err(|error| {
             let _ = fs::remove_file(&fresh);
             HomeError::Io { what: "replace", path, error }
@@ -294,37 +346,6 @@ fn read_bounded(path: &Path) -> Result<Option<(String, fs::Metadata)>, HomeError
         Err(error) => Err(io(error)),
         Ok(read) if read as u64 > MAX_FILE_BYTES => Err(damaged("it is too large")),
         Ok(_) => Ok(Some((text, metadata))),
-    }
-}
-
-/// What is in the file, which a person may have edited: nothing in it may mean two things.
-fn book_of(file: BookFile) -> Result<Book, Box<dyn std::error::Error>> {
-    let mut book = Book::default();
-    for (text, id) in file.pins {
-        if book.pins.insert(text.parse::<HostPort>()?, id).is_some() {
-            return Err(format!("`{text}` is pinned twice").into());
-        }
-    }
-    for (text, entry) in file.peers {
-        let alias = entry.alias.map(|alias| alias.parse::<Alias>()).transpose()?;
-        if let Some(alias) = alias.as_ref().filter(|alias| book.by_alias(alias).is_some()) {
-            return Err(format!("two peers are called `{alias}`").into());
-        }
-        if book.peers.insert(text.parse()?, Known { alias, trusted: entry.trusted }).is_some() {
-            return Err(format!("`{text}` is there twice").into());
-        }
-    }
-    Ok(book)
-}
-
-fn file_of(book: &Book) -> BookFile {
-    let entry = |known: &Known| KnownEntry {
-        alias: known.alias.as_ref().map(ToString::to_string),
-        trusted: known.trusted,
-    };
-    BookFile {
-        pins: book.pins.iter().map(|(address, id)| (address.to_string(), *id)).collect(),
-        peers: book.peers.iter().map(|(id, known)| (id.to_string(), entry(known))).collect(),
     }
 }
 

@@ -174,6 +174,7 @@ impl Config {
                 plain: args.plain,
                 home: home.clone(),
                 require_id: args.require_id,
+                keeps_shares: mode == Mode::Node,
                 seeds: !args.no_seed,
                 keep_partials: Duration::from_secs(u64::from(args.keep_partials) * 24 * 3600),
                 limits: Limits {

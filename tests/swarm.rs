@@ -4,14 +4,19 @@
 #[allow(dead_code, reason = "other tests need more of it")]
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use peer_to_peer::engine::{
-    AcceptPolicy, Code, Command, Delivery, Direction, Event, Failure, Limits, Reply, TransferId,
+    AcceptPolicy, Change, Code, Command, Delivery, Direction, Event, Failure, Limits, Reply, TransferId,
 };
-use peer_to_peer::wire::{CHUNK_SIZE, FileHash, Link};
-use world::disk_model::file_hash;
-use world::{Line, NodeId, SECOND, World};
+use peer_to_peer::wire::{
+    AskId, AskProof, CHUNK_SIZE, ChunkData, ContentOffer, Entry, FileHash, Hello, Instance, Link, Message,
+    NodeId as Identity, OfferId, SafeName, Side,
+};
+use world::disk_model::{entries_of, file_hash, head_of};
+use world::{Line, NodeId, SECOND, ScriptId, World};
 
 const CHUNK: usize = CHUNK_SIZE as usize;
 
@@ -52,7 +57,18 @@ fn bare(bytes: &[u8]) -> Link {
 
 /// So many nodes that share the same file, and one that is connected to all of them.
 fn seeded(seed: u64, seeders: u8, size: usize) -> (World, Vec<NodeId>, NodeId, Vec<u8>) {
+    seeded_over(100_000_000, seed, seeders, size)
+}
+
+/// The same, over lines of so many bytes a second.
+fn seeded_over(
+    bytes_per_sec: u64,
+    seed: u64,
+    seeders: u8,
+    size: usize,
+) -> (World, Vec<NodeId>, NodeId, Vec<u8>) {
     let mut world = World::new(seed);
+    world.line.bytes_per_sec = bytes_per_sec;
     let bytes = world.rng.bytes(size);
     let nodes: Vec<_> = (0..seeders)
         .map(|n| {
@@ -261,4 +277,235 @@ fn five_who_know_only_the_seeder_take_little_longer_than_one() {
     };
     let (one, five) = (time(1), time(5));
     assert!(five <= 1.5 * one, "one {one} s, five {five} s");
+}
+
+/// Says what a peer of ours would say first.
+fn swarm_script(world: &mut World, node: NodeId, who: u8) -> ScriptId {
+    let script = world.script_as(Some(Identity([who; 32])), node);
+    let features = ["transfer", "swarm", "pex"];
+    world.say(
+        script,
+        Message::Hello(Hello {
+            version: 1,
+            agent: "script".into(),
+            node_id: None,
+            instance: Instance(who.into()),
+            listen_port: 0,
+            features: features.map(str::to_owned).to_vec(),
+        }),
+    );
+    world.run_for(SECOND / 10);
+    script
+}
+
+/// What a script was asked last.
+fn asked(world: &World, script: ScriptId) -> Option<AskId> {
+    world.scripts[script.0].heard.iter().rev().find_map(|message| match message {
+        Message::Ask { id, .. } => Some(*id),
+        _ => None,
+    })
+}
+
+fn page_of(entries: &[Entry]) -> Bytes {
+    entries.iter().flat_map(|entry| entry.to_bytes()).collect::<Vec<_>>().into()
+}
+
+/// Answers the last question with an offer by this list.
+fn answer(
+    world: &mut World,
+    script: ScriptId,
+    hash: FileHash,
+    size: usize,
+    entries: &[Entry],
+    partial: bool,
+) {
+    let answers = asked(world, script);
+    assert!(answers.is_some(), "it was asked");
+    let head = Arc::new(head_of(size as u64, hash, entries));
+    let offer = ContentOffer {
+        id: OfferId(1),
+        answers,
+        is_partial: partial,
+        name: SafeName::new("file").unwrap(),
+        size: size as u64,
+        tree: None,
+        head: Some(head),
+        page: page_of(entries),
+    };
+    world.say(script, Message::Offer(offer));
+    world.run_for(SECOND / 10);
+}
+
+/// Gives a script's node whatever it asks for, from these bytes, until `node` has got it or bans the script.
+fn serve(world: &mut World, script: ScriptId, node: NodeId, bytes: &[u8]) {
+    let mut heard = 0;
+    for _ in 0..10_000 {
+        if world.has_got(node) || world.scripts[script.0].closed {
+            return;
+        }
+        let news: Vec<_> = world.scripts[script.0].heard[heard..].to_vec();
+        heard += news.len();
+        for message in news {
+            let Message::Pull { id, first, count } = message else { continue };
+            for index in first..first + count {
+                let data = ChunkData(bytes.chunks(CHUNK).nth(index as usize).unwrap().to_vec().into());
+                world.say(script, Message::Data { id, index, data, entry: None });
+            }
+        }
+        world.run_for(SECOND / 100);
+    }
+}
+
+fn is_banned(world: &World, node: NodeId, who: u8) -> bool {
+    world.nodes[node.0].book.is_banned(Identity([who; 32]), 1_800_000_000 + world.now.as_secs())
+}
+
+#[test]
+fn who_sends_a_wrong_chunk_is_banned_and_the_file_is_right() {
+    let (mut world, seeders, getter, bytes) = seeded_over(5_000_000, 11, 2, 40 * CHUNK);
+    let poisoner = swarm_script(&mut world, getter, 66);
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_for(SECOND / 1000);
+    let entries = entries_of(&bytes);
+    while asked(&world, poisoner).is_none() {
+        world.run_for(SECOND / 1000);
+    }
+    answer(&mut world, poisoner, file_hash(&bytes), bytes.len(), &entries, false);
+    let wrong = vec![6; bytes.len()];
+    serve(&mut world, poisoner, getter, &wrong);
+    world.run_until(|world| world.has_got(getter));
+    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
+    assert!(is_banned(&world, getter, 66), "{world:?}");
+    assert!(!is_banned(&world, getter, 1) && !is_banned(&world, getter, 2), "{seeders:?}");
+    let bad: u32 = world.sources(getter).unwrap().iter().map(|source| source.bad_chunks).sum();
+    assert_eq!(bad, 1, "one is enough");
+    // Banned, it does not come in again, and the next ban is longer.
+    let again = swarm_script(&mut world, getter, 66);
+    assert!(world.scripts[again.0].closed);
+}
+
+#[test]
+fn a_false_list_convicts_who_claims_to_have_all_of_it_and_nobody_else() {
+    let mut world = World::new(12);
+    let getter = world.secure_node(100, AcceptPolicy::Ask);
+    let bytes = world.rng.bytes(12 * CHUNK);
+    let liar = swarm_script(&mut world, getter, 66);
+    let misled = swarm_script(&mut world, getter, 67);
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_for(SECOND / 10);
+    // The list says the truth but for one state, so that the true bytes do not continue the file.
+    let mut list = entries_of(&bytes);
+    list[5].state.0[0] ^= 1;
+    answer(&mut world, liar, file_hash(&bytes), bytes.len(), &list, false);
+    answer(&mut world, misled, file_hash(&bytes), bytes.len(), &list, true);
+    let honest = world.secure_node(1, AcceptPolicy::Ask);
+    world.nodes[honest.0].disk.files.insert("file".into(), bytes.clone());
+    world.share(honest, "file");
+    world.connect(getter, honest);
+    world.run_for(SECOND / 10);
+    serve(&mut world, liar, getter, &bytes);
+    world.run_until(|world| world.has_got(getter));
+    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
+    assert!(is_banned(&world, getter, 66), "{world:?}");
+    assert!(!is_banned(&world, getter, 67) && !is_banned(&world, getter, 1), "{world:?}");
+    assert!(!world.scripts[misled.0].closed);
+}
+
+#[test]
+fn whoever_falls_silent_is_not_waited_for() {
+    let (mut world, _, getter, bytes) = seeded_over(5_000_000, 13, 1, 40 * CHUNK);
+    let silent = swarm_script(&mut world, getter, 66);
+    world.get(getter, &bare(&bytes)).unwrap();
+    while asked(&world, silent).is_none() {
+        world.run_for(SECOND / 1000);
+    }
+    let begun = world.now;
+    answer(&mut world, silent, file_hash(&bytes), bytes.len(), &entries_of(&bytes), false);
+    world.run_until(|world| world.has_got(getter));
+    assert!(world.now - begun < 10 * SECOND, "{:?}", world.now - begun);
+    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
+    assert!(!is_banned(&world, getter, 66), "slow is not bad");
+}
+
+#[test]
+fn sources_that_leave_and_come_change_nothing_but_the_time() {
+    for seed in 20..30 {
+        let (mut world, seeders, getter, bytes) = seeded(seed, 3, 60 * CHUNK);
+        world.get(getter, &bare(&bytes)).unwrap();
+        for _ in 0..4 {
+            let wait = Duration::from_millis(5 + world.rng.below(60));
+            world.run_for(wait);
+            let one = usize::try_from(world.rng.below(3)).unwrap();
+            world.cut(seeders[one]);
+        }
+        world.run_until(|world| world.has_got(getter));
+        assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_get_goes_on_from_what_an_earlier_one_left() {
+    let (mut world, _, getter, bytes) = seeded(14, 1, 100 * CHUNK);
+    world.line = Line { latency: Duration::from_millis(5), bytes_per_sec: 20_000_000 };
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_until(|world| world.nodes[getter.0].disk.bytes_stored > 40 * u64::from(CHUNK_SIZE));
+    world.restart(getter, false);
+    let before = world.nodes[getter.0].disk.bytes_stored;
+    world.connect(getter, NodeId(0));
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_until(|world| world.has_got(getter));
+    let after = world.nodes[getter.0].disk.bytes_stored;
+    assert_eq!(after, bytes.len() as u64, "nothing was stored twice: {before}");
+}
+
+#[test]
+fn who_does_not_know_the_hash_learns_nothing_and_known_shares_are_for_the_trusted() {
+    let mut world = World::new(15);
+    let seeder = world.secure_node(1, AcceptPolicy::Ask);
+    let bytes = world.put(seeder, "secret", 3 * CHUNK);
+    let command = Command::Share { path: "secret".into(), known_only: true, is_kept: true };
+    let Ok(Reply::Shared(share)) = world.run_command(seeder, command) else { panic!() };
+    assert!(share.link.known_only);
+    let script = swarm_script(&mut world, seeder, 66);
+    let binding = world.binding_of(script);
+    let ask = |world: &mut World, id: u64, proof| {
+        world.say(script, Message::Ask { id: AskId(id), proof });
+        world.run_for(SECOND / 10);
+        world.scripts[script.0].heard.last().unwrap().clone()
+    };
+    let right = AskProof::new(binding, Side::Dialler, file_hash(&bytes));
+    let not_known = ask(&mut world, 1, right);
+    let nothing = ask(&mut world, 2, AskProof::new(binding, Side::Dialler, FileHash([1; 32])));
+    let stolen = ask(&mut world, 3, AskProof::new(binding, Side::Listener, file_hash(&bytes)));
+    for (answer, id) in [(not_known, 1), (nothing, 2), (stolen, 3)] {
+        assert_eq!(answer, Message::Lack { id: AskId(id), code: "not_found".into() });
+    }
+    world.note(seeder, &Change::Trust(Identity([66; 32])));
+    assert!(matches!(ask(&mut world, 4, right), Message::Offer(offer) if offer.answers == Some(AskId(4))));
+}
+
+#[test]
+fn what_changed_since_it_was_shared_is_not_served() {
+    let (mut world, seeders, getter, bytes) = seeded(16, 1, 3 * CHUNK);
+    let other = world.rng.bytes(3 * CHUNK);
+    world.nodes[seeders[0].0].disk.files.insert("file".into(), other);
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_for(5 * SECOND);
+    assert_eq!(world.failure_codes(getter), [Code::NotFound]);
+    let warned = |event: &Event| match event {
+        Event::Warning { text, .. } if text.contains("has changed since") => Some(()),
+        _ => None,
+    };
+    assert_eq!(world.events(seeders[0], warned).len(), 1);
+}
+
+#[test]
+fn shares_survive_a_restart_until_they_are_taken_back() {
+    let (mut world, seeders, getter, bytes) = seeded(17, 1, 3 * CHUNK);
+    world.restart(seeders[0], false);
+    world.connect(getter, seeders[0]);
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_until(|world| world.has_got(getter));
+    world.run_command(seeders[0], Command::Unshare("file".into())).unwrap();
+    assert!(world.nodes[seeders[0].0].shares.is_empty());
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Alias, Book, Code, Failure, Level, Rate, TransferId};
+use super::{Alias, BanInfo, Book, Code, Failure, Level, Rate, Record, TransferId};
 use crate::wire::{FileHash, Instance, Link, NodeId, SafeName};
 
 /// Something a user wants done. Each is answered with one [`Reply`] or [`Failure`].
@@ -47,6 +47,12 @@ pub enum Command {
     },
     /// Tell what is limited.
     Limits,
+    /// Have nothing to do with somebody.
+    Ban(PeerRef),
+    /// End that.
+    Unban(PeerRef),
+    /// List who is banned.
+    Bans,
     /// Do not share something any longer: its hash, the beginning of that, or its path.
     Unshare(String),
     /// List what is shared.
@@ -256,6 +262,12 @@ pub enum Reply {
         /// What the file is called there.
         name: SafeName,
     },
+    /// Nothing is taken from it or given to it.
+    Banned(NodeId),
+    /// That is over.
+    Unbanned(NodeId),
+    /// Who is banned.
+    Bans(Vec<BanInfo>),
     /// How fast file content may be sent and received.
     Limits(LimitsInfo),
     /// Whoever knows the hash may fetch it.
@@ -320,6 +332,8 @@ pub struct PeerInfo {
     pub bytes_sent: u64,
     /// Bytes of verified file content received from it.
     pub bytes_received: u64,
+    /// What dealings with it came to over all runs, where there were any.
+    pub record: Option<Record>,
 }
 
 /// What is known about an offer or a transfer.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::downloads::{Download, State, leftover_info};
 use super::reconnect::Ending;
 use super::{
-    Alias, Change, Code, Command, CommandId, ConnId, Dialled, Direction, Engine, Event, Failure, Job,
+    Alias, Banned, Change, Code, Command, CommandId, ConnId, Dialled, Direction, Engine, Event, Failure, Job,
     LimitsInfo, NodeInfo, Output, Peer, PeerInfo, PeerRef, Rate, Reply, Selection, Target, TransferId,
 };
 use crate::wire::{NodeId, SafeName};
@@ -19,6 +19,9 @@ impl Engine {
             Command::Alias(peer, alias) => return self.name_peer(id, &peer, alias),
             Command::Forget(peer) => return self.forget(id, peer),
             Command::Share { path, known_only, is_kept } => return self.share(id, path, known_only, is_kept),
+            Command::Ban(peer) => return self.ban(id, &peer),
+            Command::Unban(peer) => return self.unban(id, &peer),
+            Command::Bans => Ok(Reply::Bans(self.bans())),
             Command::Limit { direction, rate, peer } => self.limit_rate(direction, rate, peer.as_ref()),
             Command::Limits => Ok(Reply::Limits(self.limits_info())),
             Command::Unshare(what) => self.unshare(&what),
@@ -186,6 +189,36 @@ impl Engine {
         self.change_book(command, change);
     }
 
+    fn ban(&mut self, command: CommandId, peer: &PeerRef) {
+        let now = self.unix_now();
+        let found = self.identity_of(peer).and_then(|id| match self.config.node_id == Some(id) {
+            true => Err(Failure::new(Code::Usage, "that is this node's own identity")),
+            false => Ok(id),
+        });
+        if let Ok(id) = found {
+            self.close_all_of(id, "banned by this side");
+        }
+        let change = found.map(|id| (Change::Ban(id, Banned::ForGood, now), Reply::Banned(id)));
+        self.change_book(command, change);
+    }
+
+    fn unban(&mut self, command: CommandId, peer: &PeerRef) {
+        // Somebody who is banned need not be known otherwise.
+        let banned: Vec<_> = self.bans().into_iter().map(|ban| ban.node_id).collect();
+        let text = peer.to_string().to_lowercase();
+        let meant: Vec<_> = banned.into_iter().filter(|id| id.to_string().starts_with(&text)).collect();
+        let found = match meant.as_slice() {
+            [only] => Ok(*only),
+            [] => self.identity_of(peer),
+            _ => Err(Failure::new(
+                Code::AmbiguousPeer,
+                format!("`{peer}` is the beginning of several; write more"),
+            )),
+        };
+        let change = found.map(|id| (Change::Unban(id), Reply::Unbanned(id)));
+        self.change_book(command, change);
+    }
+
     fn forget(&mut self, command: CommandId, peer: PeerRef) {
         let change = match &peer {
             PeerRef::Address(address) if self.book.pins.contains_key(address) => {
@@ -317,6 +350,7 @@ impl Engine {
                 connected_for: self.now.saturating_sub(peer.opened_at),
                 bytes_sent: peer.bytes_sent,
                 bytes_received: peer.bytes_received,
+                record: peer.node_id.and_then(|id| self.book.record(id)).cloned(),
             })
         };
         self.peers.iter().filter(|(_, peer)| peer.is_usable()).filter_map(info).collect()

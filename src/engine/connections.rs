@@ -20,6 +20,9 @@ const BROKEN_AFTER: Duration = Duration::from_secs(30);
 
 impl Engine {
     pub(super) fn on_opened(&mut self, conn: ConnId, peer: Peer) {
+        if self.turn_away_banned(conn, &peer) {
+            return;
+        }
         if self.peers.len() >= self.config.limits.peers {
             if let Some(one_of_many) = self.one_of_a_crowd(&peer) {
                 self.drop_peer(one_of_many, "there are many from where it comes, and there is no room");
@@ -305,7 +308,7 @@ impl Engine {
                 let Some(peer) = self.peers.get_mut(conn) else { return };
                 peer.bad_lines += 1;
                 if peer.bad_lines >= self.config.limits.bad_lines {
-                    self.drop_peer(conn, &format!("it sent {error}, and not for the first time"));
+                    self.convict(conn, &format!("it sent {error}, and not for the first time"));
                 } else {
                     let addr = peer.addr;
                     self.warn(addr, format!("sent {error}, which was skipped"));
@@ -422,7 +425,7 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         peer.refusals += 1;
         if peer.refusals > self.config.limits.refusals {
-            self.drop_peer(conn, &format!("{what}, and that was one too many"));
+            self.convict(conn, &format!("{what}, and that was one too many"));
         } else {
             let addr = peer.addr;
             self.warn(addr, what.to_owned());

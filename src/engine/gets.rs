@@ -337,7 +337,8 @@ impl Engine {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         let (state, geometry) = (download.state, download.geometry);
         let Some(pull) = download.pull() else { return };
-        if pull.sources.len() >= MAX_SOURCES {
+        let is_full = pull.sources.len() >= MAX_SOURCES;
+        if is_full || self.is_of_bad_origin(conn) {
             return self.turn_down(conn, offer.id, Code::Busy, "there are enough who have it");
         }
         let have = if offer.is_partial { Have::none(geometry) } else { Have::All };
@@ -372,14 +373,7 @@ impl Engine {
     }
 
     /// A chunk came that is right.
-    pub(super) fn on_delivered(
-        &mut self,
-        id: TransferId,
-        conn: ConnId,
-        node_id: Option<NodeId>,
-        bytes: u64,
-        _latency: Duration,
-    ) {
+    pub(super) fn on_delivered(&mut self, id: TransferId, conn: ConnId, node_id: Option<NodeId>, bytes: u64) {
         let now = self.now;
         let addr = self.peers.get(conn).map(|peer| peer.addr);
         let Some(get) = self.gets.get_mut(&id) else { return };

@@ -104,6 +104,8 @@ pub enum Input {
     Stopping,
     /// What is known about others was read again, as other processes may have changed it.
     BookRead(Reading),
+    /// Something could not be noted.
+    NoteFailed(Failure),
     /// What was shared when the program last ran.
     SharesRead(Vec<Shared>),
     /// A change was noted, or not.
@@ -175,6 +177,8 @@ pub enum Output {
         /// The command's answer, where it is noted.
         reply: Reply,
     },
+    /// Note things that nobody waits for; answered by [`Input::BookRead`] or [`Input::NoteFailed`].
+    Note(Vec<Change>),
     /// Share something again when the program is started anew.
     KeepShare(Shared),
     /// Do not, any longer.

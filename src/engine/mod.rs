@@ -58,6 +58,7 @@ pub use command::{
     Command, Delivery, Direction, HostPort, LimitsInfo, NodeInfo, PeerInfo, PeerRef, Reply, Selection,
     ShareInfo, Stage, Target, TransferInfo,
 };
+pub use conduct::BanInfo;
 pub use event::Event;
 pub use io::{Closing, Dialled, Input, Output};
 pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, PartialKey};
@@ -69,6 +70,7 @@ pub use throttle::Rate;
 
 use crate::wire::{Instance, Message, NodeId};
 use complaints::{About, Complaints, Verdict};
+use conduct::Conduct;
 use dice::Dice;
 use downloads::Download;
 use gets::Get;
@@ -161,6 +163,8 @@ pub struct EngineConfig {
     pub reachable: Vec<Target>,
     /// Whether what was fetched by its hash is served on.
     pub seeds: bool,
+    /// The Unix time when the node started.
+    pub unix_time: Duration,
     /// What looks random is drawn from this.
     pub seed: u64,
     /// Where received files go; only told, never touched.
@@ -190,6 +194,8 @@ enum Deadline {
     Liveness(ConnId),
     /// It is time to look after the sources of what is searched for.
     Look(TransferId),
+    /// Dealings with peers are to be noted.
+    Dealings,
     /// Something may be sent again, as far as that is limited.
     Up,
     /// Something may be asked for again, as far as that is limited.
@@ -257,6 +263,7 @@ pub struct Engine {
     /// Bytes of the manifests of all downloads.
     manifest_bytes: usize,
     complaints: Complaints,
+    conduct: Conduct,
     timers: Timers<Deadline>,
     outputs: VecDeque<Output>,
 }
@@ -298,6 +305,7 @@ impl Engine {
             pulling: 0,
             manifest_bytes: 0,
             complaints: Complaints::default(),
+            conduct: Conduct::default(),
             timers: Timers::new(),
             outputs: VecDeque::new(),
         }
@@ -339,6 +347,9 @@ impl Engine {
             Input::TurnedAway { addr, why } => self.warn(addr, format!("closed: {why}")),
             Input::DialFailed { dialled: Dialled { target, is_typed: false }, .. } => {
                 self.on_found_dial_failed(&target);
+            }
+            Input::NoteFailed(failure) => {
+                self.event(Event::Warning { peer: None, text: failure.message });
             }
             Input::SharesRead(shares) => self.on_shares_read(shares),
             Input::DialFailed { dialled: Dialled { target, .. }, failure } => {
@@ -412,9 +423,10 @@ impl Engine {
         for text in self.complaints.end_all() {
             self.event(Event::Warning { peer: None, text });
         }
+        self.note_dealings();
         // Partial files stay; nobody does jobs any more. Peers hear what ended.
         self.outputs.retain(|output| match output {
-            Output::Event(_) => true,
+            Output::Event(_) | Output::Note(_) => true,
             Output::Send { message, .. } => {
                 matches!(message, Message::Withdraw { .. } | Message::Refuse { .. })
             }
@@ -454,6 +466,7 @@ impl Engine {
                 Deadline::Liveness(conn) => self.on_liveness(conn),
                 Deadline::Look(id) => self.on_look(id),
                 Deadline::Have(id) => self.on_have_due(id),
+                Deadline::Dealings => self.note_dealings(),
                 Deadline::Up => self.on_up_due(),
                 Deadline::Down => self.on_down_due(),
                 Deadline::Away(process) => self.on_away_too_long(process),

@@ -301,7 +301,8 @@ impl Engine {
 
     /// More of a file is there: takes the next steps.
     pub(super) fn go_further(&mut self, id: TransferId) {
-        let Some(download) = self.downloads.get_mut(&id) else { return };
+        let receives = |download: &&mut Download| download.state == State::Receiving;
+        let Some(download) = self.downloads.get_mut(&id).filter(receives) else { return };
         let Download { form: Form::Pulled(pull), chunks, geometry, state, .. } = download else { return };
         pull.sources.pass_stored(chunks);
         let list_chunks = pull.list_chunks() as usize;
@@ -526,7 +527,8 @@ impl Engine {
             if let Some(peer) = self.peers.get_mut(from) {
                 peer.bytes_received += u64::from(bytes);
             }
-            self.on_delivered(id, from, node_id, u64::from(bytes), asked.age(now));
+            self.note_taken(node_id, bytes.into(), asked.age(now));
+            self.on_delivered(id, from, node_id, u64::from(bytes));
         }
         self.on_held(id, index);
         self.go_further(id);
@@ -564,7 +566,7 @@ impl Engine {
         peer.bad_chunks += 1;
         let addr = peer.addr;
         if peer.bad_chunks >= self.config.limits.bad_chunks {
-            self.drop_peer(conn, &format!("{what}, and it is the last of too many"));
+            self.convict(conn, &format!("{what}, and it is the last of too many"));
         } else {
             self.warn(addr, format!("{what}; it was not written"));
         }

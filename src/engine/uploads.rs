@@ -528,7 +528,9 @@ impl Engine {
         let Some((id, len)) = peer.bulk_queue.pop_front() else { return };
         peer.chunks_ahead -= 1;
         peer.bytes_sent += u64::from(len);
+        let node_id = peer.node_id;
         self.chunks_ahead -= 1;
+        self.note_given(node_id, len.into());
         // It may be offered anew on another connection by now.
         let Some(upload) = self.uploads.get_mut(&id).filter(|upload| upload.conn == Some(conn)) else {
             return;

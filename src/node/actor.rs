@@ -17,9 +17,11 @@ use tokio_util::task::TaskTracker;
 use super::greet::{Greeted, Greeter, NotGreeted, Place, Strangers, in_plaintext};
 use super::handle::{EventSender, Receipt, Request, Ticket, Told};
 use super::jobs::{FromDisk, Jobs};
-use crate::engine::{Change, CommandId, ConnId, Dialled, Engine, Event, Failure, Input, Output, Reading};
+use crate::engine::{
+    Change, CommandId, ConnId, Dialled, Engine, Event, Failure, Input, Output, Reading, Shared,
+};
 use crate::net::{Charge, Connection, FromPeer, HandshakeError, ReceiveBudget};
-use crate::wire::FrameDecoder;
+use crate::wire::{FileHash, FrameDecoder};
 
 /// What came of greeting somebody, or of noting something about others.
 pub(super) enum FromGreeter {
@@ -129,14 +131,23 @@ impl Actor {
 
     fn change_book(
         &mut self,
-        change: Change,
+        changes: Vec<Change>,
         input: impl FnOnce(Result<Reading, Failure>) -> Input + Send + 'static,
     ) {
         let (greeter, greeted) = (self.greeter.clone(), self.outlets.greeted.clone());
         // Not ended by a stop: what a person wants noted is noted.
         self.tasks.spawn(async move {
-            let input = input(greeter.change_book(change).await);
+            let input = input(greeter.change_book(changes).await);
             let _ = greeted.send(FromGreeter::BookChanged(input)).await;
+        });
+    }
+
+    fn keep_share(&mut self, kept: Result<Shared, FileHash>) {
+        let (greeter, greeted) = (self.greeter.clone(), self.outlets.greeted.clone());
+        self.tasks.spawn(async move {
+            if let Err(failure) = greeter.keep_share(kept).await {
+                let _ = greeted.send(FromGreeter::BookChanged(Input::NoteFailed(failure))).await;
+            }
         });
     }
 
@@ -232,12 +243,20 @@ impl Actor {
                 }
             }
             Output::Dial(dialled) => self.dial(dialled),
-            Output::KeepShare(_) | Output::DropShare(_) => {}
+            Output::Note(changes) => self.change_book(changes, |result| match result {
+                Ok(reading) => Input::BookRead(reading),
+                Err(failure) => Input::NoteFailed(failure),
+            }),
+            Output::KeepShare(shared) => self.keep_share(Ok(shared)),
+            Output::DropShare(hash) => self.keep_share(Err(hash)),
             Output::ChangeBook { command, change, reply } => {
-                self.change_book(change, move |result| Input::BookChanged { command, result, reply });
+                self.change_book(vec![change], move |result| Input::BookChanged { command, result, reply });
             }
             Output::Pin { conn, address, id } => {
-                self.change_book(Change::Pin(address, id), move |result| Input::Pinned { conn, result });
+                self.change_book(vec![Change::Pin(address, id)], move |result| Input::Pinned {
+                    conn,
+                    result,
+                });
             }
             Output::Job { transfer, job } => self.jobs.submit(transfer, job),
             Output::Event(event) => {

@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Change, Code, Dialled, Failure, Origin, Reading, Target, identity_changed};
+use crate::engine::{Change, Code, Dialled, Failure, Origin, Reading, Shared, Target, identity_changed};
 use crate::net::{HandshakeError, Identity, configure, dial};
 use crate::store::{Home, HomeError};
-use crate::wire::{Binding, NodeId};
+use crate::wire::{Binding, FileHash, NodeId};
 
 /// Connections by others that have not proven an identity.
 const STRANGERS: usize = 512;
@@ -100,12 +100,24 @@ impl Greeter {
     }
 
     /// Notes something about others for good.
-    pub(super) async fn change_book(&self, change: Change) -> Result<Reading, Failure> {
+    pub(super) async fn change_book(&self, changes: Vec<Change>) -> Result<Reading, Failure> {
         match self {
             // The engine does not ask for it.
             Self::Plain => Err(Failure::new(Code::UnknownIdentity, "under --plain nobody has an identity")),
-            Self::Secure(secure) => on_disk(&secure.home, move |home| home.change(&[change])).await,
+            Self::Secure(secure) => on_disk(&secure.home, move |home| home.change(&changes)).await,
         }
+    }
+}
+
+impl Greeter {
+    /// Shares something again when the program is started anew, or not any more.
+    pub(super) async fn keep_share(&self, kept: Result<Shared, FileHash>) -> Result<(), Failure> {
+        let Self::Secure(secure) = self else { return Ok(()) };
+        let done = on_disk(&secure.home, move |home| match kept {
+            Ok(shared) => home.add_share(&shared),
+            Err(hash) => home.remove_share(&hash).map(|_| ()),
+        });
+        done.await.map_err(|error| Failure::new(Code::DiskError, error.to_string()))
     }
 }
 

@@ -12,7 +12,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -63,6 +63,8 @@ pub struct NodeConfig {
     pub home: PathBuf,
     /// Whether addresses never connected to are refused.
     pub require_id: bool,
+    /// Whether what was shared when it last ran is shared again.
+    pub keeps_shares: bool,
     /// Whether what was fetched by its hash is served on.
     pub seeds: bool,
     /// How long partial files are kept that nobody goes on with.
@@ -188,6 +190,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         listening,
         reachable: reachable(listening, greeter.node_id(), config.listens),
         seeds: config.seeds,
+        unix_time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
         seed: u64::from_be_bytes(seed),
         downloads: config.downloads.clone(),
         accept: config.accept,
@@ -195,6 +198,9 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     });
     if let Some(book) = book {
         engine.handle(Duration::ZERO, Input::BookRead(book));
+    }
+    if let (Greeter::Secure(secure), true) = (&greeter, config.keeps_shares) {
+        engine.handle(Duration::ZERO, Input::SharesRead(secure.home.shares()?));
     }
     engine.find_leftovers(config.keep_partials);
 

@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::engine::{
-    Bottleneck, Command, Delivery, Direction, Event, Failure, LimitsInfo, NodeInfo, PeerInfo, Rate, Reply,
-    ShareInfo, TransferId, TransferInfo,
+    BanInfo, Bottleneck, Command, Delivery, Direction, Event, Failure, LimitsInfo, NodeInfo, PeerInfo, Rate,
+    Record, Reply, ShareInfo, TransferId, TransferInfo,
 };
 use crate::wire::{FileHash, Instance, LinkKind, NodeId, is_deceptive};
 
@@ -213,6 +213,9 @@ enum Answer<'a> {
         id: u64,
     },
     Share(ShareRow),
+    Bans {
+        bans: Vec<BanRow>,
+    },
     /// In bytes a second; `null` where nothing is limited.
     Limits {
         up: Option<u64>,
@@ -240,6 +243,26 @@ struct SourceRow {
     bytes: u64,
     wasted_bytes: u64,
     bad_chunks: u32,
+}
+
+#[derive(Serialize)]
+struct BanRow {
+    node_id: NodeId,
+    /// `null` for good.
+    ends_in_s: Option<u64>,
+}
+
+/// What dealings with a peer came to over all runs.
+#[derive(Serialize)]
+struct RecordRow {
+    score: f64,
+    given_bytes: u64,
+    taken_bytes: u64,
+    failures: u32,
+    bad_chunks: u32,
+    bans: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -276,6 +299,8 @@ struct PeerRow<'a> {
     connected_ms: u64,
     bytes_sent: u64,
     bytes_received: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reputation: Option<RecordRow>,
 }
 
 #[derive(Serialize)]
@@ -472,6 +497,8 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
         Reply::Sending { id, peer, name } => Answer::Sending { id: id.0, peer: *peer, name: name.as_str() },
         Reply::Shared(share) => Answer::Share(share_row(share)),
         Reply::Unshared(share) => Answer::Share(share_row(share)),
+        Reply::Banned(id) | Reply::Unbanned(id) => Answer::Identity { node_id: *id, alias: None },
+        Reply::Bans(bans) => Answer::Bans { bans: bans.iter().map(ban_row).collect() },
         Reply::Limits(LimitsInfo { up, down, peers }) => Answer::Limits {
             up: up.map(Rate::bytes_per_sec),
             down: down.map(Rate::bytes_per_sec),
@@ -514,6 +541,7 @@ fn peer_row(info: &PeerInfo) -> PeerRow<'_> {
         connected_ms: millis(info.connected_for),
         bytes_sent: info.bytes_sent,
         bytes_received: info.bytes_received,
+        reputation: info.record.as_ref().map(record_row),
     }
 }
 
@@ -524,6 +552,22 @@ fn source_row(delivery: &Delivery) -> SourceRow {
         bytes: delivery.bytes,
         wasted_bytes: delivery.wasted_bytes,
         bad_chunks: delivery.bad_chunks,
+    }
+}
+
+fn ban_row(ban: &BanInfo) -> BanRow {
+    BanRow { node_id: ban.node_id, ends_in_s: ban.ends_in.map(|left| left.as_secs()) }
+}
+
+fn record_row(record: &Record) -> RecordRow {
+    RecordRow {
+        score: (record.score() * 1000.0).round() / 1000.0,
+        given_bytes: record.given_bytes,
+        taken_bytes: record.taken_bytes,
+        failures: record.failures,
+        bad_chunks: record.bad_chunks,
+        bans: record.bans,
+        latency_ms: record.latency.map(millis),
     }
 }
 

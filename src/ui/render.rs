@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::{
-    Alias, Bottleneck, Code, Command, Delivery, Direction, Event, Failure, LimitsInfo, NodeInfo, PeerInfo,
-    Rate, Reply, ShareInfo, TransferId, TransferInfo,
+    Alias, BanInfo, Bottleneck, Code, Command, Delivery, Direction, Event, Failure, LimitsInfo, NodeInfo,
+    PeerInfo, Rate, Record, Reply, ShareInfo, TransferId, TransferInfo,
 };
 use crate::size;
 use crate::wire::{FileHash, NodeId, SafeName};
@@ -192,6 +192,9 @@ impl Render for Human {
             Reply::Unshared(share) => {
                 format!("{} is not shared any longer", escape(&share.path.to_string_lossy()))
             }
+            Reply::Banned(id) => format!("{id} is banned; `unban {}` ends that", short(*id)),
+            Reply::Unbanned(id) => format!("{id} is not banned any longer"),
+            Reply::Bans(bans) => bans_list(bans),
             Reply::Limits(limits) => limits_list(limits, known),
             Reply::Shares(shares) => shares_list(shares),
             Reply::Getting { id, hash } => format!("[{id}] searching for {}", short_hash(*hash)),
@@ -250,6 +253,17 @@ fn who_delivered(sources: &[Delivery], known: &Known) -> String {
     text
 }
 
+fn bans_list(bans: &[BanInfo]) -> String {
+    if bans.is_empty() {
+        return "nobody is banned".to_owned();
+    }
+    let row = |ban: &BanInfo| match ban.ends_in {
+        Some(left) => format!("{} for another {}", ban.node_id, duration(left)),
+        None => format!("{} for good", ban.node_id),
+    };
+    bans.iter().map(row).collect::<Vec<_>>().join("\n")
+}
+
 fn limits_list(limits: &LimitsInfo, known: &Known) -> String {
     let or_none = |rate: Option<Rate>| rate.map_or_else(|| "not limited".to_owned(), |rate| rate.to_string());
     let mut text = format!("up: {}, down: {}", or_none(limits.up), or_none(limits.down));
@@ -270,6 +284,15 @@ fn shares_list(shares: &[ShareInfo]) -> String {
         format!("{}, {size}{known}\n    {}", escape(&share.path.to_string_lossy()), share.link)
     };
     shares.iter().map(row).collect::<Vec<_>>().join("\n")
+}
+
+/// `98 %`: how much of what was asked of it is likely to come, and what speaks against that.
+fn reputation(record: &Record) -> String {
+    let mut text = format!("{:.0} %", record.score() * 100.0);
+    if record.bad_chunks > 0 {
+        text += &format!(", {} bad", record.bad_chunks);
+    }
+    text
 }
 
 /// As much of a hash as tells it from others.
@@ -352,11 +375,23 @@ fn peers_table(peers: &[PeerInfo], columns: usize) -> String {
                 duration(peer.connected_for),
                 size::human(peer.bytes_sent),
                 size::human(peer.bytes_received),
+                or_dash(peer.record.as_ref().map(reputation)),
             ]
         })
         .collect();
     table(
-        ["PEER", "DIALLED AS", "IDENTITY", "ALIAS", "TRUSTED", "SPEAKS", "CONNECTED FOR", "SENT", "RECEIVED"],
+        [
+            "PEER",
+            "DIALLED AS",
+            "IDENTITY",
+            "ALIAS",
+            "TRUSTED",
+            "SPEAKS",
+            "CONNECTED FOR",
+            "SENT",
+            "RECEIVED",
+            "REPUTATION",
+        ],
         &rows,
         (1, columns),
     )

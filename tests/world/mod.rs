@@ -200,6 +200,7 @@ impl World {
             listening: addr_of(id),
             reachable: vec![Target { address: HostPort::from(addr_of(id)), id: identity }],
             seeds: true,
+            unix_time: Duration::from_secs(1_800_000_000),
             seed: id.0 as u64,
             downloads: "downloads".into(),
             accept,
@@ -483,6 +484,14 @@ impl World {
                         self.input(node, Input::DialFailed { dialled, failure });
                     }
                 }
+            }
+            Output::Note(changes) => {
+                for change in changes {
+                    let _ = self.nodes[node.0].book.apply(&change);
+                }
+                self.nodes[node.0].book_changes += 1;
+                let reading = self.reading(node);
+                self.input(node, Input::BookRead(reading));
             }
             Output::KeepShare(shared) => self.nodes[node.0].shares.push(shared),
             Output::DropShare(hash) => self.nodes[node.0].shares.retain(|shared| shared.file_hash != hash),

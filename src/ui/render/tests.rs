@@ -194,6 +194,7 @@ fn tables_line_up_and_empty_ones_say_what_to_do() {
         connected_for: Duration::from_secs(65),
         bytes_sent: 0,
         bytes_received: 3_200_000,
+        record: None,
     };
     assert_eq!(
         say("peers", Reply::Peers(vec![info])),

@@ -91,7 +91,7 @@ impl Default for Limits {
             text_bytes: 64 << 10,
             control_bytes_queued: 4 << 20,
             chunks_ahead: 8,
-            chunks_ahead_in_all: 128,
+            chunks_ahead_in_all: 16,
             bad_chunks: 5,
             bad_lines: 2,
             refusals: 100,

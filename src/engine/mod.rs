@@ -68,7 +68,7 @@ pub use reputation::{Banned, Dealing, Record, ban_time};
 pub use shared::Shared;
 pub use throttle::Rate;
 
-use crate::wire::{Instance, Message, NodeId};
+use crate::wire::{FileHash, Instance, Message, NodeId};
 use complaints::{About, Complaints, Verdict};
 use conduct::Conduct;
 use dice::Dice;
@@ -78,7 +78,7 @@ use offered::Finished;
 use partials::Releases;
 use peers::{Peer, Peers};
 use reconnect::{Absent, Process};
-use shares::Shares;
+use shares::{SentCounts, Shares};
 use texts::Heard;
 use throttle::{Bucket, Queue};
 use timers::Timers;
@@ -230,6 +230,8 @@ pub struct Engine {
     /// Dials that nobody typed, and the searches that want them.
     found_dials: BTreeMap<Target, BTreeSet<TransferId>>,
     last_ask: u64,
+    /// Of what is being served to those who searched for it.
+    sent_counts: BTreeMap<FileHash, SentCounts>,
     /// How fast this node may send and receive, and who waits for that.
     up: Bucket,
     down: Bucket,
@@ -284,6 +286,7 @@ impl Engine {
             shares: Shares::default(),
             found_dials: BTreeMap::new(),
             last_ask: 0,
+            sent_counts: BTreeMap::new(),
             up: Bucket::limited(up),
             down: Bucket::limited(down),
             sending: Queue::default(),

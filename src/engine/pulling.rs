@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::downloads::{Download, Form, State};
 use super::reconnect::Process;
-use super::sources::{Order, Source, Sources};
+use super::sources::{Chosen, Order, Source, Sources};
 use super::trees::TreeState;
 use super::window::Asked;
 use super::{ChunkProof, Code, ConnId, Deadline, Engine, Failure, Incoming, Job, JobDone, Kept, TransferId};
@@ -411,10 +411,11 @@ impl Engine {
         pull.rewinding = false;
         let reach = pull.reach(geometry.chunks());
         let most = (if crowded { 1 } else { usize::MAX }, if is_limited { 1 } else { usize::MAX });
-        let asked = pull.sources.ask(conn, chunks, reach, most, &mut self.dice, now);
+        let Chosen { asked, taken_over } = pull.sources.ask(conn, chunks, reach, most, &mut self.dice, now);
         let bytes: u64 = asked.iter().map(|index| u64::from(geometry.len_of(*index))).sum();
         let Some(number) = pull.sources.get(conn).map(|source| source.number) else { return };
         self.pulling += asked.len();
+        self.pulling -= taken_over.len();
         let goes_on = is_limited && !asked.is_empty();
         if is_limited {
             self.charge_down(conn, bytes);
@@ -422,6 +423,10 @@ impl Engine {
         for run in asked.chunk_by(|a, b| a.get() + 1 == b.get()) {
             let count = u32::try_from(run.len()).expect("at most a window");
             self.send(conn, Message::Pull { id: number, first: run[0].get(), count });
+        }
+        for (other, number, index) in taken_over {
+            self.refund_down(other, CHUNK_SIZE.into());
+            self.send(other, Message::Unpull { id: number, first: index.get(), count: 1 });
         }
         if goes_on {
             self.pull_from(id, conn);

@@ -28,6 +28,9 @@ const MAX_SHARES: usize = 10_000;
 /// Digits of a hash that name a share.
 const MIN_PREFIX: usize = 4;
 
+/// Chunks of a content of which is counted how often they were sent: 256 GiB.
+const MAX_COUNTED: usize = 1 << 20;
+
 /// How long chunks that were stored wait to be told of together.
 const HAVE_PAUSE: Duration = Duration::from_millis(300);
 
@@ -95,6 +98,28 @@ impl Answer {
 pub(super) struct HoldLog {
     chunks: Vec<ChunkIndex>,
     is_due: bool,
+}
+
+/// How often each chunk of a content was sent to somebody who searched for it.
+#[derive(Debug, Default)]
+pub(super) struct SentCounts(Vec<u8>);
+
+impl SentCounts {
+    pub(super) fn of(&self, index: u32) -> u8 {
+        self.0.get(index as usize).copied().unwrap_or(0)
+    }
+
+    /// Of a content so large that it would take too much memory, what is behind is not counted.
+    pub(super) fn count(&mut self, index: u32) {
+        let index = index as usize;
+        if index >= MAX_COUNTED {
+            return;
+        }
+        if self.0.len() <= index {
+            self.0.resize(index + 1, 0);
+        }
+        self.0[index] = self.0[index].saturating_add(1);
+    }
 }
 
 /// Puts chunks together to runs.
@@ -440,9 +465,14 @@ impl Engine {
     pub(super) fn on_held_ended(&mut self, get: TransferId, is_whole: bool) {
         if is_whole {
             self.tell_held(get);
-            return;
         }
         for id in self.served_from(get) {
+            if is_whole {
+                if let Some(answer) = self.uploads.get_mut(&id).and_then(|upload| upload.answers.as_mut()) {
+                    answer.held = None;
+                }
+                continue;
+            }
             self.end_answer(id, &Failure::new(Code::Withdrawn, "it was given up here"));
         }
     }
@@ -512,12 +542,7 @@ impl Engine {
     pub(super) fn on_unpull(&mut self, conn: ConnId, number: OfferId, first: u32, count: u32) {
         let Some((_, upload)) = self.pulled_upload(conn, number) else { return };
         let Some(end) = first.checked_add(count) else { return };
-        let requested = std::mem::take(&mut upload.requested);
-        for range in requested {
-            let before = range.start..range.end.min(first);
-            let behind = range.start.max(end)..range.end;
-            upload.requested.extend([before, behind].into_iter().filter(|part| part.start < part.end));
-        }
+        upload.withdraw_request(first, end);
     }
 
     /// What this side must prove to ask a peer for a content.

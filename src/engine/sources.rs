@@ -30,6 +30,12 @@ const ASKED_OF: u32 = 2;
 const LATE_AFTER: Duration = Duration::from_secs(4);
 const LATE_TIMES: u32 = 4;
 
+/// So few chunks are asked for twice at the end.
+const LAST: usize = 8;
+
+/// How many chunks more somebody must have to send, so that others take over some.
+const MORE: usize = 3;
+
 /// In which order to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
@@ -109,8 +115,10 @@ impl Source {
     }
 
     /// Chunks that may be asked for now; 0 where it is better to wait until they are more.
-    fn room(&self, most: usize) -> usize {
-        let window = if self.is_slow { 1 } else { self.window.chunks().min(most) };
+    fn room(&self, most: usize, sources: usize) -> usize {
+        // Who has all may choose what goes first of what it was asked for.
+        let sources = if self.has_all() { 1 } else { sources };
+        let window = if self.is_slow { 1 } else { self.window.chunks_of_many(sources).min(most) };
         let room = window.saturating_sub(self.in_flight());
         // A few at a time, unless nothing is under way.
         if room < window / 4 && self.in_flight() > 0 { 0 } else { room }
@@ -121,6 +129,14 @@ impl Source {
         let usual = self.window.usual_latency().unwrap_or_default() * LATE_TIMES;
         now.saturating_sub(self.moved_at) >= LATE_AFTER && asked.age(now) >= LATE_AFTER.max(usual)
     }
+}
+
+/// What to ask a source for.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    pub(super) asked: Vec<ChunkIndex>,
+    /// What others need not send any more because of that.
+    pub(super) taken_over: Vec<(ConnId, OfferId, ChunkIndex)>,
 }
 
 /// All of them, of one content.
@@ -219,7 +235,7 @@ impl Sources {
 
     /// Whether a source could be asked for something now.
     pub(super) fn has_room(&self, conn: ConnId) -> bool {
-        self.by_conn.get(&conn).is_some_and(|source| source.room(usize::MAX) > 0 && !source.is_barren)
+        self.by_conn.get(&conn).is_some_and(|source| source.room(usize::MAX, self.by_conn.len()) > 0 && !source.is_barren)
     }
 
     /// The cursor, for a content that is asked for in order.
@@ -250,21 +266,26 @@ impl Sources {
         (most_under_way, most): (usize, usize),
         dice: &mut Dice,
         now: Duration,
-    ) -> Vec<ChunkIndex> {
-        let Some(source) = self.by_conn.get(&conn) else { return Vec::new() };
-        let room = source.room(most_under_way).min(most);
+    ) -> Chosen {
+        let Some(source) = self.by_conn.get(&conn) else { return Chosen::default() };
+        let room = source.room(most_under_way, self.by_conn.len()).min(most);
         if room == 0 || source.is_barren {
-            return Vec::new();
+            return Chosen::default();
         }
-        let chosen = match self.order {
+        let mut taken_over = Vec::new();
+        let mut chosen = match self.order {
             Order::FirstToLast => self.next_in_order(chunks, reach, room),
             Order::RarestFirst => match self.rarest(source, chunks, reach, room, dice) {
                 none if none.is_empty() => self.doubled(source, chunks, room),
                 some => some,
             },
         };
+        if chosen.is_empty() && self.order == Order::RarestFirst {
+            taken_over = self.take_over(conn, chunks, room);
+            chosen = taken_over.iter().map(|(_, _, index)| *index).collect();
+        }
         let source = self.by_conn.get_mut(&conn).expect("it was there");
-        source.is_barren = chosen.is_empty();
+        source.is_barren = chosen.is_empty() && source.in_flight() > 0;
         if source.requested.is_empty() {
             source.moved_at = now;
         }
@@ -272,7 +293,48 @@ impl Sources {
             source.requested.insert(*index, source.window.ask(now));
             *self.asked.entry(*index).or_default() += 1;
         }
-        chosen
+        Chosen { asked: chosen, taken_over }
+    }
+
+    /// Where nothing else is left to ask a source for: takes over what others were asked for and have not
+    /// begun to send, from those who have most to do.
+    fn take_over(&mut self, conn: ConnId, chunks: &ChunkMap, room: usize) -> Vec<(ConnId, OfferId, ChunkIndex)> {
+        let Some(source) = self.by_conn.get(&conn) else { return Vec::new() };
+        let mut under_way = source.in_flight();
+        let mut busy: Vec<_> = self
+            .by_conn
+            .iter()
+            .filter(|(other, busy)| **other != conn && busy.in_flight() >= under_way + MORE)
+            .map(|(other, busy)| (busy.in_flight(), *other))
+            .collect();
+        busy.sort_unstable_by(|a, b| b.cmp(a));
+        let mut taken = Vec::new();
+        for (mut their_own, other) in busy {
+            let Some(victim) = self.by_conn.get(&other) else { continue };
+            let mut open: Vec<_> = victim
+                .requested
+                .iter()
+                .filter(|(index, _)| {
+                    self.asked[*index] == 1 && source.have.contains(**index) && chunks.is_missing(**index)
+                })
+                .map(|(index, asked)| (asked.at(), *index))
+                .collect();
+            // What it was asked for last it comes to last.
+            open.sort_unstable();
+            while taken.len() < room && their_own >= under_way + MORE {
+                let Some((_, index)) = open.pop() else { break };
+                taken.push((other, victim.number, index));
+                their_own -= 1;
+                under_way += 1;
+            }
+        }
+        for (other, _, index) in &taken {
+            if let Some(victim) = self.by_conn.get_mut(other) {
+                victim.requested.remove(index);
+            }
+            self.asked.remove(index);
+        }
+        taken
     }
 
     fn next_in_order(&mut self, chunks: &ChunkMap, reach: u32, room: usize) -> Vec<ChunkIndex> {
@@ -321,7 +383,7 @@ impl Sources {
 
     /// Where all that is missing was asked for: what others were asked for longest ago.
     fn doubled(&self, source: &Source, chunks: &ChunkMap, room: usize) -> Vec<ChunkIndex> {
-        if chunks.missing() > self.asked.len() as u64 {
+        if chunks.missing() > self.asked.len() as u64 || self.asked.len() > LAST {
             return Vec::new();
         }
         let mut open: Vec<_> = self

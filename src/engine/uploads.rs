@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::bottleneck::{Stage as Wait, Took, Waits};
 use super::reconnect::{Ending, Process};
 use super::serving::Serving;
-use super::shares::Answer;
+use super::shares::{Answer, SentCounts};
 use super::{
     Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone, Kept, Level, Output, Reply,
     Stage, TransferId, TransferInfo,
@@ -31,6 +31,9 @@ use crate::wire::{
 
 /// A file that is not larger is hashed before it is offered, which takes no longer than an answer.
 const HASHED_FIRST_BYTES: u64 = 1 << 20;
+
+/// Requested chunks among which to choose the next one.
+const CHOICE: usize = 64;
 
 /// Uploads to one peer that may be offered or moving at once; fewer than a receiver allows.
 const ACTIVE_UPLOADS: usize = 64;
@@ -93,6 +96,16 @@ pub(super) enum Form {
 }
 
 impl Upload {
+    /// The receiver does not want these chunks any more, or gets them now.
+    pub(super) fn withdraw_request(&mut self, first: u32, end: u32) {
+        let requested = std::mem::take(&mut self.requested);
+        for range in requested {
+            let before = range.start..range.end.min(first);
+            let behind = range.start.max(end)..range.end;
+            self.requested.extend([before, behind].into_iter().filter(|part| part.start < part.end));
+        }
+    }
+
     pub(super) fn new(
         conn: ConnId,
         peer: SocketAddr,
@@ -226,13 +239,14 @@ impl Upload {
         }
     }
 
-    fn next_chunk(&mut self) -> Option<ChunkIndex> {
-        let range = self.requested.front_mut()?;
-        let index = range.start;
-        range.start += 1;
-        if range.start == range.end {
-            self.requested.pop_front();
-        }
+    /// The next chunk to send; of what a search asks for, the one that was sent least often.
+    fn next_chunk(&mut self, sent: Option<&SentCounts>) -> Option<ChunkIndex> {
+        let best = sent.and_then(|sent| {
+            let open = self.requested.iter().cloned().flatten().take(CHOICE);
+            open.enumerate().min_by_key(|(at, index)| (sent.of(*index), *at)).map(|(_, index)| index)
+        });
+        let index = best.or_else(|| Some(self.requested.front()?.start))?;
+        self.withdraw_request(index, index + 1);
         Some(self.geometry?.index(index.into()).expect("only chunks of the file are requested"))
     }
 }
@@ -478,7 +492,12 @@ impl Engine {
             let in_turn = later.chain(peer.active_uploads.range(..=peer.served));
             let next = in_turn.copied().find_map(|id| {
                 let upload = self.uploads.get_mut(&id)?;
-                let index = upload.next_chunk()?;
+                let hash = upload.answers.as_ref().map(Answer::hash);
+                let sent = hash.and_then(|hash| self.sent_counts.get(&hash));
+                let index = upload.next_chunk(sent)?;
+                if let Some(hash) = hash {
+                    self.sent_counts.entry(hash).or_default().count(index.get());
+                }
                 upload.reading += 1;
                 upload.note_wait(self.now);
                 Some((id, index))

@@ -82,11 +82,18 @@ impl Window {
 
     /// Chunks that may be asked for and not stored.
     pub(super) fn chunks(&self) -> usize {
-        let Some(latency) = self.latency else { return MIN_CHUNKS };
+        self.chunks_of_many(1)
+    }
+
+    /// The same of one of so many windows: what keeps a path busy of which nothing is known is divided
+    /// among them.
+    pub(super) fn chunks_of_many(&self, windows: usize) -> usize {
+        let least = (MIN_CHUNKS / windows.max(1)).max(1);
+        let Some(latency) = self.latency else { return least };
         let rate = self.older_rate.max(self.newer_rate);
         let holds = 2.0 * rate * latency.as_secs_f64() / f64::from(CHUNK_SIZE);
         // The smallest window that holds so much.
-        (MIN_CHUNKS..MAX_CHUNKS).find(|chunks| *chunks as f64 >= holds).unwrap_or(MAX_CHUNKS)
+        (least..MAX_CHUNKS).find(|chunks| *chunks as f64 >= holds).unwrap_or(MAX_CHUNKS)
     }
 }
 

@@ -567,7 +567,7 @@ mod tests {
             (&["8000", "8001"], "8001"),
             (&["--plain", "--require-id"], "nobody has an identity"),
             (&["7111", "receive"], "a port comes after `receive`"),
-            (&["--stay", "receive"], "--stay is for neither"),
+            (&["--stay", "receive"], "--stay is for none"),
             (&["--quiet"], "--quiet is for the commands without a prompt"),
             (&["eight"], "`eight` is no port"),
             (&["--bind", "send"], "127.0.0.1"),

@@ -31,7 +31,10 @@ fn main() -> Result<(), String> {
         }
     }
     let sizes = peers.map_or_else(|| vec![1, 3, 10, 30, 100, 300, 1000], |peers| vec![peers]);
-    println!("{:>6} {:>9} {:>9} {:>9} {:>7} {:>7} {:>8}", "peers", "ideal", "half", "all", "ratio", "waste", "bans");
+    println!(
+        "{:>6} {:>9} {:>9} {:>9} {:>7} {:>7} {:>8}",
+        "peers", "ideal", "half", "all", "ratio", "waste", "bans"
+    );
     let mut points = Vec::new();
     for peers in sizes {
         let plan = Plan { peers, ..plan.clone() };
@@ -81,20 +84,36 @@ fn draw(points: &[(usize, Duration, Duration, Duration)], plan: &Plan) -> String
     let (left, bottom) = (MARGIN, HEIGHT - MARGIN);
     put(format!("<path d=\"M{left} {MARGIN}V{bottom}H{}\" fill=\"none\" stroke=\"black\"/>", WIDTH - MARGIN));
     for (peers, ..) in points {
-        put(format!("<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{peers}</text>", x(*peers), bottom + 18.0));
+        put(format!(
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{peers}</text>",
+            x(*peers),
+            bottom + 18.0
+        ));
     }
     put(format!("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">peers</text>", WIDTH / 2.0, bottom + 38.0));
     for step in 0..=4 {
         let time = longest * f64::from(step) / 4.0;
-        put(format!("<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{time:.1} s</text>", left - 6.0, y(time) + 4.0));
+        put(format!(
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{time:.1} s</text>",
+            left - 6.0,
+            y(time) + 4.0
+        ));
     }
     type Pick = fn(&(usize, Duration, Duration, Duration)) -> Duration;
-    let lines: [(&str, &str, Pick); 3] =
-        [("ideal", "#888888", |p| p.1), ("half have it", "#2a7fb8", |p| p.2), ("all have it", "#c0392b", |p| p.3)];
+    let lines: [(&str, &str, Pick); 3] = [
+        ("ideal", "#888888", |p| p.1),
+        ("half have it", "#2a7fb8", |p| p.2),
+        ("all have it", "#c0392b", |p| p.3),
+    ];
     for (row, (name, colour, pick)) in lines.into_iter().enumerate() {
-        let path: Vec<_> =
-            points.iter().map(|point| format!("{:.1},{:.1}", x(point.0), y(pick(point).as_secs_f64()))).collect();
-        put(format!("<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>", path.join(" ")));
+        let path: Vec<_> = points
+            .iter()
+            .map(|point| format!("{:.1},{:.1}", x(point.0), y(pick(point).as_secs_f64())))
+            .collect();
+        put(format!(
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            path.join(" ")
+        ));
         let at = MARGIN + 16.0 * row as f64;
         put(format!("<text x=\"{}\" y=\"{at}\" fill=\"{colour}\">{name}</text>", left + 12.0));
     }

@@ -522,7 +522,8 @@ impl Sim {
         let honest = || self.nodes.iter().filter(|node| node.role == Role::Honest && !node.left);
         let mut done: Vec<_> = honest().filter_map(|node| node.done_at).map(|at| at - SETTLED).collect();
         done.sort_unstable();
-        let sent: u64 = self.nodes.iter().filter(|node| node.role != Role::Poisoner).map(|node| node.sent).sum();
+        let sent: u64 =
+            self.nodes.iter().filter(|node| node.role != Role::Poisoner).map(|node| node.sent).sum();
         let needed = (plan.peers as f64 * (1.0 - plan.poisoners)) * f64::from(plan.chunks);
         let starved = honest().filter(|node| node.done_at.is_none()).count();
         Outcome { starved, waste: sent as f64 / needed - 1.0, bans: self.bans, done }

@@ -235,7 +235,9 @@ impl Sources {
 
     /// Whether a source could be asked for something now.
     pub(super) fn has_room(&self, conn: ConnId) -> bool {
-        self.by_conn.get(&conn).is_some_and(|source| source.room(usize::MAX, self.by_conn.len()) > 0 && !source.is_barren)
+        self.by_conn
+            .get(&conn)
+            .is_some_and(|source| source.room(usize::MAX, self.by_conn.len()) > 0 && !source.is_barren)
     }
 
     /// The cursor, for a content that is asked for in order.
@@ -298,7 +300,12 @@ impl Sources {
 
     /// Where nothing else is left to ask a source for: takes over what others were asked for and have not
     /// begun to send, from those who have most to do.
-    fn take_over(&mut self, conn: ConnId, chunks: &ChunkMap, room: usize) -> Vec<(ConnId, OfferId, ChunkIndex)> {
+    fn take_over(
+        &mut self,
+        conn: ConnId,
+        chunks: &ChunkMap,
+        room: usize,
+    ) -> Vec<(ConnId, OfferId, ChunkIndex)> {
         let Some(source) = self.by_conn.get(&conn) else { return Vec::new() };
         let mut under_way = source.in_flight();
         let mut busy: Vec<_> = self

@@ -160,6 +160,7 @@ impl Shop {
         let render: Box<dyn Render> = match config.json {
             true => Box::new(Json),
             false => Box::new(Plainly {
+                receives: matches!(manners, Manners::Receive { .. }),
                 quiet: config.quiet,
                 notes: self.bars.is_some().then(|| self.log.clone()),
                 errors: self.log.clone(),
@@ -325,6 +326,8 @@ fn spool() -> Result<File, Failure> {
 /// Results for people and scripts, without the numbers and news of a node.
 struct Plainly {
     quiet: bool,
+    /// Whether it is there to be sent to.
+    receives: bool,
     /// Where to tell those who look on what is no result.
     notes: Option<Output>,
     errors: Output,
@@ -395,6 +398,10 @@ impl Render for Plainly {
             Event::Sent { .. } | Event::Received { .. } => (!self.quiet).then(|| without_number(&text)),
             Event::Found { .. } | Event::Served { .. } => {
                 self.note(&without_number(&text));
+                None
+            }
+            Event::Listening { .. } if !self.receives => {
+                self.note(&text);
                 None
             }
             Event::Message { .. } | Event::Listening { .. } => (!self.quiet).then_some(text),

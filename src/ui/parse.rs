@@ -166,10 +166,10 @@ pub(super) static COMMANDS: &[Spec] = &[
     },
     Spec {
         name: "limit",
-        arguments: "[up|down] [rate|off] [peer]",
+        arguments: "[up|down] [rate]",
         takes: &[Takes::Text, Takes::Text, Takes::Peer],
         about: "limit bandwidth, or show the limits",
-        more: "Of file content, to and from all peers together, or one of them as long as it is connected. Messages are never delayed. A peer that pushes (baseline) cannot be slowed down.",
+        more: "Of file content, with all peers together, or with one that is named behind it, as long as it is connected; `off` ends a limit. Messages are never delayed. A peer that pushes (baseline) cannot be slowed down.",
         examples: &["limit", "limit up 5MB/s", "limit down off", "limit up 800kB/s localhost:8000"],
         parse: |spec, rest| Ok(Parsed::Run(spec, limit(spec, rest)?)),
     },
@@ -577,9 +577,13 @@ mod tests {
 
     #[test]
     fn a_mistyped_command_gets_a_suggestion() {
-        for (typed, meant) in
-            [("conect", "connect"), ("sned", "send"), ("trans", "transfers"), ("qiut", "quit"), ("list", "")]
-        {
+        for (typed, meant) in [
+            ("conect", "connect"),
+            ("sned", "send"),
+            ("trans", "transfers"),
+            ("qiut", "quit"),
+            ("frobnicate", ""),
+        ] {
             let message = error(typed);
             let advice = if meant.is_empty() {
                 "`help` lists the commands".to_owned()

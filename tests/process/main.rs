@@ -16,6 +16,7 @@ mod endings;
 mod oneshot;
 mod resume;
 mod security;
+mod swarm;
 mod talk;
 mod test_peer;
 mod transcripts;

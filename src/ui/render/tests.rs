@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{HostPort, Level, Stage};
+use crate::engine::{HostPort, Level, Record, Stage};
 use crate::ui::parse::{Parsed, parse};
 use crate::wire::{FileHash, SafeName};
 
@@ -194,12 +194,12 @@ fn tables_line_up_and_empty_ones_say_what_to_do() {
         connected_for: Duration::from_secs(65),
         bytes_sent: 0,
         bytes_received: 3_200_000,
-        record: None,
+        record: Some(Record { taken_bytes: 1 << 40, ..Record::default() }),
     };
     assert_eq!(
         say("peers", Reply::Peers(vec![info])),
-        "PEER            DIALLED AS  IDENTITY          ALIAS   TRUSTED  SPEAKS                CONNECTED FOR  SENT     RECEIVED\n\
-         192.0.2.5:4711  -           0707070707070707  laptop  yes      p2p/0.1.0\\x1b[2J an…  1 min 5 s      0 bytes  3.2 MB"
+        "PEER            DIALLED AS  IDENTITY          ALIAS   TRUSTED  SPEAKS                CONNECTED FOR  SENT     RECEIVED  REPUTATION\n\
+         192.0.2.5:4711  -           0707070707070707  laptop  yes      p2p/0.1.0\\x1b[2J an…  1 min 5 s      0 bytes  3.2 MB    100 %"
     );
     let info = TransferInfo {
         id: TransferId(3),

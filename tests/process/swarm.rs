@@ -1,0 +1,299 @@
+//! Contents that real processes fetch from each other by their hash.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use bytes::{Bytes, BytesMut};
+use peer_to_peer::wire::{
+    CHUNK_SIZE, ChunkData, ContentOffer, Digested, Entry, FrameDecoder, Hello, Instance, ManifestBuilder,
+    ManifestHead, Message, OfferId, SafeName, State,
+};
+use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
+use serde_json::json;
+
+use crate::support::files::{noise, sha256_of, snapshot, write_noise};
+use crate::support::{NodeSetup, TestNode};
+
+const SIZE: u64 = 40 << 20;
+
+/// A node that shares a file of noise, and its link.
+fn seeder(seed: u64) -> (TestNode, String) {
+    let mut node = TestNode::start();
+    write_noise(&node.dir().join("big.iso"), SIZE, seed);
+    let link = share(&mut node, "big.iso");
+    (node, link)
+}
+
+/// Shares something in the node's directory, and answers its link.
+#[track_caller]
+fn share(node: &mut TestNode, name: &str) -> String {
+    let path = node.dir().join(name);
+    let shared = node.result_of(&format!("share {}", path.display()));
+    shared["link"].as_str().unwrap_or_else(|| panic!("{shared}")).to_owned()
+}
+
+fn hash_of(link: &str) -> &str {
+    &link[4..68]
+}
+
+#[test]
+fn a_file_comes_from_all_who_have_it_and_then_from_who_got_it() {
+    let (one, link) = seeder(1);
+    let (two, same) = seeder(1);
+    assert_eq!(hash_of(&link), hash_of(&same));
+    let mut getter = TestNode::start();
+    getter.connect(one.addr());
+    getter.connect(two.addr());
+    let answer = getter.result_of(&format!("get {}", hash_of(&link)));
+    assert_eq!(answer["hash"], hash_of(&link), "{answer}");
+    let received = getter.wait_for(&json!({ "event": "received", "name": "big.iso" }));
+    let sources = received["sources"].as_array().unwrap();
+    let bytes: u64 = sources.iter().map(|source| source["bytes"].as_u64().unwrap()).sum();
+    assert_eq!((sources.len(), bytes), (2, SIZE), "{received}");
+    assert_eq!(sha256_of(&getter.downloads().join("big.iso")), hash_of(&link));
+
+    // Those who had it are gone, and what was fetched is fetched from who fetched it.
+    drop((one, two));
+    let mut third = TestNode::start();
+    third.connect(getter.addr());
+    third.result_of(&format!("get {}", hash_of(&link)));
+    third.wait_received("big.iso");
+    getter.wait_for(&json!({ "event": "served", "bytes": SIZE }));
+}
+
+#[test]
+fn a_link_is_enough_for_a_directory_and_for_those_who_come_later() {
+    let mut seeder = TestNode::start();
+    let photos = seeder.dir().join("photos");
+    std::fs::create_dir_all(photos.join("old/empty")).unwrap();
+    write_noise(&photos.join("old/1.raw"), 3_000_000, 5);
+    std::fs::write(photos.join("notes.txt"), "a note").unwrap();
+    let link = share(&mut seeder, "photos");
+    for _ in 0..2 {
+        let mut getter = TestNode::start();
+        getter.result_of(&format!("get {link}"));
+        let received = getter.wait_for(&json!({ "event": "received", "name": "photos" }));
+        assert_eq!((received["files"].as_u64(), received["sha256"].as_str()), (Some(2), None), "{received}");
+        assert!(snapshot(&getter.downloads().join("photos")) == snapshot(&photos));
+    }
+}
+
+#[test]
+fn shares_are_there_again_after_a_restart_until_they_are_taken_back() {
+    let home = tempfile::tempdir().unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("report.pdf");
+    std::fs::write(&file, noise(700_000, 3)).unwrap();
+    let mut node = NodeSetup::new().home_at(home.path()).start();
+    let shared = node.result_of(&format!("share {}", file.display()));
+    let hash = shared["sha256"].as_str().unwrap().to_owned();
+    node.type_line("quit");
+    node.exit_code();
+
+    let mut node = NodeSetup::new().home_at(home.path()).start();
+    assert_eq!(node.result_of("shares")["shares"][0]["sha256"], hash);
+    let mut getter = TestNode::start();
+    getter.connect(node.addr());
+    getter.result_of(&format!("get {hash}"));
+    getter.wait_received("report.pdf");
+    assert_eq!(node.result_of(&format!("unshare {}", &hash[..8]))["sha256"], hash);
+    let mut late = TestNode::start();
+    late.connect(node.addr());
+    late.result_of(&format!("get {hash}"));
+    assert_eq!(late.wait_failed(&hash), "not_found");
+}
+
+#[test]
+fn one_shots_share_and_get_as_scripts_want_it() {
+    let setup = NodeSetup::new();
+    let content = noise(2_000_000, 9);
+    std::fs::write(setup.dir().join("report.pdf"), &content).unwrap();
+    let command = setup.command(&["share", "--bind", "127.0.0.1", "report.pdf"]);
+    let mut sharer = TestNode::spawn(setup, command);
+    let link = sharer.wait_for_line(&["p2p:"]);
+    assert_eq!(sharer.output(), [link.clone()], "the link and nothing else");
+
+    let getter = NodeSetup::new();
+    let there = getter.dir().join("there");
+    let got = getter.run(&["get", "--bind", "127.0.0.1", "-o", there.to_str().unwrap(), &link], "");
+    assert_eq!((got.code, got.stderr.as_str()), (Some(0), ""), "{got:?}");
+    assert!(got.stdout.starts_with("received report.pdf"), "{got:?}");
+
+    let text = NodeSetup::new();
+    std::fs::write(text.dir().join("poem.txt"), "one\ntwo\n").unwrap();
+    let command = text.command(&["share", "--bind", "127.0.0.1", "poem.txt"]);
+    let mut poet = TestNode::spawn(text, command);
+    let poem = poet.wait_for_line(&["p2p:"]);
+    let got = NodeSetup::new().run(&["get", "--bind", "127.0.0.1", "--stdout", &poem], "");
+    assert_eq!((got.code, got.stdout.as_str(), got.stderr.as_str()), (Some(0), "one\ntwo", ""), "{got:?}");
+
+    // The poet is asked for what it does not have.
+    let at = &poem[poem.find("from=").unwrap() + 5..].replace("%23", "#");
+    let got = NodeSetup::new().run(&["get", "--bind", "127.0.0.1", hash_of(&link), "--from", at], "");
+    assert_eq!(got.code, Some(10), "{got:?}");
+    assert!(got.stderr.contains("does not have it"), "{got:?}");
+    let got = NodeSetup::new().run(&["get", hash_of(&link)], "");
+    assert_eq!(got.code, Some(2), "{got:?}");
+    sharer.terminate();
+    poet.terminate();
+}
+
+#[test]
+fn who_poisons_is_banned_and_the_file_is_right() {
+    let (honest, link) = seeder(2);
+    let mut getter = TestNode::start();
+    let id = Poisoner::connect(&getter, &honest.dir().join("big.iso"));
+    getter.wait_for(&json!({ "event": "peer_connected", "node_id": id }));
+    // So that it is not all fetched before the other is asked.
+    getter.result_of("limit down 20MB/s");
+    getter.connect(honest.addr());
+    getter.result_of(&format!("get {}", hash_of(&link)));
+    let received = getter.wait_for(&json!({ "event": "received", "name": "big.iso" }));
+    assert_eq!(sha256_of(&getter.downloads().join("big.iso")), hash_of(&link));
+    let bad: Vec<_> =
+        received["sources"].as_array().unwrap().iter().filter(|source| source["bad_chunks"] == 1).collect();
+    assert_eq!((bad.len(), &bad[0]["node_id"]), (1, &json!(id)), "{received}");
+    getter.wait_for_log(&["banned for 10 minutes"]);
+    let bans = getter.result_of("bans");
+    assert_eq!(bans["bans"][0]["node_id"], id, "{bans}");
+    assert!(bans["bans"][0]["ends_in_s"].as_u64().is_some_and(|left| left <= 600), "{bans}");
+    assert_eq!(getter.result_of(&format!("unban {id}"))["event"], "result");
+}
+
+/// Somebody who says that it has a file, and sends rubbish.
+struct Poisoner;
+
+impl Poisoner {
+    /// Connects to a node, and answers whom that takes it for.
+    fn connect(to: &TestNode, file: &Path) -> String {
+        let (config, id) = client_config();
+        let (head, page) = manifest_of(&std::fs::read(file).unwrap());
+        let name = ServerName::try_from("p2p.invalid").unwrap();
+        let client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let stream = StreamOwned::new(client, TcpStream::connect(to.addr()).unwrap());
+        thread::spawn(move || Self::poison(stream, head, page));
+        id
+    }
+
+    /// Until it is thrown out.
+    fn poison(mut stream: StreamOwned<ClientConnection, TcpStream>, head: Arc<ManifestHead>, page: Bytes) {
+        let hello = Hello {
+            version: 1,
+            agent: "poisoner".into(),
+            node_id: None,
+            instance: Instance(7),
+            listen_port: 0,
+            features: ["transfer", "swarm"].map(str::to_owned).to_vec(),
+        };
+        let mut say = vec![Message::Hello(hello)];
+        let (mut decoder, mut heard, mut buffer) =
+            (FrameDecoder::encrypted(), BytesMut::new(), vec![0; 65_536]);
+        loop {
+            let mut out = BytesMut::new();
+            say.drain(..).for_each(|message| message.encode(&mut out));
+            if stream.write_all(&out).and_then(|()| stream.flush()).is_err() {
+                return;
+            }
+            let Ok(read @ 1..) = stream.read(&mut buffer) else { return };
+            heard.extend_from_slice(&buffer[..read]);
+            while let Ok(Some(Ok(message))) = decoder.decode(&mut heard) {
+                match message {
+                    Message::Ask { id, .. } => say.push(Message::Offer(ContentOffer {
+                        id: OfferId(1),
+                        answers: Some(id),
+                        is_partial: false,
+                        name: SafeName::new("big.iso").unwrap(),
+                        size: head.geometry().size(),
+                        tree: None,
+                        head: Some(head.clone()),
+                        page: page.clone(),
+                    })),
+                    Message::Pull { id, first, count } => {
+                        say.extend((first..first + count).map(|index| Message::Data {
+                            id,
+                            index,
+                            data: ChunkData(vec![6; CHUNK_SIZE as usize].into()),
+                            entry: None,
+                        }));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn manifest_of(bytes: &[u8]) -> (Arc<ManifestHead>, Bytes) {
+    let mut builder = ManifestBuilder::new(bytes.len() as u64).unwrap();
+    let (mut page, mut hash) = (Vec::new(), State::INITIAL.finish(&[], 0));
+    for chunk in bytes.chunks(CHUNK_SIZE as usize) {
+        let digested = Digested::of(builder.state(), chunk);
+        hash = digested.file_hash(bytes.len() as u64);
+        let entry: Entry = digested.entry();
+        page.extend(entry.to_bytes());
+        drop(builder.push(entry).unwrap());
+    }
+    (Arc::new(builder.finish(hash).unwrap()), page.into())
+}
+
+/// What it takes to shake hands as somebody new, and who that is.
+fn client_config() -> (ClientConfig, String) {
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let certificate = CertificateParams::default().self_signed(&key).unwrap().der().clone();
+    let id = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(key.public_key_raw()));
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody))
+        .with_client_auth_cert(vec![certificate], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+        .unwrap();
+    config.alpn_protocols = vec![b"p2p/1".to_vec()];
+    (config, id)
+}
+
+/// Does not care who is there.
+#[derive(Debug)]
+struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}

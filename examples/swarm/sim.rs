@@ -227,7 +227,7 @@ pub fn run(plan: &Plan) -> Outcome {
     for node in 0..count {
         sim.begin(node);
     }
-    let leaving = (plan.churn * plan.peers as f64).round() as usize;
+    let leaving = share(plan.churn).count();
     let stays = |sim: &Sim, node: usize| sim.nodes[node].role == Role::Honest;
     for _ in 0..leaving {
         let node = 1 + rng.below(plan.peers);

@@ -31,7 +31,7 @@ pub use manifest::{
 pub use message::{BadLine, ChunkData, Hello, Instance, Manifest, Message, Offer, OfferError};
 pub(crate) use name::is_deceptive;
 pub use name::{BadName, SafeName};
-pub use proof::{Chain, ChunkFault, Dispute, Expected, Verdict};
+pub use proof::{ChunkFault, Expected};
 pub use tree::{
     BadTree, ItemKind, MAX_TREE_BYTES, MAX_TREE_ENTRIES, MIN_TREE_BYTES, Modified, Tree, TreeEntry, TreeInfo,
     TreeItem, TreeKind,

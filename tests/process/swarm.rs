@@ -116,9 +116,9 @@ fn one_shots_share_and_get_as_scripts_want_it() {
     let content = noise(2_000_000, 9);
     std::fs::write(setup.dir().join("report.pdf"), &content).unwrap();
     let command = setup.command(&["share", "--bind", "127.0.0.1", "report.pdf"]);
-    let mut sharer = TestNode::spawn(setup, command);
+    let sharer = TestNode::spawn(setup, command);
     let link = sharer.wait_for_line(&["p2p:"]);
-    assert_eq!(sharer.output(), [link.clone()], "the link and nothing else");
+    assert_eq!(sharer.output(), std::slice::from_ref(&link), "the link and nothing else");
 
     let getter = NodeSetup::new();
     let there = getter.dir().join("there");
@@ -129,7 +129,7 @@ fn one_shots_share_and_get_as_scripts_want_it() {
     let text = NodeSetup::new();
     std::fs::write(text.dir().join("poem.txt"), "one\ntwo\n").unwrap();
     let command = text.command(&["share", "--bind", "127.0.0.1", "poem.txt"]);
-    let mut poet = TestNode::spawn(text, command);
+    let poet = TestNode::spawn(text, command);
     let poem = poet.wait_for_line(&["p2p:"]);
     let got = NodeSetup::new().run(&["get", "--bind", "127.0.0.1", "--stdout", &poem], "");
     assert_eq!((got.code, got.stdout.as_str(), got.stderr.as_str()), (Some(0), "one\ntwo", ""), "{got:?}");

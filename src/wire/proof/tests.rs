@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::{CHUNK_SIZE, ChunkHash};
+use crate::wire::CHUNK_SIZE;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -40,10 +40,6 @@ impl File {
     fn expected(&self, list: &[Entry], index: ChunkIndex) -> Expected {
         Expected::new(self.geometry, index, before(list, index), list[index.as_usize()], Some(self.hash))
     }
-
-    fn dispute(&self, first: &[Entry], second: &[Entry]) -> Option<Dispute> {
-        Dispute::between(self.geometry, self.hash, |i| first[i.as_usize()], |i| second[i.as_usize()])
-    }
 }
 
 fn before(list: &[Entry], index: ChunkIndex) -> State {
@@ -83,14 +79,6 @@ fn tell(lie: Lie, entry: &mut Entry, byte: usize, bit: u8) {
 }
 
 #[test]
-fn an_empty_file_is_complete_at_once_if_the_hash_is_that_of_nothing() {
-    let chain = Chain::new(Geometry::new(0).unwrap());
-    assert_eq!(chain.prefix(), (0, State::INITIAL));
-    assert_eq!(chain.close(FileHash(Sha256::digest([]).into())), Ok(()));
-    assert_eq!(chain.close(FileHash([7; 32])), Err(ChunkFault::FileHash));
-}
-
-#[test]
 fn a_first_chunk_begins_nowhere_but_at_the_beginning() {
     // A list for the tail of a file alone: it ends in the right hash from a state of its choice.
     let file = File::new(2 * CHUNK_SIZE as usize, 1);
@@ -100,7 +88,6 @@ fn a_first_chunk_begins_nowhere_but_at_the_beginning() {
     let expected = Expected::new(cut, index, last.previous(), last.entry(), None);
     assert_eq!(expected.check(&last), Err(ChunkFault::State));
     assert_eq!(expected.verify(file.chunk(file.index(1))), Err(ChunkFault::State));
-    assert_eq!(Chain::new(cut).insert(index, &last), Err(ChunkFault::Broken(0)));
 }
 
 #[test]
@@ -113,22 +100,6 @@ fn a_list_that_is_true_in_itself_but_of_another_file_is_noticed_at_its_end() {
 }
 
 #[test]
-fn chunks_of_two_files_never_make_a_chain() {
-    let (a, b) = (File::new(3 * CHUNK_SIZE as usize, 1), File::new(3 * CHUNK_SIZE as usize, 2));
-    let (zero, one, two) = (a.index(0), a.index(1), a.index(2));
-    let mut chain = Chain::new(a.geometry);
-    assert_eq!(chain.insert(zero, &a.digest(zero)), Ok(true));
-    assert_eq!(chain.insert(one, &b.digest(one)), Err(ChunkFault::Broken(1)));
-    assert_eq!(chain.insert(two, &b.digest(two)), Ok(true));
-    assert_eq!(chain.insert(one, &a.digest(one)), Err(ChunkFault::Broken(2)));
-    assert_eq!(chain.prefix(), (1, a.list[0].state));
-    assert_eq!(chain.close(a.hash), Err(ChunkFault::Incomplete));
-    // The bytes of one file from the state of the other.
-    let grafted = Digested::of(a.list[0].state, b.chunk(one));
-    assert_eq!(chain.insert(one, &grafted), Err(ChunkFault::Broken(2)));
-}
-
-#[test]
 fn bytes_of_the_wrong_length_are_refused() {
     let file = File::new(CHUNK_SIZE as usize + 100, 1);
     for index in file.geometry.indices() {
@@ -136,8 +107,6 @@ fn bytes_of_the_wrong_length_are_refused() {
         for wrong in [&whole[..whole.len() - 1], &[whole, &[0]].concat(), &[]] {
             let error = ChunkFault::Length { expected: file.geometry.len_of(index), got: wrong.len() as u64 };
             assert_eq!(file.expected(&file.list, index).verify(wrong).as_ref(), Err(&error));
-            let found = Digested::of(before(&file.list, index), wrong);
-            assert_eq!(Chain::new(file.geometry).insert(index, &found).as_ref(), Err(&error));
         }
     }
 }
@@ -148,20 +117,10 @@ proptest! {
     #[test]
     fn true_chunks_in_any_order_prove_the_file(size in sizes(), order in Just([0, 1, 2, 3]).prop_shuffle()) {
         let file = File::new(size, 1);
-        let mut chain = Chain::new(file.geometry);
-        let order: Vec<usize> = order.into_iter().filter(|&i| i < file.list.len()).collect();
-        for (done, &raw) in order.iter().enumerate() {
+        for raw in order.into_iter().filter(|&i| i < file.list.len()) {
             let index = file.index(raw);
             prop_assert_eq!(file.expected(&file.list, index).verify(file.chunk(index)), Ok(()));
-            prop_assert_eq!(chain.close(file.hash), Err(ChunkFault::Incomplete));
-            prop_assert_eq!(chain.insert(index, &file.digest(index)), Ok(true));
-            prop_assert_eq!(chain.insert(index, &file.digest(index)), Ok(false));
-            let prefix = (0..).take_while(|i| order[..=done].contains(i)).count();
-            let state = prefix.checked_sub(1).map_or(State::INITIAL, |i| file.list[i].state);
-            prop_assert_eq!(chain.prefix(), (u32::try_from(prefix).unwrap(), state));
         }
-        prop_assert_eq!(chain.close(file.hash), Ok(()));
-        prop_assert_eq!(chain.close(FileHash([7; 32])), Err(ChunkFault::FileHash));
     }
 
     #[test]
@@ -174,16 +133,6 @@ proptest! {
         let place = place.index(chunk.len());
         chunk[place] ^= 1 << bit;
         prop_assert_eq!(file.expected(&file.list, index).verify(&chunk), Err(ChunkFault::Hash));
-
-        // Without a list, by the time the chain closes.
-        let mut chain = Chain::new(file.geometry);
-        let mut outcome = Ok(());
-        for i in file.geometry.indices() {
-            let bytes = if i == index { &chunk } else { file.chunk(i) };
-            let found = Digested::of(before(&file.list, i), bytes);
-            outcome = outcome.and(chain.insert(i, &found).map(|_| ()));
-        }
-        prop_assert!(outcome.and_then(|()| chain.close(file.hash)).is_err());
     }
 
     #[test]
@@ -203,50 +152,4 @@ proptest! {
             prop_assert_eq!(fault, Err(ChunkFault::State));
         }
     }
-
-    #[test]
-    fn the_chunk_behind_the_last_difference_convicts_the_liar(
-        size in sizes(),
-        told in prop::collection::vec((any::<prop::sample::Index>(), lies(), 0_usize..32, 0_u8..8), 1..3),
-        place in any::<prop::sample::Index>(),
-    ) {
-        let file = File::new(size, 1);
-        let mut list = file.list.clone();
-        for (which, lie, byte, bit) in told {
-            let number = which.index(list.len());
-            tell(lie, &mut list[number], byte, bit);
-        }
-        prop_assume!(list != file.list);
-        prop_assert_eq!(file.dispute(&file.list, &file.list), None);
-        for (first, second, liar) in
-            [(&list, &file.list, Verdict::FirstLied), (&file.list, &list, Verdict::SecondLied)]
-        {
-            let dispute = file.dispute(first, second).unwrap();
-            let bytes = file.chunk(dispute.index());
-            prop_assert_eq!(dispute.judge(bytes), liar);
-            let mut wrong = bytes.to_vec();
-            wrong[place.index(bytes.len())] ^= 1;
-            for wrong in [wrong.as_slice(), &bytes[1..], &[]] {
-                prop_assert_eq!(dispute.judge(wrong), Verdict::Unproven);
-            }
-        }
-    }
-}
-
-#[test]
-fn two_liars_are_both_convicted() {
-    let file = File::new(3 * CHUNK_SIZE as usize, 1);
-    let (mut first, mut second) = (file.list.clone(), file.list.clone());
-    first[0].state = State([1; 32]);
-    second[0].state = State([2; 32]);
-    // Neither leads anywhere with these bytes, so who sent them might as well be the liar.
-    let dispute = file.dispute(&first, &second).unwrap();
-    assert_eq!(dispute.judge(file.chunk(dispute.index())), Verdict::Unproven);
-
-    let (mut first, mut second) = (file.list.clone(), file.list.clone());
-    first[1].hash = ChunkHash([1; 32]);
-    second[1].hash = ChunkHash([2; 32]);
-    let dispute = file.dispute(&first, &second).unwrap();
-    assert_eq!(dispute.index(), file.index(1));
-    assert_eq!(dispute.judge(file.chunk(dispute.index())), Verdict::BothLied);
 }

@@ -178,12 +178,12 @@ impl Poisoner {
         let name = ServerName::try_from("p2p.invalid").unwrap();
         let client = ClientConnection::new(Arc::new(config), name).unwrap();
         let stream = StreamOwned::new(client, TcpStream::connect(to.addr()).unwrap());
-        thread::spawn(move || Self::poison(stream, head, page));
+        thread::spawn(move || Self::poison(stream, &head, &page));
         id
     }
 
     /// Until it is thrown out.
-    fn poison(mut stream: StreamOwned<ClientConnection, TcpStream>, head: Arc<ManifestHead>, page: Bytes) {
+    fn poison(mut stream: StreamOwned<ClientConnection, TcpStream>, head: &Arc<ManifestHead>, page: &Bytes) {
         let hello = Hello {
             version: 1,
             agent: "poisoner".into(),

@@ -6,7 +6,7 @@
 //! as soon as a chunk shows which, whoever claimed to have all of it by the false one is banned, and the
 //! other is followed. Whoever merely fetched by the false list could not know, and is not blamed.
 //!
-//! What is fetched is a [`Download`](super::downloads::Download) of the same number.
+//! What is fetched is a [`Download`] of the same number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -509,3 +509,86 @@ fn shares_survive_a_restart_until_they_are_taken_back() {
     world.run_command(seeders[0], Command::Unshare("file".into())).unwrap();
     assert!(world.nodes[seeders[0].0].shares.is_empty());
 }
+
+#[test]
+fn what_was_fetched_by_a_known_link_is_not_given_to_strangers() {
+    let mut world = World::new(18);
+    let (seeder, getter) = (world.secure_node(1, AcceptPolicy::Ask), world.secure_node(2, AcceptPolicy::Ask));
+    let bytes = world.put(seeder, "secret", 3 * CHUNK);
+    let command = Command::Share { path: "secret".into(), known_only: true, is_kept: true };
+    let Ok(Reply::Shared(share)) = world.run_command(seeder, command) else { panic!() };
+    world.note(seeder, &Change::Trust(Identity([2; 32])));
+    let stranger = swarm_script(&mut world, getter, 66);
+    let proof = AskProof::new(world.binding_of(stranger), Side::Dialler, file_hash(&bytes));
+    let ask = |world: &mut World, id: u64| {
+        world.say(stranger, Message::Ask { id: AskId(id), proof });
+        world.run_for(SECOND / 10);
+        world.scripts[stranger.0].heard.last().unwrap().clone()
+    };
+    world.get(getter, &share.link).unwrap();
+    assert_eq!(ask(&mut world, 1), Message::Lack { id: AskId(1), code: "not_found".into() });
+    world.run_until(|world| world.has_got(getter));
+    assert_eq!(ask(&mut world, 2), Message::Lack { id: AskId(2), code: "not_found".into() });
+}
+
+#[test]
+fn who_says_that_it_is_larger_than_the_disk_does_not_keep_the_true_one_out() {
+    let mut world = World::new(19);
+    let getter = world.secure_node(100, AcceptPolicy::Ask);
+    world.nodes[getter.0].disk.free_bytes = 10_000_000;
+    let liar = swarm_script(&mut world, getter, 66);
+    let honest = world.secure_node(1, AcceptPolicy::Ask);
+    let bytes = world.put(honest, "file", 4 * CHUNK);
+    world.share(honest, "file");
+    world.line.latency = SECOND / 2;
+    world.connect(getter, honest);
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_for(SECOND / 10);
+    let large = world.rng.bytes(100 * CHUNK);
+    answer(&mut world, liar, file_hash(&bytes), large.len(), &entries_of(&large), false);
+    world.run_until(|world| world.has_got(getter));
+    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
+}
+
+#[test]
+fn after_a_false_list_those_are_asked_again_who_had_nothing() {
+    let mut world = World::new(31);
+    let getter = world.secure_node(100, AcceptPolicy::Ask);
+    let honest = world.secure_node(1, AcceptPolicy::Ask);
+    world.connect(getter, honest);
+    let liar = swarm_script(&mut world, getter, 66);
+    let bytes = world.put(honest, "file", 12 * CHUNK);
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_for(SECOND / 10);
+    let mut list = entries_of(&bytes);
+    list[11].state.0[0] ^= 1;
+    answer(&mut world, liar, file_hash(&bytes), bytes.len(), &list, false);
+    world.share(honest, "file");
+    serve(&mut world, liar, getter, &bytes);
+    assert!(is_banned(&world, getter, 66), "{world:?}");
+    world.run_until(|world| world.has_got(getter));
+    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
+    let stored = world.nodes[getter.0].disk.bytes_stored;
+    assert!(stored < 14 * u64::from(CHUNK_SIZE), "what was right of it is kept: {stored}");
+}
+
+#[test]
+fn who_has_got_it_goes_on_serving_those_who_fetch_from_it() {
+    let mut world = World::new(32);
+    let (seeder, first) = (world.secure_node(1, AcceptPolicy::Ask), world.secure_node(2, AcceptPolicy::Ask));
+    // It dials nobody that it is told of.
+    let limits = Limits { found_dials: 0, ..Limits::default() };
+    let last = world.secure_node_with(3, AcceptPolicy::Ask, limits);
+    let bytes = world.put(seeder, "file", 80 * CHUNK);
+    world.share(seeder, "file");
+    world.connect(first, seeder);
+    world.line.bytes_per_sec = 2_000_000;
+    world.connect(last, first);
+    world.get(first, &bare(&bytes)).unwrap();
+    world.get(last, &bare(&bytes)).unwrap();
+    world.run_until(|world| world.has_got(first));
+    assert!(!world.has_got(last));
+    world.run_until(|world| world.has_got(last));
+    let from: Vec<_> = world.sources(last).unwrap().iter().map(|source| source.bytes).collect();
+    assert_eq!(from, [bytes.len() as u64]);
+}

@@ -425,7 +425,7 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         peer.refusals += 1;
         if peer.refusals > self.config.limits.refusals {
-            self.convict(conn, &format!("{what}, and that was one too many"));
+            self.drop_peer(conn, &format!("{what}, and that was one too many"));
         } else {
             let addr = peer.addr;
             self.warn(addr, what.to_owned());

@@ -386,7 +386,7 @@ impl Engine {
             let (needed, free) = (size::human(needed), size::human(free));
             let why = format!("it needs {needed}, and {free} are free where received files go");
             let failure = Failure::new(Code::NoSpace, why);
-            return if is_wanted { self.fail_download(id, failure) } else { self.refuse_offer(id, &failure) };
+            return if is_wanted { self.has_no_room(id, failure) } else { self.refuse_offer(id, &failure) };
         }
         let wanted = download.wanted;
         let asked = Event::Offer {

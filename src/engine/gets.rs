@@ -31,6 +31,12 @@ const MAX_GETS: usize = 1024;
 /// Sources of one content, connected or being dialled.
 const MAX_SOURCES: usize = 40;
 
+/// Offers by other lists that are kept in mind; the head of one may have 1 MiB.
+const MAX_PARKED: usize = 16;
+
+/// How often a place that somebody told of is dialled. One that a link names is dialled as long as there is need.
+const MAX_TRIES: u32 = 3;
+
 /// Places where sources of one content may be.
 const MAX_CANDIDATES: usize = 256;
 
@@ -63,6 +69,8 @@ pub(super) struct Get {
     candidates: BTreeMap<Target, Candidate>,
     deliveries: BTreeMap<SocketAddr, Delivery>,
     log: HoldLog,
+    /// Times that what was written by a false list was let go of, of which the answer has not come.
+    releasing: u32,
     /// When a chunk last came.
     moved_at: Duration,
 }
@@ -74,13 +82,24 @@ struct Candidate {
     /// When it may be dialled.
     not_before: Duration,
     pause: Duration,
-    /// Whether it was dialled at all.
-    was_tried: bool,
+    /// How often it was dialled.
+    tries: u32,
+    /// Whether the link names it.
+    is_in_link: bool,
 }
 
 impl Get {
     pub(super) fn hash(&self) -> FileHash {
         self.link.hash
+    }
+
+    /// What was written by a false list was let go of.
+    pub(super) fn released(&mut self) {
+        self.releasing = self.releasing.saturating_sub(1);
+    }
+
+    pub(super) fn is_known_only(&self) -> bool {
+        self.link.known_only
     }
 
     pub(super) fn log(&mut self) -> &mut HoldLog {
@@ -108,7 +127,7 @@ impl Get {
     }
 
     fn is_dialling(&self) -> bool {
-        self.candidates.values().any(|candidate| candidate.is_dialling || !candidate.was_tried)
+        self.candidates.values().any(|candidate| candidate.is_dialling || candidate.tries == 0)
     }
 
     fn delivery(&mut self, peer: SocketAddr, node_id: Option<NodeId>) -> &mut Delivery {
@@ -151,6 +170,7 @@ impl Engine {
             candidates: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             log: HoldLog::default(),
+            releasing: 0,
             moved_at: self.now,
         };
         self.gets.insert(id, get);
@@ -160,7 +180,7 @@ impl Engine {
             self.ask(id, conn);
         }
         for target in targets {
-            self.add_candidate(id, target);
+            self.add_candidate(id, target, true);
         }
         self.dial_candidates(id);
         let get = &self.gets[&id];
@@ -287,6 +307,9 @@ impl Engine {
             Some(download) if download.head().map(|head| head.root()) == Some(head.root()) => {
                 self.join(id, conn, &offer);
             }
+            Some(_) if get.parked.len() >= MAX_PARKED => {
+                self.turn_down(conn, number, Code::Busy, "there are enough others");
+            }
             Some(_) => {
                 self.warn(addr, "it has another list for what is fetched; one of them is false".to_owned());
                 if let Some(get) = self.gets.get_mut(&id) {
@@ -316,7 +339,10 @@ impl Engine {
         }
         let files = offer.tree.map(|tree| tree.files);
         self.manifest_bytes += pull.memory();
-        let download = Download::new(None, addr, name.clone(), geometry, Form::Pulled(pull), true, self.now);
+        let mut download =
+            Download::new(None, addr, name.clone(), geometry, Form::Pulled(pull), true, self.now);
+        // What is answered before that is about what was followed before.
+        download.releasing = self.gets.get(&id).map_or(0, |get| get.releasing);
         self.downloads.insert(id, download);
         let (size, sha256) = (geometry.size(), head.file_hash());
         self.event(Event::Found { id, peer: addr, name, size, sha256, files });
@@ -435,6 +461,7 @@ impl Engine {
         let offer = next.and_then(|conn| Some((conn, get.parked.remove(&conn)?)));
         let Some((conn, offer)) = offer else {
             // Whoever had nothing before may have something by now.
+            get.releasing += 1;
             self.releases.note(id, &download);
             self.job(id, Job::Release { keep: true });
             self.ask_all(id);
@@ -467,6 +494,19 @@ impl Engine {
                 self.join(id, conn, &offer);
             }
         }
+    }
+
+    /// There is no room for what a list says. Where nobody but its sender says that the content is so large, it
+    /// may be false.
+    pub(super) fn has_no_room(&mut self, id: TransferId, failure: Failure) {
+        let root = self.downloads.get(&id).and_then(Download::head).map(|head| head.root());
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        let others_may_say_else = !get.parked.is_empty() || !get.asked.is_empty();
+        if get.link.size.is_some() || get.link.root.is_some() || !others_may_say_else {
+            return self.fail_download(id, failure);
+        }
+        get.false_roots.extend(root);
+        self.follow_another(id);
     }
 
     fn ask_all(&mut self, id: TransferId) {
@@ -539,6 +579,11 @@ impl Engine {
     pub(super) fn end_get(&mut self, id: TransferId) {
         let Some(get) = self.gets.remove(&id) else { return };
         self.askable_changed();
+        for (conn, (ask, _)) in get.asked {
+            if let Some(peer) = self.peers.get_mut(conn) {
+                peer.asks.remove(&ask);
+            }
+        }
         self.timers.clear(Deadline::Look(id));
         self.timers.clear(Deadline::Have(id));
         for (conn, offer) in get.parked {
@@ -606,7 +651,7 @@ impl Engine {
     }
 
     /// Somebody may have it there.
-    pub(super) fn add_candidate(&mut self, id: TransferId, target: Target) {
+    pub(super) fn add_candidate(&mut self, id: TransferId, target: Target, is_in_link: bool) {
         let is_self = target.id.is_some() && target.id == self.config.node_id;
         let Some(get) = self.gets.get_mut(&id) else { return };
         if get.candidates.len() >= MAX_CANDIDATES || is_self {
@@ -616,7 +661,8 @@ impl Engine {
             is_dialling: false,
             not_before: Duration::ZERO,
             pause: FIRST_PAUSE,
-            was_tried: false,
+            tries: 0,
+            is_in_link,
         };
         get.candidates.entry(target).or_insert(new);
     }
@@ -633,7 +679,11 @@ impl Engine {
         let due: Vec<_> = get
             .candidates
             .iter()
-            .filter(|(_, candidate)| !candidate.is_dialling && candidate.not_before <= now)
+            .filter(|(_, candidate)| {
+                !candidate.is_dialling
+                    && candidate.not_before <= now
+                    && (candidate.is_in_link || candidate.tries < MAX_TRIES)
+            })
             .map(|(target, _)| target.clone())
             .collect();
         let mut dialled = 0;
@@ -644,7 +694,7 @@ impl Engine {
                 continue;
             };
             if is_there {
-                candidate.was_tried = true;
+                candidate.tries = candidate.tries.max(1);
                 continue;
             }
             if dialled >= room {
@@ -652,7 +702,7 @@ impl Engine {
             }
             dialled += 1;
             candidate.is_dialling = true;
-            candidate.was_tried = true;
+            candidate.tries += 1;
             candidate.not_before = now + candidate.pause;
             candidate.pause = (candidate.pause * 2).min(LONGEST_PAUSE);
             let is_new = !self.found_dials.contains_key(&target);

@@ -39,6 +39,8 @@ impl Engine {
         let number = offer.id;
         // What one side did not name is an unknown field.
         offer.tree = offer.tree.filter(|_| self.peers.get(conn).is_some_and(|peer| peer.features.tree));
+        offer.answers =
+            offer.answers.filter(|_| self.peers.get(conn).is_some_and(|peer| peer.features.swarm));
         if let Some(ask) = offer.answers {
             return self.on_answer(conn, ask, offer);
         }

@@ -69,6 +69,9 @@ impl Engine {
 
     /// The file of a transfer was let go of, and a part of it may stay.
     pub(super) fn on_released(&mut self, id: TransferId, left: Option<Leftover>) {
+        if let Some(get) = self.gets.get_mut(&id) {
+            get.released();
+        }
         match self.downloads.get_mut(&id) {
             // One that waits for its sender goes on with it.
             Some(download) => {

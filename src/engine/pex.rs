@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::downloads::Download;
+use super::gets::Get;
 use super::peers::Peer;
 use super::{ConnId, Engine, HostPort, Target, TransferId};
 use crate::wire::{FileHash, MAX_PEERS_TOLD, Message, OfferId, PeerAddr};
@@ -64,7 +65,8 @@ impl Engine {
     /// Tells a peer that begins to fetch a content of others who trade it.
     pub(super) fn tell_of_others(&mut self, conn: ConnId, number: OfferId, hash: FileHash) {
         let Some(peer) = self.peers.get(conn).filter(|peer| peer.features.pex) else { return };
-        let is_private = self.shares.is_known_only(hash);
+        let get = self.get_of(hash).and_then(|id| self.gets.get(&id));
+        let is_private = self.shares.is_known_only(hash) || get.is_some_and(Get::is_known_only);
         let (to, node_id) = (peer.addr.ip(), peer.node_id);
         if is_private {
             return;
@@ -98,7 +100,7 @@ impl Engine {
         for told in peers.iter().take(MAX_PEERS_TOLD) {
             // A peer elsewhere does not get this node to knock at its own network's doors.
             if may_be_told(from, told.addr) && !self.is_this_node(told.addr) {
-                self.add_candidate(id, target_of(told));
+                self.add_candidate(id, target_of(told), false);
             }
         }
         self.dial_candidates(id);

@@ -256,7 +256,7 @@ impl Engine {
             root: head.root(),
             size: head.geometry().size(),
             is_directory: download.is_directory(),
-            known_only: false,
+            known_only: self.gets[&id].is_known_only(),
         };
         self.add_share(Share { shared, name });
     }
@@ -318,16 +318,22 @@ impl Engine {
             return self.refuse(conn, "it asked twice for the same");
         }
         if let Some(share) = self.shares.by_hash.get(&hash).cloned() {
-            let node_id = self.peers.get(conn).and_then(|peer| peer.node_id);
-            let is_trusted = |id| self.book.is_trusted(id) || self.config.node_id == Some(id);
-            if share.shared.known_only && !node_id.is_some_and(is_trusted) {
+            if share.shared.known_only && !self.trusts(conn) {
                 return self.lack(conn, ask, Code::NotFound);
             }
             let job = Job::OpenSource(share.shared.path);
             return self.begin_answer(conn, ask, hash, share.name, None, job);
         }
         let Some(get) = self.get_of(hash) else { return self.lack(conn, ask, Code::NotFound) };
+        if self.gets[&get].is_known_only() && !self.trusts(conn) {
+            return self.lack(conn, ask, Code::NotFound);
+        }
         self.note_asker(get, conn, ask);
+    }
+
+    fn trusts(&self, conn: ConnId) -> bool {
+        let id = self.peers.get(conn).and_then(|peer| peer.node_id);
+        id.is_some_and(|id| self.book.is_trusted(id) || self.config.node_id == Some(id))
     }
 
     fn lack(&mut self, conn: ConnId, ask: AskId, code: Code) {
@@ -444,6 +450,11 @@ impl Engine {
             peer.answers = peer.answers.saturating_sub(1);
         }
         self.remove_upload(id);
+        if let Some(hash) = hash
+            && !self.uploads.values().any(|upload| upload.is_answer_to(hash))
+        {
+            self.sent_counts.remove(&hash);
+        }
         if let Some(sha256) = hash.filter(|_| bytes > 0) {
             self.event(Event::Served { peer, name, sha256, bytes });
         }

@@ -16,7 +16,7 @@ use clap_complete::Shell;
 use crate::engine::{AcceptPolicy, Limits, Rate, Target};
 use crate::exit::Exit;
 use crate::node::NodeConfig;
-use crate::wire::{Link, SafeName};
+use crate::wire::{Link, LinkKind, SafeName};
 
 /// What the program is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,6 +280,11 @@ impl Args {
             return Err(
                 "a hash alone does not say where to ask; use a link, or name somebody with --from host:port",
             );
+        }
+        if let Some(Sub::Get { link, stdout: true, .. }) = &self.sub
+            && link.kind == Some(LinkKind::Directory)
+        {
+            return Err("--stdout is for files, and the link is one of a directory; use -o");
         }
         if let Some(Sub::Send { paths, name, .. }) = &self.sub {
             if paths.iter().filter(|path| path.as_os_str() == STDIN).count() > 1 {

@@ -39,6 +39,9 @@ use crate::wire::SafeName;
 /// What the standard input is called where nobody says.
 const NAME_OF_STDIN: &str = "stdin";
 
+/// Why a directory is not written to the standard output.
+const NO_STREAM: &str = "it is a directory, which has no one stream of bytes; use -o";
+
 /// Sends something and leaves.
 pub(super) async fn send(config: Config, sending: Sending) -> Result<Exit, UiError> {
     let shop = Shop::open(&config)?;
@@ -107,7 +110,8 @@ pub(super) async fn get(mut config: Config, getting: Getting) -> Result<Exit, Ui
         Err(error) => {
             // A reader that went away is how pipes end.
             if error.kind() != io::ErrorKind::BrokenPipe {
-                tracing::error!("cannot write what was fetched: {error}");
+                // What wrote the log has ended.
+                let _ = writeln!(io::stderr(), "error: cannot write what was fetched: {error}");
             }
             Ok(Exit::Output)
         }
@@ -119,7 +123,7 @@ fn write_out(spool: &Path) -> io::Result<()> {
     let fetched = std::fs::read_dir(spool)?.next().transpose()?;
     let fetched = fetched.ok_or_else(|| io::Error::other("nothing was fetched"))?;
     if fetched.file_type()?.is_dir() {
-        return Err(io::Error::other("it is a directory, which cannot be written there; use -o"));
+        return Err(io::Error::other(NO_STREAM));
     }
     let mut stdout = io::stdout().lock();
     io::copy(&mut File::open(fetched.path())?, &mut stdout)?;

@@ -69,6 +69,51 @@ fn a_file_comes_from_all_who_have_it_and_then_from_who_got_it() {
 }
 
 #[test]
+fn a_source_that_is_killed_in_the_middle_costs_nothing_but_time() {
+    let mut seeders: Vec<_> = (0..3).map(|_| seeder(3)).collect();
+    let link = seeders[0].1.clone();
+    let mut getter = TestNode::start();
+    for (seeder, _) in &mut seeders {
+        // So slow that there is a middle on any machine.
+        seeder.result_of("limit up 4MB/s");
+        getter.connect(seeder.addr());
+    }
+    getter.result_of(&format!("get {}", hash_of(&link)));
+    getter.wait_where("some of it to arrive", |event| {
+        event["event"] == "progress" && event["bytes"].as_u64().is_some_and(|bytes| bytes > SIZE / 10)
+    });
+    drop(seeders.remove(1));
+    for (seeder, _) in &mut seeders {
+        seeder.result_of("limit up off");
+    }
+    let received = getter.wait_for(&json!({ "event": "received", "name": "big.iso" }));
+    assert_eq!(received["sources"].as_array().unwrap().len(), 3, "{received}");
+    assert_eq!(sha256_of(&getter.downloads().join("big.iso")), hash_of(&link));
+    assert_eq!(getter.result_of("bans")["bans"], json!([]));
+}
+
+#[test]
+fn those_who_know_only_the_seeder_find_each_other_and_share_the_work() {
+    let (mut seeder, link) = seeder(4);
+    // Nobody has got much of it before they have found each other.
+    seeder.result_of("limit up 500kB/s");
+    let mut getters: Vec<_> = (0..4).map(|_| TestNode::start()).collect();
+    for getter in &mut getters {
+        getter.result_of(&format!("get {link}"));
+    }
+    for getter in &getters {
+        getter.wait_for_peer();
+        getter.wait_for_peer();
+    }
+    seeder.result_of("limit up 20MB/s");
+    for getter in &getters {
+        let received = getter.wait_for(&json!({ "event": "received", "name": "big.iso" }));
+        assert!(received["sources"].as_array().unwrap().len() > 1, "{received}");
+        assert_eq!(sha256_of(&getter.downloads().join("big.iso")), hash_of(&link));
+    }
+}
+
+#[test]
 fn a_link_is_enough_for_a_directory_and_for_those_who_come_later() {
     let mut seeder = TestNode::start();
     let photos = seeder.dir().join("photos");
@@ -139,6 +184,17 @@ fn one_shots_share_and_get_as_scripts_want_it() {
     let got = NodeSetup::new().run(&["get", "--bind", "127.0.0.1", hash_of(&link), "--from", at], "");
     assert_eq!(got.code, Some(10), "{got:?}");
     assert!(got.stderr.contains("does not have it"), "{got:?}");
+    // A directory is no stream, whether the link says that it is one or not.
+    let album = NodeSetup::new();
+    std::fs::create_dir(album.dir().join("album")).unwrap();
+    let command = album.command(&["share", "--bind", "127.0.0.1", "album"]);
+    let keeper = TestNode::spawn(album, command);
+    let album = keeper.wait_for_line(&["p2p:"]);
+    for (link, code) in [(album.clone(), Some(2)), (album.replace("kind=dir,", ""), Some(4))] {
+        let got = NodeSetup::new().run(&["get", "--bind", "127.0.0.1", "--stdout", &link], "");
+        assert_eq!((got.code, got.stdout.as_str()), (code, ""), "{got:?}");
+        assert!(got.stderr.contains("use -o"), "{got:?}");
+    }
     let got = NodeSetup::new().run(&["get", hash_of(&link)], "");
     assert_eq!(got.code, Some(2), "{got:?}");
     sharer.terminate();

@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::candidates::{Candidates, MAX_CANDIDATES};
 use super::downloads::{Download, Form, State};
 use super::pulling::{Cause, Pull};
 use super::shares::HoldLog;
 use super::sources::{Have, Source};
 use super::{
-    Code, ConnId, Deadline, Delivery, Dialled, Direction, Engine, Event, Failure, Incoming, Job, Output,
-    Reply, Stage, Target, TransferId, TransferInfo,
+    Code, ConnId, Deadline, Delivery, Direction, Engine, Event, Failure, Incoming, Job, Reply, Stage, Target,
+    TransferId, TransferInfo,
 };
 use crate::wire::{
     AskId, ContentOffer, FileHash, Geometry, Link, LinkKind, Message, NodeId, OfferId, Reason, Root, Runs,
@@ -29,16 +30,10 @@ use crate::wire::{
 const MAX_GETS: usize = 1024;
 
 /// Sources of one content, connected or being dialled.
-const MAX_SOURCES: usize = 40;
+pub(super) const MAX_SOURCES: usize = 40;
 
 /// Offers by other lists that are kept in mind; the head of one may have 1 MiB.
 const MAX_PARKED: usize = 16;
-
-/// How often a place that somebody told of is dialled. One that a link names is dialled as long as there is need.
-const MAX_TRIES: u32 = 3;
-
-/// Places where sources of one content may be.
-const MAX_CANDIDATES: usize = 256;
 
 /// How often a get looks after its sources.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -48,10 +43,6 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// Who was asked for chunks or pages and sends nothing for so long is no source.
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// The first pause before a place is dialled once more, and the longest; each is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A content that is searched for.
 #[derive(Debug)]
@@ -66,26 +57,13 @@ pub(super) struct Get {
     /// Offers by another list than the one that is followed.
     parked: BTreeMap<ConnId, ContentOffer>,
     false_roots: BTreeSet<Root>,
-    candidates: BTreeMap<Target, Candidate>,
+    pub(super) candidates: Candidates,
     deliveries: BTreeMap<SocketAddr, Delivery>,
     log: HoldLog,
     /// Times that what was written by a false list was let go of, of which the answer has not come.
     releasing: u32,
     /// When a chunk last came.
     moved_at: Duration,
-}
-
-/// A place where somebody may have it.
-#[derive(Debug)]
-struct Candidate {
-    is_dialling: bool,
-    /// When it may be dialled.
-    not_before: Duration,
-    pause: Duration,
-    /// How often it was dialled.
-    tries: u32,
-    /// Whether the link names it.
-    is_in_link: bool,
 }
 
 impl Get {
@@ -126,10 +104,6 @@ impl Get {
         }
     }
 
-    fn is_dialling(&self) -> bool {
-        self.candidates.values().any(|candidate| candidate.is_dialling || candidate.tries == 0)
-    }
-
     fn delivery(&mut self, peer: SocketAddr, node_id: Option<NodeId>) -> &mut Delivery {
         let new = || Delivery { peer, node_id, bytes: 0, wasted_bytes: 0, bad_chunks: 0 };
         self.deliveries.entry(peer).or_insert_with(new)
@@ -167,7 +141,7 @@ impl Engine {
             askers: Vec::new(),
             parked: BTreeMap::new(),
             false_roots: BTreeSet::new(),
-            candidates: BTreeMap::new(),
+            candidates: Candidates::default(),
             deliveries: BTreeMap::new(),
             log: HoldLog::default(),
             releasing: 0,
@@ -184,7 +158,7 @@ impl Engine {
         }
         self.dial_candidates(id);
         let get = &self.gets[&id];
-        if get.asked.is_empty() && !get.is_dialling() {
+        if get.asked.is_empty() && !get.candidates.are_being_tried() {
             self.gets.remove(&id);
             let message = match known_only {
                 true => "nobody is connected who could have it; `connect` to whoever made the link",
@@ -536,11 +510,11 @@ impl Engine {
     }
 
     /// Ends a search that nobody can answer any more.
-    fn settle_search(&mut self, id: TransferId) {
+    pub(super) fn settle_search(&mut self, id: TransferId) {
         let Some(get) = self.gets.get(&id) else { return };
         let now = self.now;
         let is_waiting = get.asked.values().any(|(_, since)| now < *since + ANSWER_WAIT);
-        if self.downloads.contains_key(&id) || is_waiting || get.is_dialling() {
+        if self.downloads.contains_key(&id) || is_waiting || get.candidates.are_being_tried() {
             return;
         }
         let message =
@@ -648,94 +622,5 @@ impl Engine {
         let seconds = self.config.limits.starved.as_secs();
         let message = format!("nobody who has the rest of it has sent anything for {seconds} seconds");
         self.fail_download(id, Failure::new(Code::Stalled, message));
-    }
-
-    /// Somebody may have it there.
-    pub(super) fn add_candidate(&mut self, id: TransferId, target: Target, is_in_link: bool) {
-        let is_self = target.id.is_some() && target.id == self.config.node_id;
-        let Some(get) = self.gets.get_mut(&id) else { return };
-        if get.candidates.len() >= MAX_CANDIDATES || is_self {
-            return;
-        }
-        let new = Candidate {
-            is_dialling: false,
-            not_before: Duration::ZERO,
-            pause: FIRST_PAUSE,
-            tries: 0,
-            is_in_link,
-        };
-        get.candidates.entry(target).or_insert(new);
-    }
-
-    /// Dials where somebody may be found, as far as there is need and room.
-    pub(super) fn dial_candidates(&mut self, id: TransferId) {
-        let now = self.now;
-        let sources =
-            self.downloads.get_mut(&id).and_then(Download::pull).map_or(0, |pull| pull.sources.len());
-        let Some(get) = self.gets.get(&id) else { return };
-        let dialling = get.candidates.values().filter(|candidate| candidate.is_dialling).count();
-        let room = MAX_SOURCES.saturating_sub(sources + dialling);
-        let room = room.min(self.config.limits.found_dials.saturating_sub(self.found_dials.len()));
-        let due: Vec<_> = get
-            .candidates
-            .iter()
-            .filter(|(_, candidate)| {
-                !candidate.is_dialling
-                    && candidate.not_before <= now
-                    && (candidate.is_in_link || candidate.tries < MAX_TRIES)
-            })
-            .map(|(target, _)| target.clone())
-            .collect();
-        let mut dialled = 0;
-        for target in due {
-            let is_there = self.is_connected_to(&target);
-            let Some(candidate) = self.gets.get_mut(&id).and_then(|get| get.candidates.get_mut(&target))
-            else {
-                continue;
-            };
-            if is_there {
-                candidate.tries = candidate.tries.max(1);
-                continue;
-            }
-            if dialled >= room {
-                continue;
-            }
-            dialled += 1;
-            candidate.is_dialling = true;
-            candidate.tries += 1;
-            candidate.not_before = now + candidate.pause;
-            candidate.pause = (candidate.pause * 2).min(LONGEST_PAUSE);
-            let is_new = !self.found_dials.contains_key(&target);
-            self.found_dials.entry(target.clone()).or_default().insert(id);
-            if is_new {
-                self.outputs.push_back(Output::Dial(Dialled { target, is_typed: false }));
-            }
-        }
-    }
-
-    fn is_connected_to(&self, target: &Target) -> bool {
-        let addr = target.address.to_string().parse().ok();
-        self.peers.iter().any(|(_, peer)| {
-            (target.id.is_some() && peer.node_id == target.id)
-                || (addr.is_some() && (peer.listens_at() == addr || Some(peer.addr) == addr))
-        })
-    }
-
-    /// A place that was found was dialled, with or without success.
-    pub(super) fn on_found_dialled(&mut self, target: &Target) {
-        for id in self.found_dials.remove(target).unwrap_or_default() {
-            if let Some(candidate) = self.gets.get_mut(&id).and_then(|get| get.candidates.get_mut(target)) {
-                candidate.is_dialling = false;
-            }
-        }
-    }
-
-    /// The same, without.
-    pub(super) fn on_found_dial_failed(&mut self, target: &Target) {
-        let gets = self.found_dials.get(target).cloned().unwrap_or_default();
-        self.on_found_dialled(target);
-        for id in gets {
-            self.settle_search(id);
-        }
     }
 }

@@ -9,6 +9,7 @@
 
 mod book;
 mod bottleneck;
+mod candidates;
 mod chunk_map;
 mod code;
 mod command;

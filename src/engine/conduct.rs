@@ -4,6 +4,7 @@
 //! identities are free: strangers from one network share a budget of what they may do wrong.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::reconnect::Ending;
@@ -115,7 +116,18 @@ impl Engine {
     pub(super) fn convict(&mut self, conn: ConnId, what: &str) {
         let Some(peer) = self.peers.get(conn) else { return };
         let (addr, id) = (peer.addr, peer.node_id.filter(|id| self.config.node_id != Some(*id)));
-        let Some(id) = id else { return self.drop_peer(conn, what) };
+        match id {
+            Some(id) => self.convict_identity(addr, id, what),
+            None => self.drop_peer(conn, what),
+        }
+    }
+
+    /// The same of somebody who may have left.
+    pub(super) fn convict_identity(&mut self, addr: SocketAddr, id: NodeId, what: &str) {
+        // What else was under way from it is the same offence.
+        if self.config.node_id == Some(id) || self.is_banned(id) {
+            return;
+        }
         let now = self.unix_now();
         if !self.book.is_known(id) {
             let origin = Origin::of(addr.ip());

@@ -41,6 +41,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Whoever has not answered for so long is not waited for. An answer that comes later is welcome.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
+/// How often those are asked again who are no sources.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
 /// Who was asked for chunks or pages and sends nothing for so long is no source.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -62,6 +65,8 @@ pub(super) struct Get {
     log: HoldLog,
     /// Times that what was written by a false list was let go of, of which the answer has not come.
     releasing: u32,
+    /// When everybody was last asked.
+    asked_at: Duration,
     /// When a chunk last came.
     moved_at: Duration,
 }
@@ -145,6 +150,7 @@ impl Engine {
             deliveries: BTreeMap::new(),
             log: HoldLog::default(),
             releasing: 0,
+            asked_at: self.now,
             moved_at: self.now,
         };
         self.gets.insert(id, get);
@@ -276,6 +282,11 @@ impl Engine {
             self.turn_down(conn, number, Code::HashMismatch, "it is not what was searched for");
             return self.settle_search(id);
         }
+        if self.is_of_bad_origin(conn) {
+            self.turn_down(conn, number, Code::Busy, "too many from where it comes have lied");
+            return self.settle_search(id);
+        }
+        let Some(get) = self.gets.get(&id) else { return };
         match self.downloads.get(&id) {
             None => self.adopt(id, conn, &offer),
             Some(download) if download.head().map(|head| head.root()) == Some(head.root()) => {
@@ -337,8 +348,7 @@ impl Engine {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         let (state, geometry) = (download.state, download.geometry);
         let Some(pull) = download.pull() else { return };
-        let is_full = pull.sources.len() >= MAX_SOURCES;
-        if is_full || self.is_of_bad_origin(conn) {
+        if pull.sources.len() >= MAX_SOURCES {
             return self.turn_down(conn, offer.id, Code::Busy, "there are enough who have it");
         }
         let have = if offer.is_partial { Have::none(geometry) } else { Have::All };
@@ -359,8 +369,11 @@ impl Engine {
         }
         let Some(pull) = download.pull() else { return };
         let chunks = runs.iter().flat_map(|(first, count)| *first..first + count);
-        pull.sources.has_more(conn, chunks.filter_map(|n| geometry.index(n.into())));
-        self.pull_from(id, conn);
+        if pull.sources.has_more(conn, chunks.filter_map(|n| geometry.index(n.into()))) {
+            self.pull_from(id, conn);
+        } else {
+            self.refuse(conn, "it told of chunks that it had told of before");
+        }
     }
 
     /// A chunk came that was not waited for any more.
@@ -373,9 +386,14 @@ impl Engine {
     }
 
     /// A chunk came that is right.
-    pub(super) fn on_delivered(&mut self, id: TransferId, conn: ConnId, node_id: Option<NodeId>, bytes: u64) {
+    pub(super) fn on_delivered(
+        &mut self,
+        id: TransferId,
+        addr: Option<SocketAddr>,
+        node_id: Option<NodeId>,
+        bytes: u64,
+    ) {
         let now = self.now;
-        let addr = self.peers.get(conn).map(|peer| peer.addr);
         let Some(get) = self.gets.get_mut(&id) else { return };
         get.moved_at = now;
         if let Some(addr) = addr {
@@ -387,17 +405,20 @@ impl Engine {
     pub(super) fn on_wrong_chunk_of_many(
         &mut self,
         id: TransferId,
-        conn: ConnId,
-        node_id: Option<NodeId>,
+        (conn, addr, node_id): (ConnId, Option<SocketAddr>, Option<NodeId>),
         what: &str,
         is_list_false: bool,
     ) {
-        if let Some(addr) = self.peers.get(conn).map(|peer| peer.addr)
+        if let Some(addr) = addr
             && let Some(get) = self.gets.get_mut(&id)
         {
             get.delivery(addr, node_id).bad_chunks += 1;
         }
-        self.convict(conn, what);
+        // Also where it has left before it was found out.
+        match (addr, node_id) {
+            (Some(addr), Some(node_id)) => self.convict_identity(addr, node_id, what),
+            _ => self.convict(conn, what),
+        }
         if is_list_false {
             self.give_up_list(id);
         }
@@ -579,7 +600,20 @@ impl Engine {
             self.look_after_sources(id);
         }
         self.dial_candidates(id);
+        self.ask_again(id);
         self.settle_search(id);
+    }
+
+    /// Who had nothing, or no room, may have something by now.
+    fn ask_again(&mut self, id: TransferId) {
+        let now = self.now;
+        let sources = self.downloads.get_mut(&id).and_then(Download::pull).map(|pull| pull.sources.len());
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        if sources.is_none_or(|sources| sources >= MAX_SOURCES) || now < get.asked_at + ASK_AGAIN {
+            return;
+        }
+        get.asked_at = now;
+        self.ask_all(id);
     }
 
     fn look_after_sources(&mut self, id: TransferId) {

@@ -7,6 +7,7 @@
 //! What an earlier attempt left is verified first and not asked for.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +85,7 @@ pub(super) struct Pull {
 #[derive(Debug, Clone, Copy)]
 struct Arrived {
     from: ConnId,
+    addr: Option<SocketAddr>,
     /// Who that is, who may have left before it is known whether the chunk is right.
     node_id: Option<NodeId>,
     asked: Asked,
@@ -293,9 +295,12 @@ impl Engine {
     }
 
     pub(super) fn set_stored(&mut self, id: TransferId, kept: &[ChunkIndex]) {
-        let Some(download) = self.downloads.get_mut(&id) else { return };
         for index in kept {
-            download.chunks.set_stored(*index);
+            let Some(download) = self.downloads.get_mut(&id) else { return };
+            if !download.chunks.is_stored(*index) {
+                download.chunks.set_stored(*index);
+                self.on_held(id, *index);
+            }
         }
     }
 
@@ -450,9 +455,11 @@ impl Engine {
             still_there.map(|(conn, _)| conn).or_else(|| pull.sources.iter().map(|(conn, _)| conn).next());
         let Some(conn) = from else { return };
         let Some(number) = pull.sources.get(conn).map(|source| source.number) else { return };
+        // Of a list that strangers send one page is under way: nothing waits behind one that is wrong, and it
+        // is known whose it is.
+        let ahead = if pull.is_wanted() { 1 } else { PAGES_AHEAD };
         let mut pages = Vec::new();
-        while pull.pages_asked < head.pages().min(near) && pull.pages_asked < pull.pages_stored + PAGES_AHEAD
-        {
+        while pull.pages_asked < head.pages().min(near) && pull.pages_asked < pull.pages_stored + ahead {
             pages.push(pull.pages_asked);
             pull.pages_asked += 1;
         }
@@ -480,6 +487,7 @@ impl Engine {
             return;
         };
         let now = self.now;
+        let addr = self.peers.get(conn).map(|peer| peer.addr);
         let node_id = self.peers.get(conn).and_then(|peer| peer.node_id);
         let Some(download) = self.downloads.get_mut(&id) else { return };
         let geometry = download.geometry;
@@ -495,7 +503,7 @@ impl Engine {
         let fits = data.0.len() == geometry.len_of(known) as usize && entry.is_some() == pull.is_late();
         if fits && download.chunks.is_missing(known) {
             let Form::Pulled(pull) = &mut download.form else { return };
-            pull.arrived.insert(known, Arrived { from: conn, node_id, asked });
+            pull.arrived.insert(known, Arrived { from: conn, addr, node_id, asked });
             download.chunks.job_given(known);
             download.note_wait(now);
             self.moved(conn);
@@ -527,13 +535,13 @@ impl Engine {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         let bytes = download.geometry.len_of(index);
         let Some(pull) = download.pull() else { return };
-        if let Some(Arrived { from, node_id, asked }) = pull.arrived.remove(&index) {
+        if let Some(Arrived { from, addr, node_id, asked }) = pull.arrived.remove(&index) {
             pull.sources.settled(from, Some((asked, bytes)), now);
             if let Some(peer) = self.peers.get_mut(from) {
                 peer.bytes_received += u64::from(bytes);
             }
             self.note_taken(node_id, bytes.into(), asked.age(now));
-            self.on_delivered(id, from, node_id, u64::from(bytes));
+            self.on_delivered(id, addr, node_id, u64::from(bytes));
         }
         self.on_held(id, index);
         self.go_further(id);
@@ -556,9 +564,9 @@ impl Engine {
         let follows = is_late && std::mem::replace(&mut pull.rewinding, is_late);
         let what = format!("chunk {} of \"{name}\" is not what was announced", index.get());
         let is_wanted = pull.is_wanted();
-        if let Some(Arrived { from, node_id, .. }) = arrived.filter(|_| !follows) {
+        if let Some(Arrived { from, addr, node_id, .. }) = arrived.filter(|_| !follows) {
             if is_wanted {
-                self.on_wrong_chunk_of_many(id, from, node_id, &what, is_list_false);
+                self.on_wrong_chunk_of_many(id, (from, addr, node_id), &what, is_list_false);
             } else {
                 self.count_bad_chunk(from, &what);
             }
@@ -607,6 +615,11 @@ impl Engine {
         }
         let Some(pull) = self.downloads.get_mut(&id).and_then(Download::pull) else { return };
         let Some((_, requested)) = pull.sources.remove(conn) else { return };
+        let asked_for_pages = pull.pages_from.is_some_and(|(from, _)| from == conn);
+        if pull.is_wanted() && asked_for_pages && pull.pages_arrived == pull.pages_stored {
+            pull.pages_from = None;
+            pull.pages_asked = pull.pages_stored;
+        }
         self.pulling -= requested;
         self.refund_down(conn, requested as u64 * u64::from(CHUNK_SIZE));
     }

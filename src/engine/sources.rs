@@ -246,17 +246,21 @@ impl Sources {
     }
 
     /// A source has more chunks. Those that it had before change nothing.
-    pub(super) fn has_more(&mut self, conn: ConnId, chunks: impl Iterator<Item = ChunkIndex>) {
-        let Some(source) = self.by_conn.get_mut(&conn) else { return };
-        let Have::Some(have) = &mut source.have else { return };
+    /// `false` where it told nothing new.
+    pub(super) fn has_more(&mut self, conn: ConnId, chunks: impl Iterator<Item = ChunkIndex>) -> bool {
+        let Some(source) = self.by_conn.get_mut(&conn) else { return false };
+        let Have::Some(have) = &mut source.have else { return false };
+        let mut is_news = false;
         for index in chunks {
             let (word, bit) = bit_of(index);
             if have[word] & bit == 0 {
+                is_news = true;
                 have[word] |= bit;
                 self.held[index.as_usize()] += 1;
             }
         }
-        source.is_barren = false;
+        source.is_barren &= !is_news;
+        is_news
     }
 
     /// Chooses what to ask a source for now, of the chunks before `reach`, and notes it as asked.

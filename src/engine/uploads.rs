@@ -673,7 +673,8 @@ impl Engine {
 
     pub(super) fn on_stalled(&mut self, id: TransferId) {
         let Some(upload) = self.uploads.get(&id) else { return self.on_download_stalled(id) };
-        if !upload.all_written() {
+        // Who fetches from many may need nothing of this one for long.
+        if !upload.all_written() || (upload.answers.is_some() && upload.conn.is_some()) {
             // The line is slow, or taken by others; one that takes nothing is noticed elsewhere.
             return self.await_confirmation(id);
         }

@@ -36,10 +36,6 @@ struct Candidate {
 pub(super) struct Candidates(BTreeMap<Target, Candidate>);
 
 impl Candidates {
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Whether one is being dialled, or was not yet.
     pub(super) fn are_being_tried(&self) -> bool {
         self.0.values().any(|candidate| candidate.is_dialling || candidate.tries == 0)

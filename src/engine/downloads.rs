@@ -25,6 +25,7 @@ use super::{
 use crate::size;
 use crate::wire::{
     ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry, Manifest, ManifestHead, Message, Offer, SafeName,
+    TreeInfo,
 };
 
 /// How far a download is.
@@ -103,16 +104,6 @@ impl Download {
         }
     }
 
-    /// Begins anew with another list, once what was written is let go of.
-    pub(super) fn restart(&mut self, geometry: Geometry, form: Form) {
-        self.geometry = geometry;
-        self.form = form;
-        self.state = State::Creating;
-        self.releasing += 1;
-        self.chunks = ChunkMap::new(geometry);
-        self.chunks.make_room();
-    }
-
     /// What it consists of, as far as that is known.
     pub(super) fn head(&self) -> Option<&Arc<ManifestHead>> {
         match &self.form {
@@ -121,8 +112,16 @@ impl Download {
         }
     }
 
+    /// What its offer says of it where it is a directory.
+    pub(super) fn tree(&self) -> Option<TreeInfo> {
+        match &self.form {
+            Form::Listed(_) => None,
+            Form::Pulled(pull) => pull.incoming.tree,
+        }
+    }
+
     pub(super) fn is_directory(&self) -> bool {
-        matches!(&self.form, Form::Pulled(pull) if pull.incoming.tree.is_some())
+        self.tree().is_some()
     }
 
     /// Whether all of its list is here.
@@ -143,7 +142,7 @@ impl Download {
         (!self.is_wanted()).then_some(self.peer)
     }
 
-    fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         matches!(&self.form, Form::Pulled(pull) if pull.is_wanted())
     }
 
@@ -369,7 +368,7 @@ impl Engine {
                 }
             }
             JobDone::Finished { path, file_hash, already } => self.on_finished(id, path, file_hash, already),
-            JobDone::Failed(failure) => self.fail_download(id, failure),
+            JobDone::Failed(failure) => self.on_download_failed(id, failure),
             done => self.on_pull_job(id, done),
         }
     }

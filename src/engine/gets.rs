@@ -1,39 +1,30 @@
 //! Contents that are searched for: who has them, and which of those to fetch from.
 //!
 //! A get asks every peer that could have the content, and dials where a link or another peer says that
-//! more may be found. The first list that comes is followed; peers that say the same are its sources, for
-//! as long as they deliver. Another list for the same hash is kept in mind: one of the two is false, and
-//! as soon as a chunk shows which, whoever claimed to have all of it by the false one is banned, and the
-//! other is followed. Whoever merely fetched by the false list could not know, and is not blamed.
-//!
-//! What is fetched is a [`Download`] of the same number.
+//! more may be found. Which list is followed, where they say different ones, is left to `lists`. What is
+//! fetched is a [`Download`] of the same number.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::candidates::{Candidates, MAX_CANDIDATES};
-use super::downloads::{Download, Form, State};
-use super::pulling::{Cause, Pull};
+use super::downloads::{Download, State};
+use super::lists::Lists;
+use super::peers::Peer;
 use super::shares::HoldLog;
 use super::sources::{Have, Source};
 use super::{
-    Code, ConnId, Deadline, Delivery, Direction, Engine, Event, Failure, Incoming, Job, Reply, Stage, Target,
-    TransferId, TransferInfo,
+    Code, ConnId, Deadline, Delivery, Direction, Engine, Event, Failure, Reply, Stage, Target, TransferId,
+    TransferInfo,
 };
-use crate::wire::{
-    AskId, ContentOffer, FileHash, Geometry, Link, LinkKind, Message, NodeId, OfferId, Reason, Root, Runs,
-    SafeName,
-};
+use crate::wire::{AskId, ContentOffer, FileHash, Link, Message, NodeId, OfferId, Reason, Runs, SafeName};
 
 /// Searches at the same time.
 const MAX_GETS: usize = 1024;
 
 /// Sources of one content, connected or being dialled.
 pub(super) const MAX_SOURCES: usize = 40;
-
-/// Offers by other lists that are kept in mind; the head of one may have 1 MiB.
-const MAX_PARKED: usize = 16;
 
 /// How often a get looks after its sources.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -50,21 +41,19 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// A content that is searched for.
 #[derive(Debug)]
 pub(super) struct Get {
-    link: Link,
+    pub(super) link: Link,
     /// Who was asked and has not answered, and since when.
-    asked: BTreeMap<ConnId, (AskId, Duration)>,
+    pub(super) asked: BTreeMap<ConnId, (AskId, Duration)>,
     /// How many were asked.
     asked_in_all: usize,
     /// Who asked us for it before there was anything to give.
     askers: Vec<(ConnId, AskId)>,
-    /// Offers by another list than the one that is followed.
-    parked: BTreeMap<ConnId, ContentOffer>,
-    false_roots: BTreeSet<Root>,
+    pub(super) lists: Lists,
     pub(super) candidates: Candidates,
     deliveries: BTreeMap<SocketAddr, Delivery>,
-    log: HoldLog,
+    pub(super) log: HoldLog,
     /// Times that what was written by a false list was let go of, of which the answer has not come.
-    releasing: u32,
+    pub(super) releasing: u32,
     /// When everybody was last asked.
     asked_at: Duration,
     /// When a chunk last came.
@@ -109,7 +98,12 @@ impl Get {
         }
     }
 
-    fn delivery(&mut self, peer: SocketAddr, node_id: Option<NodeId>) -> &mut Delivery {
+    /// Whether somebody who was asked may still answer.
+    pub(super) fn is_waiting(&self, now: Duration) -> bool {
+        self.asked.values().any(|(_, since)| now < *since + ANSWER_WAIT)
+    }
+
+    pub(super) fn delivery(&mut self, peer: SocketAddr, node_id: Option<NodeId>) -> &mut Delivery {
         let new = || Delivery { peer, node_id, bytes: 0, wasted_bytes: 0, bad_chunks: 0 };
         self.deliveries.entry(peer).or_insert_with(new)
     }
@@ -144,8 +138,7 @@ impl Engine {
             asked: BTreeMap::new(),
             asked_in_all: 0,
             askers: Vec::new(),
-            parked: BTreeMap::new(),
-            false_roots: BTreeSet::new(),
+            lists: Lists::default(),
             candidates: Candidates::default(),
             deliveries: BTreeMap::new(),
             log: HoldLog::default(),
@@ -190,7 +183,8 @@ impl Engine {
         };
         let Some(get) = self.gets.get(&id) else { return };
         let is_source = peer.downloads.contains(&id);
-        if get.asked.contains_key(&conn) || is_source || get.parked.contains_key(&conn) {
+        let is_unbelieved = peer.node_id.is_some_and(|node_id| get.lists.is_unbelieved(node_id));
+        if get.asked.contains_key(&conn) || is_source || is_unbelieved {
             return;
         }
         let Some(proof) = self.proof_for(conn, get.link.hash) else { return };
@@ -255,96 +249,12 @@ impl Engine {
         self.settle_search(id);
     }
 
-    /// A peer offers what it was asked for.
-    pub(super) fn on_answer(&mut self, conn: ConnId, ask: AskId, offer: ContentOffer) {
-        let number = offer.id;
-        let Some(peer) = self.peers.get_mut(conn) else { return };
-        let addr = peer.addr;
-        peer.last_offer = peer.last_offer.max(Some(number));
-        let id = peer.asks.remove(&ask);
-        let found = id.and_then(|id| Some((id, self.gets.get_mut(&id)?)));
-        let Some((id, get)) = found else {
-            // It was searched for, and is not any more.
-            return self.turn_down(conn, number, Code::Cancelled, "it is not searched for any more");
-        };
-        get.asked.remove(&conn);
-        let Some(head) = offer.head.clone() else { return };
-        let link = &get.link;
-        if head.file_hash() != link.hash {
-            return self.convict(conn, "it answered a search with something else");
-        }
-        let contradicts = link.root.is_some_and(|root| root != head.root())
-            || link.size.is_some_and(|size| size != head.geometry().size())
-            || link.kind.is_some_and(|kind| (kind == LinkKind::Directory) != offer.tree.is_some())
-            || get.false_roots.contains(&head.root());
-        if contradicts {
-            self.warn(addr, "what it says it has is not what the link says".to_owned());
-            self.turn_down(conn, number, Code::HashMismatch, "it is not what was searched for");
-            return self.settle_search(id);
-        }
-        if self.is_of_bad_origin(conn) {
-            self.turn_down(conn, number, Code::Busy, "too many from where it comes have lied");
-            return self.settle_search(id);
-        }
-        let Some(get) = self.gets.get(&id) else { return };
-        match self.downloads.get(&id) {
-            None => self.adopt(id, conn, &offer),
-            Some(download) if download.head().map(|head| head.root()) == Some(head.root()) => {
-                self.join(id, conn, &offer);
-            }
-            Some(_) if get.parked.len() >= MAX_PARKED => {
-                self.turn_down(conn, number, Code::Busy, "there are enough others");
-            }
-            Some(_) => {
-                self.warn(addr, "it has another list for what is fetched; one of them is false".to_owned());
-                if let Some(get) = self.gets.get_mut(&id) {
-                    get.parked.insert(conn, offer);
-                }
-            }
-        }
-    }
-
-    fn turn_down(&mut self, conn: ConnId, number: OfferId, code: Code, why: &str) {
+    pub(super) fn turn_down(&mut self, conn: ConnId, number: OfferId, code: Code, why: &str) {
         self.send(conn, Message::Refuse { id: number, reason: Reason::new(code.as_str(), why) });
     }
 
-    /// Follows a list.
-    fn adopt(&mut self, id: TransferId, conn: ConnId, offer: &ContentOffer) {
-        let (Some(get), Some(peer)) = (self.gets.get(&id), self.peers.get(conn)) else { return };
-        let Some(head) = offer.head.clone() else { return };
-        let name = get.link.name.clone().unwrap_or_else(|| offer.name.clone());
-        let (addr, geometry) = (peer.addr, head.geometry());
-        let pull = self.pull_for_get(conn, offer, name.clone());
-        let limits = &self.config.limits;
-        if self.downloads.len() + self.uploads.len() >= limits.transfers
-            || self.manifest_bytes + pull.memory() > limits.manifest_bytes
-        {
-            let why = "this node has as many open transfers as it can hold; try again later";
-            return self.fail_get(id, Failure::new(Code::Busy, why));
-        }
-        let files = offer.tree.map(|tree| tree.files);
-        self.manifest_bytes += pull.memory();
-        let mut download =
-            Download::new(None, addr, name.clone(), geometry, Form::Pulled(pull), true, self.now);
-        // What is answered before that is about what was followed before.
-        download.releasing = self.gets.get(&id).map_or(0, |get| get.releasing);
-        self.downloads.insert(id, download);
-        let (size, sha256) = (geometry.size(), head.file_hash());
-        self.event(Event::Found { id, peer: addr, name, size, sha256, files });
-        self.join(id, conn, offer);
-        self.job(id, Job::FreeSpace);
-    }
-
-    fn pull_for_get(&self, conn: ConnId, offer: &ContentOffer, name: SafeName) -> Box<Pull> {
-        let ContentOffer { size, tree, head, page, .. } = offer.clone();
-        let incoming = Incoming { from: None, name, size, head, tree, goes_on: false };
-        let mut pull = Pull::new(Cause::Wanted, incoming, page);
-        pull.pages_from = Some((conn, self.now));
-        pull
-    }
-
     /// One more sends what is fetched.
-    fn join(&mut self, id: TransferId, conn: ConnId, offer: &ContentOffer) {
+    pub(super) fn join(&mut self, id: TransferId, conn: ConnId, offer: &ContentOffer) {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         let (state, geometry) = (download.state, download.geometry);
         let Some(pull) = download.pull() else { return };
@@ -401,110 +311,7 @@ impl Engine {
         }
     }
 
-    /// A chunk came that is wrong: whoever sent it claims to have verified it by the same list.
-    pub(super) fn on_wrong_chunk_of_many(
-        &mut self,
-        id: TransferId,
-        (conn, addr, node_id): (ConnId, Option<SocketAddr>, Option<NodeId>),
-        what: &str,
-        is_list_false: bool,
-    ) {
-        if let Some(addr) = addr
-            && let Some(get) = self.gets.get_mut(&id)
-        {
-            get.delivery(addr, node_id).bad_chunks += 1;
-        }
-        // Also where it has left before it was found out.
-        match (addr, node_id) {
-            (Some(addr), Some(node_id)) => self.convict_identity(addr, node_id, what),
-            _ => self.convict(conn, what),
-        }
-        if is_list_false {
-            self.give_up_list(id);
-        }
-    }
-
-    /// The list that is followed is false. Who claimed to have all of it by that list lied.
-    fn give_up_list(&mut self, id: TransferId) {
-        let Some(download) = self.downloads.get_mut(&id) else { return };
-        let Some(root) = download.head().map(|head| head.root()) else { return };
-        let Some(pull) = download.pull() else { return };
-        let liars: Vec<_> =
-            pull.sources.iter().filter(|(_, source)| source.has_all()).map(|(conn, _)| conn).collect();
-        if let Some(get) = self.gets.get_mut(&id) {
-            get.false_roots.insert(root);
-        }
-        for conn in liars {
-            self.convict(conn, "the list of a content that it claims to have is false");
-        }
-        self.follow_another(id);
-    }
-
-    /// Follows another list than so far, where there is one; else searches anew.
-    fn follow_another(&mut self, id: TransferId) {
-        for served in self.served_from(id) {
-            self.end_answer(served, &Failure::new(Code::Withdrawn, "its list was false"));
-        }
-        self.tell_refused(id, &Failure::new(Code::HashMismatch, "its list is false"));
-        let Some(mut download) = self.downloads.remove(&id) else { return };
-        self.manifest_bytes -= download.manifest_bytes();
-        self.stop_pulling(id, &mut download);
-        self.timers.clear(Deadline::Stall(id));
-        let Some(get) = self.gets.get_mut(&id) else { return };
-        get.log = HoldLog::default();
-        let next = get.parked.keys().next().copied();
-        let offer = next.and_then(|conn| Some((conn, get.parked.remove(&conn)?)));
-        let Some((conn, offer)) = offer else {
-            // Whoever had nothing before may have something by now.
-            get.releasing += 1;
-            self.releases.note(id, &download);
-            self.job(id, Job::Release { keep: true });
-            self.ask_all(id);
-            return self.settle_search(id);
-        };
-        let name = download.name.clone();
-        let pull = self.pull_for_get(conn, &offer, name);
-        let incoming = pull.incoming.clone();
-        self.manifest_bytes += pull.memory();
-        download.restart(Geometry::new(offer.size).expect("its list has this size"), Form::Pulled(pull));
-        self.downloads.insert(id, download);
-        self.job(id, Job::Release { keep: true });
-        if !self.charge_tree(id) {
-            return;
-        }
-        self.join(id, conn, &offer);
-        self.job(id, Job::OpenPartial(incoming));
-        self.join_parked(id);
-    }
-
-    /// Those who offered by the list that is followed now are its sources.
-    fn join_parked(&mut self, id: TransferId) {
-        let root = self.downloads.get(&id).and_then(Download::head).map(|head| head.root());
-        let Some(get) = self.gets.get_mut(&id) else { return };
-        let is_of_it = |offer: &ContentOffer| offer.head.as_ref().map(|head| head.root()) == root;
-        let joining: Vec<_> =
-            get.parked.iter().filter(|(_, offer)| is_of_it(offer)).map(|(conn, _)| *conn).collect();
-        for conn in joining {
-            if let Some(offer) = self.gets.get_mut(&id).and_then(|get| get.parked.remove(&conn)) {
-                self.join(id, conn, &offer);
-            }
-        }
-    }
-
-    /// There is no room for what a list says. Where nobody but its sender says that the content is so large, it
-    /// may be false.
-    pub(super) fn has_no_room(&mut self, id: TransferId, failure: Failure) {
-        let root = self.downloads.get(&id).and_then(Download::head).map(|head| head.root());
-        let Some(get) = self.gets.get_mut(&id) else { return };
-        let others_may_say_else = !get.parked.is_empty() || !get.asked.is_empty();
-        if get.link.size.is_some() || get.link.root.is_some() || !others_may_say_else {
-            return self.fail_download(id, failure);
-        }
-        get.false_roots.extend(root);
-        self.follow_another(id);
-    }
-
-    fn ask_all(&mut self, id: TransferId) {
+    pub(super) fn ask_all(&mut self, id: TransferId) {
         let peers: Vec<_> = self.peers.iter().map(|(conn, _)| conn).collect();
         for conn in peers {
             self.ask(id, conn);
@@ -522,7 +329,7 @@ impl Engine {
         for id in self.gets.keys().copied().collect::<Vec<_>>() {
             if let Some(get) = self.gets.get_mut(&id) {
                 get.asked.remove(&conn);
-                get.parked.remove(&conn);
+                get.lists.others.remove(&conn);
                 get.askers.retain(|(asker, _)| *asker != conn);
             }
             self.lose_source(id, conn);
@@ -533,22 +340,33 @@ impl Engine {
     /// Ends a search that nobody can answer any more.
     pub(super) fn settle_search(&mut self, id: TransferId) {
         let Some(get) = self.gets.get(&id) else { return };
-        let now = self.now;
-        let is_waiting = get.asked.values().any(|(_, since)| now < *since + ANSWER_WAIT);
-        if self.downloads.contains_key(&id) || is_waiting || get.candidates.are_being_tried() {
+        let is_trying = get.is_waiting(self.now) || get.candidates.are_being_tried();
+        // Whoever was found and did not introduce itself yet will be asked.
+        let is_greeting = |peer: &Peer| peer.was_found() && peer.level.is_none();
+        if self.downloads.contains_key(&id)
+            || is_trying
+            || self.peers.iter().any(|(_, peer)| is_greeting(peer))
+        {
             return;
         }
-        let message =
-            match (get.asked_in_all, get.candidates.len()) {
-                (0, _) => "nobody answers where the link says that it is; `connect` to somebody who has it"
-                    .to_owned(),
-                (1, _) => "the one peer that was asked does not have it, or does not give it to everybody"
-                    .to_owned(),
-                (asked, _) => {
-                    format!("none of the {asked} peers that were asked has it, or gives it to everybody")
-                }
-            };
-        self.fail_get(id, Failure::new(Code::NotFound, message));
+        let failure = match (&get.lists.given_up, get.asked_in_all) {
+            (Some(Failure { code, message }), _) => {
+                Failure::new(*code, format!("{message}; and nobody else who was asked has it"))
+            }
+            (None, 0) => Failure::new(
+                Code::NotFound,
+                "nobody answers where the link says that it is; `connect` to somebody who has it",
+            ),
+            (None, 1) => Failure::new(
+                Code::NotFound,
+                "the one peer that was asked does not have it, or does not give it to everybody",
+            ),
+            (None, asked) => Failure::new(
+                Code::NotFound,
+                format!("none of the {asked} peers that were asked has it, or gives it to everybody"),
+            ),
+        };
+        self.fail_get(id, failure);
     }
 
     /// Ends a get that has no download.
@@ -581,9 +399,6 @@ impl Engine {
         }
         self.timers.clear(Deadline::Look(id));
         self.timers.clear(Deadline::Have(id));
-        for (conn, offer) in get.parked {
-            self.turn_down(conn, offer.id, Code::Cancelled, "it is not searched for any more");
-        }
         for (conn, ask) in get.askers {
             self.send(conn, Message::Lack { id: ask, code: Code::NotFound.as_str().to_owned() });
         }
@@ -650,11 +465,12 @@ impl Engine {
             return;
         }
         get.moved_at = now;
-        if !get.parked.is_empty() {
-            return self.follow_another(id);
-        }
         let seconds = self.config.limits.starved.as_secs();
         let message = format!("nobody who has the rest of it has sent anything for {seconds} seconds");
-        self.fail_download(id, Failure::new(Code::Stalled, message));
+        let failure = Failure::new(Code::Stalled, message);
+        match get.lists.others.is_empty() {
+            true => self.fail_download(id, failure),
+            false => self.follow_another(id, failure),
+        }
     }
 }

@@ -25,6 +25,7 @@ mod gets;
 mod io;
 mod job;
 mod limits;
+mod lists;
 mod liveness;
 mod offered;
 mod origin;

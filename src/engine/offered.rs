@@ -42,7 +42,7 @@ impl Engine {
         offer.answers =
             offer.answers.filter(|_| self.peers.get(conn).is_some_and(|peer| peer.features.swarm));
         if let Some(ask) = offer.answers {
-            return self.on_answer(conn, ask, offer);
+            return self.on_answer(conn, ask, &offer);
         }
         if self.download_called(conn, number).is_some() {
             return self.refuse(conn, "it used the number of an offer that is still open");

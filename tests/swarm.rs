@@ -13,7 +13,7 @@ use peer_to_peer::engine::{
 };
 use peer_to_peer::wire::{
     AskId, AskProof, CHUNK_SIZE, ChunkData, ContentOffer, Entry, FileHash, Hello, Instance, Link, Message,
-    NodeId as Identity, OfferId, SafeName, Side,
+    NodeId as Identity, OfferId, SafeName, Side, TreeInfo,
 };
 use world::disk_model::{entries_of, file_hash, head_of};
 use world::{Line, NodeId, SECOND, ScriptId, World};
@@ -282,7 +282,7 @@ fn five_who_know_only_the_seeder_take_little_longer_than_one() {
 /// Says what a peer of ours would say first.
 fn swarm_script(world: &mut World, node: NodeId, who: u8) -> ScriptId {
     let script = world.script_as(Some(Identity([who; 32])), node);
-    let features = ["transfer", "swarm", "pex"];
+    let features = ["transfer", "swarm", "pex", "tree"];
     world.say(
         script,
         Message::Hello(Hello {
@@ -319,11 +319,25 @@ fn answer(
     entries: &[Entry],
     partial: bool,
 ) {
+    let offer = offer_of(world, script, hash, size, entries, partial);
+    world.say(script, Message::Offer(offer));
+    world.run_for(SECOND / 10);
+}
+
+fn offer_of(
+    world: &World,
+    script: ScriptId,
+    hash: FileHash,
+    size: usize,
+    entries: &[Entry],
+    partial: bool,
+) -> ContentOffer {
     let answers = asked(world, script);
     assert!(answers.is_some(), "it was asked");
     let head = Arc::new(head_of(size as u64, hash, entries));
-    let offer = ContentOffer {
-        id: OfferId(1),
+    ContentOffer {
+        // One more than the last.
+        id: OfferId(answers.unwrap().0),
         answers,
         is_partial: partial,
         name: SafeName::new("file").unwrap(),
@@ -331,9 +345,7 @@ fn answer(
         tree: None,
         head: Some(head),
         page: page_of(entries),
-    };
-    world.say(script, Message::Offer(offer));
-    world.run_for(SECOND / 10);
+    }
 }
 
 /// Gives a script's node whatever it asks for, from these bytes, until `node` has got it or bans the script.
@@ -591,4 +603,100 @@ fn who_has_got_it_goes_on_serving_those_who_fetch_from_it() {
     world.run_until(|world| world.has_got(last));
     let from: Vec<_> = world.sources(last).unwrap().iter().map(|source| source.bytes).collect();
     assert_eq!(from, [bytes.len() as u64]);
+}
+
+#[test]
+fn who_says_that_a_file_is_a_directory_is_banned_and_the_file_comes_from_others() {
+    let mut world = World::new(41);
+    let getter = world.secure_node(100, AcceptPolicy::Ask);
+    let liar = swarm_script(&mut world, getter, 66);
+    let honest = world.secure_node(1, AcceptPolicy::Ask);
+    let bytes = world.put(honest, "file", 12 * CHUNK);
+    world.share(honest, "file");
+    let tree = TreeInfo { list_bytes: CHUNK_SIZE, files: 1 };
+    world.nodes[getter.0].disk.false_trees.push(tree);
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_for(SECOND / 10);
+    let offer = offer_of(&world, liar, file_hash(&bytes), bytes.len(), &entries_of(&bytes), false);
+    world.say(liar, Message::Offer(ContentOffer { tree: Some(tree), ..offer }));
+    world.run_for(SECOND / 10);
+    world.connect(getter, honest);
+    serve(&mut world, liar, getter, &bytes);
+    world.run_until(|world| world.has_got(getter));
+    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
+    assert!(is_banned(&world, getter, 66) && !is_banned(&world, getter, 1), "{world:?}");
+}
+
+#[test]
+fn a_list_that_is_too_large_for_the_disk_keeps_nobody_out_after_a_false_one_either() {
+    let mut world = World::new(42);
+    let getter = world.secure_node(100, AcceptPolicy::Ask);
+    world.nodes[getter.0].disk.free_bytes = 10_000_000;
+    let liar = swarm_script(&mut world, getter, 66);
+    let boaster = swarm_script(&mut world, getter, 67);
+    let honest = world.secure_node(1, AcceptPolicy::Ask);
+    let bytes = world.put(honest, "file", 4 * CHUNK);
+    world.share(honest, "file");
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_for(SECOND / 10);
+    let mut list = entries_of(&bytes);
+    list[2].state.0[0] ^= 1;
+    answer(&mut world, liar, file_hash(&bytes), bytes.len(), &list, false);
+    let large = world.rng.bytes(100 * CHUNK);
+    let large_list = entries_of(&large);
+    answer(&mut world, boaster, file_hash(&bytes), large.len(), &large_list, false);
+    world.line.latency = SECOND / 2;
+    world.connect(getter, honest);
+    let before = asked(&world, boaster);
+    serve(&mut world, liar, getter, &bytes);
+    assert!(asked(&world, boaster) > before, "all are asked anew");
+    answer(&mut world, boaster, file_hash(&bytes), large.len(), &large_list, false);
+    world.run_until(|world| world.has_got(getter));
+    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
+}
+
+#[test]
+fn two_who_say_ever_other_lists_do_not_keep_a_search_going() {
+    let mut world = World::new(43);
+    let getter = world.secure_node(100, AcceptPolicy::Ask);
+    world.nodes[getter.0].disk.free_bytes = 1_000_000;
+    let liars = [swarm_script(&mut world, getter, 66), swarm_script(&mut world, getter, 67)];
+    let hash = file_hash(b"what nobody has");
+    world.get(getter, &Link::bare(hash)).unwrap();
+    world.run_for(SECOND / 10);
+    let mut answered = [None; 2];
+    for size in 10..1000 {
+        let large = world.rng.bytes(size * CHUNK);
+        let entries = entries_of(&large);
+        for (liar, answered) in liars.into_iter().zip(&mut answered) {
+            if asked(&world, liar) > *answered {
+                *answered = asked(&world, liar);
+                answer(&mut world, liar, hash, large.len(), &entries, false);
+            }
+        }
+        if !world.failures(getter).is_empty() {
+            let (code, reason) = world.failures(getter)[0].clone();
+            assert_eq!(code, Code::NoSpace, "{reason}");
+            assert!(size < 15, "who lied once is not asked again");
+            return;
+        }
+    }
+    panic!("it goes on for ever: {world:?}");
+}
+
+#[test]
+fn whoever_was_found_is_waited_for_until_it_has_introduced_itself() {
+    let mut world = World::new(44);
+    world.line.latency = 3 * SECOND;
+    let (seeder, getter) = (world.secure_node(1, AcceptPolicy::Ask), world.secure_node(2, AcceptPolicy::Ask));
+    let bytes = world.put(seeder, "file", 3 * CHUNK);
+    let link = world.share(seeder, "file");
+    world.get(getter, &link).unwrap();
+    world.run_until(|world| world.has_got(getter) || !world.failures(getter).is_empty());
+    assert_eq!(
+        world.nodes[getter.0].disk.downloads.get("file"),
+        Some(&bytes),
+        "{:?}",
+        world.failures(getter)
+    );
 }

@@ -65,6 +65,8 @@ pub struct MemDisk {
     /// Files that were received, by their final name.
     pub downloads: BTreeMap<String, Vec<u8>>,
     pub free_bytes: u64,
+    /// What offers say of directories whose lists turn out to be something else.
+    pub false_trees: Vec<TreeInfo>,
     /// How many chunks can be stored before the disk breaks.
     pub stores_left: u64,
     /// Bytes of chunks written to partial files so far.
@@ -89,6 +91,7 @@ impl Default for MemDisk {
             similar: BTreeMap::new(),
             downloads: BTreeMap::new(),
             free_bytes: 1 << 40,
+            false_trees: Vec::new(),
             stores_left: u64::MAX,
             bytes_stored: 0,
             cache: BTreeMap::new(),
@@ -347,6 +350,9 @@ impl MemDisk {
         pulled.opening = pulled.opening.checked_sub(1).expect("it is open");
         if pulled.opening > 0 {
             return JobDone::TreeOpening { kept: Vec::new() };
+        }
+        if pulled.incoming.tree.is_some_and(|tree| self.false_trees.contains(&tree)) {
+            return JobDone::Failed(Failure::new(Code::BadTree, "its list is not the one that was offered"));
         }
         let mut kept = Vec::new();
         let similar = self.similar.get(pulled.incoming.name.as_str()).zip(pulled.incoming.head.clone());

@@ -666,10 +666,10 @@ fn two_who_say_ever_other_lists_do_not_keep_a_search_going() {
     world.run_for(SECOND / 10);
     let mut answered = [None; 2];
     for size in 10..1000 {
-        let large = world.rng.bytes(size * CHUNK);
-        let entries = entries_of(&large);
         for (liar, answered) in liars.into_iter().zip(&mut answered) {
             if asked(&world, liar) > *answered {
+                let large = world.rng.bytes(size * CHUNK);
+                let entries = entries_of(&large);
                 *answered = asked(&world, liar);
                 answer(&mut world, liar, hash, large.len(), &entries, false);
             }

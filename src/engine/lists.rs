@@ -237,13 +237,12 @@ impl Engine {
     /// A job of a download failed. Where it was searched for, that may be the fault of the list that is followed.
     pub(super) fn on_download_failed(&mut self, id: TransferId, failure: Failure) {
         let Some(download) = self.downloads.get(&id) else { return };
-        match failure.code {
-            // Later it is about names that only this disk takes for one.
-            Code::BadTree if download.is_wanted() && download.state == State::Receiving => {
-                self.give_up_list(id, failure);
-            }
-            Code::NoSpace if download.is_wanted() => self.has_no_room(id, failure),
-            _ => self.fail_download(id, failure),
+        // Later it is about names that only this disk takes for one.
+        let is_list_false = failure.code == Code::BadTree && download.state == State::Receiving;
+        if download.is_wanted() && is_list_false {
+            self.give_up_list(id, failure);
+        } else {
+            self.fail_download(id, failure);
         }
     }
 }

@@ -4,87 +4,13 @@
 #[allow(dead_code, reason = "other tests need more of it")]
 mod world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use peer_to_peer::engine::{
-    AcceptPolicy, Change, Code, Command, Delivery, Direction, Event, Failure, Limits, Reply, TransferId,
-};
-use peer_to_peer::wire::{
-    AskId, AskProof, CHUNK_SIZE, ChunkData, ContentOffer, Entry, FileHash, Hello, Instance, Link, Message,
-    NodeId as Identity, OfferId, SafeName, Side, TreeInfo,
-};
-use world::disk_model::{entries_of, file_hash, head_of};
-use world::{Line, NodeId, SECOND, ScriptId, World};
-
-const CHUNK: usize = CHUNK_SIZE as usize;
-
-impl World {
-    fn share(&mut self, node: NodeId, path: &str) -> Link {
-        let command = Command::Share { path: path.into(), known_only: false, is_kept: true };
-        match self.run_command(node, command) {
-            Ok(Reply::Shared(share)) => share.link,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn get(&mut self, node: NodeId, link: &Link) -> Result<TransferId, Failure> {
-        match self.run_command(node, Command::Get(Box::new(link.clone()))) {
-            Ok(Reply::Getting { id, .. }) => Ok(id),
-            Ok(other) => panic!("{other:?}"),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// Who delivered what to a node, once it has got it.
-    fn sources(&self, node: NodeId) -> Option<Vec<Delivery>> {
-        self.events(node, |event| match event {
-            Event::Received { sources, .. } => Some(sources.clone()),
-            _ => None,
-        })
-        .pop()
-    }
-
-    fn has_got(&self, node: NodeId) -> bool {
-        self.sources(node).is_some()
-    }
-}
-
-fn bare(bytes: &[u8]) -> Link {
-    Link::bare(file_hash(bytes))
-}
-
-/// So many nodes that share the same file, and one that is connected to all of them.
-fn seeded(seed: u64, seeders: u8, size: usize) -> (World, Vec<NodeId>, NodeId, Vec<u8>) {
-    seeded_over(100_000_000, seed, seeders, size)
-}
-
-/// The same, over lines of so many bytes a second.
-fn seeded_over(
-    bytes_per_sec: u64,
-    seed: u64,
-    seeders: u8,
-    size: usize,
-) -> (World, Vec<NodeId>, NodeId, Vec<u8>) {
-    let mut world = World::new(seed);
-    world.line.bytes_per_sec = bytes_per_sec;
-    let bytes = world.rng.bytes(size);
-    let nodes: Vec<_> = (0..seeders)
-        .map(|n| {
-            let node = world.secure_node(n + 1, AcceptPolicy::Ask);
-            world.nodes[node.0].disk.files.insert("file".into(), bytes.clone());
-            world.share(node, "file");
-            node
-        })
-        .collect();
-    let getter = world.secure_node(100, AcceptPolicy::Ask);
-    for node in &nodes {
-        world.connect(getter, *node);
-    }
-    world.run_for(SECOND);
-    (world, nodes, getter, bytes)
-}
+use peer_to_peer::engine::{AcceptPolicy, Change, Code, Command, Direction, Event, Limits, Reply};
+use peer_to_peer::wire::{AskId, AskProof, CHUNK_SIZE, FileHash, Link, Message, NodeId as Identity, Side};
+use world::disk_model::{entries_of, file_hash};
+use world::swarm::{CHUNK, answer, asked, bare, is_banned, seeded, seeded_over, serve, swarm_script};
+use world::{Line, NodeId, SECOND, World};
 
 #[test]
 fn whoever_knows_the_hash_fetches_the_file() {
@@ -279,99 +205,6 @@ fn five_who_know_only_the_seeder_take_little_longer_than_one() {
     assert!(five <= 1.5 * one, "one {one} s, five {five} s");
 }
 
-/// Says what a peer of ours would say first.
-fn swarm_script(world: &mut World, node: NodeId, who: u8) -> ScriptId {
-    let script = world.script_as(Some(Identity([who; 32])), node);
-    let features = ["transfer", "swarm", "pex", "tree"];
-    world.say(
-        script,
-        Message::Hello(Hello {
-            version: 1,
-            agent: "script".into(),
-            node_id: None,
-            instance: Instance(who.into()),
-            listen_port: 0,
-            features: features.map(str::to_owned).to_vec(),
-        }),
-    );
-    world.run_for(SECOND / 10);
-    script
-}
-
-/// What a script was asked last.
-fn asked(world: &World, script: ScriptId) -> Option<AskId> {
-    world.scripts[script.0].heard.iter().rev().find_map(|message| match message {
-        Message::Ask { id, .. } => Some(*id),
-        _ => None,
-    })
-}
-
-fn page_of(entries: &[Entry]) -> Bytes {
-    entries.iter().flat_map(|entry| entry.to_bytes()).collect::<Vec<_>>().into()
-}
-
-/// Answers the last question with an offer by this list.
-fn answer(
-    world: &mut World,
-    script: ScriptId,
-    hash: FileHash,
-    size: usize,
-    entries: &[Entry],
-    partial: bool,
-) {
-    let offer = offer_of(world, script, hash, size, entries, partial);
-    world.say(script, Message::Offer(offer));
-    world.run_for(SECOND / 10);
-}
-
-fn offer_of(
-    world: &World,
-    script: ScriptId,
-    hash: FileHash,
-    size: usize,
-    entries: &[Entry],
-    partial: bool,
-) -> ContentOffer {
-    let answers = asked(world, script);
-    assert!(answers.is_some(), "it was asked");
-    let head = Arc::new(head_of(size as u64, hash, entries));
-    ContentOffer {
-        // One more than the last.
-        id: OfferId(answers.unwrap().0),
-        answers,
-        is_partial: partial,
-        name: SafeName::new("file").unwrap(),
-        size: size as u64,
-        tree: None,
-        head: Some(head),
-        page: page_of(entries),
-    }
-}
-
-/// Gives a script's node whatever it asks for, from these bytes, until `node` has got it or bans the script.
-fn serve(world: &mut World, script: ScriptId, node: NodeId, bytes: &[u8]) {
-    let mut heard = 0;
-    for _ in 0..10_000 {
-        if world.has_got(node) || world.scripts[script.0].closed {
-            return;
-        }
-        let news: Vec<_> = world.scripts[script.0].heard[heard..].to_vec();
-        heard += news.len();
-        for message in news {
-            let Message::Pull { id, first, count } = message else { continue };
-            for index in first..first + count {
-                let data = ChunkData(bytes.chunks(CHUNK).nth(index as usize).unwrap().to_vec().into());
-                world.say(script, Message::Data { id, index, data, entry: None });
-            }
-        }
-        world.run_for(SECOND / 100);
-    }
-}
-
-fn is_banned(world: &World, node: NodeId, who: u8) -> bool {
-    world.nodes[node.0].book.is_banned(Identity([who; 32]), 1_800_000_000 + world.now.as_secs())
-}
-
 #[test]
 fn who_sends_a_wrong_chunk_is_banned_and_the_file_is_right() {
     let (mut world, seeders, getter, bytes) = seeded_over(5_000_000, 11, 2, 40 * CHUNK);
@@ -394,33 +227,6 @@ fn who_sends_a_wrong_chunk_is_banned_and_the_file_is_right() {
     // Banned, it does not come in again, and the next ban is longer.
     let again = swarm_script(&mut world, getter, 66);
     assert!(world.scripts[again.0].closed);
-}
-
-#[test]
-fn a_false_list_convicts_who_claims_to_have_all_of_it_and_nobody_else() {
-    let mut world = World::new(12);
-    let getter = world.secure_node(100, AcceptPolicy::Ask);
-    let bytes = world.rng.bytes(12 * CHUNK);
-    let liar = swarm_script(&mut world, getter, 66);
-    let misled = swarm_script(&mut world, getter, 67);
-    world.get(getter, &bare(&bytes)).unwrap();
-    world.run_for(SECOND / 10);
-    // The list says the truth but for one state, so that the true bytes do not continue the file.
-    let mut list = entries_of(&bytes);
-    list[5].state.0[0] ^= 1;
-    answer(&mut world, liar, file_hash(&bytes), bytes.len(), &list, false);
-    answer(&mut world, misled, file_hash(&bytes), bytes.len(), &list, true);
-    let honest = world.secure_node(1, AcceptPolicy::Ask);
-    world.nodes[honest.0].disk.files.insert("file".into(), bytes.clone());
-    world.share(honest, "file");
-    world.connect(getter, honest);
-    world.run_for(SECOND / 10);
-    serve(&mut world, liar, getter, &bytes);
-    world.run_until(|world| world.has_got(getter));
-    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
-    assert!(is_banned(&world, getter, 66), "{world:?}");
-    assert!(!is_banned(&world, getter, 67) && !is_banned(&world, getter, 1), "{world:?}");
-    assert!(!world.scripts[misled.0].closed);
 }
 
 #[test]
@@ -544,47 +350,6 @@ fn what_was_fetched_by_a_known_link_is_not_given_to_strangers() {
 }
 
 #[test]
-fn who_says_that_it_is_larger_than_the_disk_does_not_keep_the_true_one_out() {
-    let mut world = World::new(19);
-    let getter = world.secure_node(100, AcceptPolicy::Ask);
-    world.nodes[getter.0].disk.free_bytes = 10_000_000;
-    let liar = swarm_script(&mut world, getter, 66);
-    let honest = world.secure_node(1, AcceptPolicy::Ask);
-    let bytes = world.put(honest, "file", 4 * CHUNK);
-    world.share(honest, "file");
-    world.line.latency = SECOND / 2;
-    world.connect(getter, honest);
-    world.get(getter, &bare(&bytes)).unwrap();
-    world.run_for(SECOND / 10);
-    let large = world.rng.bytes(100 * CHUNK);
-    answer(&mut world, liar, file_hash(&bytes), large.len(), &entries_of(&large), false);
-    world.run_until(|world| world.has_got(getter));
-    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
-}
-
-#[test]
-fn after_a_false_list_those_are_asked_again_who_had_nothing() {
-    let mut world = World::new(31);
-    let getter = world.secure_node(100, AcceptPolicy::Ask);
-    let honest = world.secure_node(1, AcceptPolicy::Ask);
-    world.connect(getter, honest);
-    let liar = swarm_script(&mut world, getter, 66);
-    let bytes = world.put(honest, "file", 12 * CHUNK);
-    world.get(getter, &bare(&bytes)).unwrap();
-    world.run_for(SECOND / 10);
-    let mut list = entries_of(&bytes);
-    list[11].state.0[0] ^= 1;
-    answer(&mut world, liar, file_hash(&bytes), bytes.len(), &list, false);
-    world.share(honest, "file");
-    serve(&mut world, liar, getter, &bytes);
-    assert!(is_banned(&world, getter, 66), "{world:?}");
-    world.run_until(|world| world.has_got(getter));
-    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
-    let stored = world.nodes[getter.0].disk.bytes_stored;
-    assert!(stored < 14 * u64::from(CHUNK_SIZE), "what was right of it is kept: {stored}");
-}
-
-#[test]
 fn who_has_got_it_goes_on_serving_those_who_fetch_from_it() {
     let mut world = World::new(32);
     let (seeder, first) = (world.secure_node(1, AcceptPolicy::Ask), world.secure_node(2, AcceptPolicy::Ask));
@@ -603,85 +368,6 @@ fn who_has_got_it_goes_on_serving_those_who_fetch_from_it() {
     world.run_until(|world| world.has_got(last));
     let from: Vec<_> = world.sources(last).unwrap().iter().map(|source| source.bytes).collect();
     assert_eq!(from, [bytes.len() as u64]);
-}
-
-#[test]
-fn who_says_that_a_file_is_a_directory_is_banned_and_the_file_comes_from_others() {
-    let mut world = World::new(41);
-    let getter = world.secure_node(100, AcceptPolicy::Ask);
-    let liar = swarm_script(&mut world, getter, 66);
-    let honest = world.secure_node(1, AcceptPolicy::Ask);
-    let bytes = world.put(honest, "file", 12 * CHUNK);
-    world.share(honest, "file");
-    let tree = TreeInfo { list_bytes: CHUNK_SIZE, files: 1 };
-    world.nodes[getter.0].disk.false_trees.push(tree);
-    world.get(getter, &bare(&bytes)).unwrap();
-    world.run_for(SECOND / 10);
-    let offer = offer_of(&world, liar, file_hash(&bytes), bytes.len(), &entries_of(&bytes), false);
-    world.say(liar, Message::Offer(ContentOffer { tree: Some(tree), ..offer }));
-    world.run_for(SECOND / 10);
-    world.connect(getter, honest);
-    serve(&mut world, liar, getter, &bytes);
-    world.run_until(|world| world.has_got(getter));
-    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
-    assert!(is_banned(&world, getter, 66) && !is_banned(&world, getter, 1), "{world:?}");
-}
-
-#[test]
-fn a_list_that_is_too_large_for_the_disk_keeps_nobody_out_after_a_false_one_either() {
-    let mut world = World::new(42);
-    let getter = world.secure_node(100, AcceptPolicy::Ask);
-    world.nodes[getter.0].disk.free_bytes = 10_000_000;
-    let liar = swarm_script(&mut world, getter, 66);
-    let boaster = swarm_script(&mut world, getter, 67);
-    let honest = world.secure_node(1, AcceptPolicy::Ask);
-    let bytes = world.put(honest, "file", 4 * CHUNK);
-    world.share(honest, "file");
-    world.get(getter, &bare(&bytes)).unwrap();
-    world.run_for(SECOND / 10);
-    let mut list = entries_of(&bytes);
-    list[2].state.0[0] ^= 1;
-    answer(&mut world, liar, file_hash(&bytes), bytes.len(), &list, false);
-    let large = world.rng.bytes(100 * CHUNK);
-    let large_list = entries_of(&large);
-    answer(&mut world, boaster, file_hash(&bytes), large.len(), &large_list, false);
-    world.line.latency = SECOND / 2;
-    world.connect(getter, honest);
-    let before = asked(&world, boaster);
-    serve(&mut world, liar, getter, &bytes);
-    assert!(asked(&world, boaster) > before, "all are asked anew");
-    answer(&mut world, boaster, file_hash(&bytes), large.len(), &large_list, false);
-    world.run_until(|world| world.has_got(getter));
-    assert_eq!(world.nodes[getter.0].disk.downloads["file"], bytes);
-}
-
-#[test]
-fn two_who_say_ever_other_lists_do_not_keep_a_search_going() {
-    let mut world = World::new(43);
-    let getter = world.secure_node(100, AcceptPolicy::Ask);
-    world.nodes[getter.0].disk.free_bytes = 1_000_000;
-    let liars = [swarm_script(&mut world, getter, 66), swarm_script(&mut world, getter, 67)];
-    let hash = file_hash(b"what nobody has");
-    world.get(getter, &Link::bare(hash)).unwrap();
-    world.run_for(SECOND / 10);
-    let mut answered = [None; 2];
-    for size in 10..1000 {
-        for (liar, answered) in liars.into_iter().zip(&mut answered) {
-            if asked(&world, liar) > *answered {
-                let large = world.rng.bytes(size * CHUNK);
-                let entries = entries_of(&large);
-                *answered = asked(&world, liar);
-                answer(&mut world, liar, hash, large.len(), &entries, false);
-            }
-        }
-        if !world.failures(getter).is_empty() {
-            let (code, reason) = world.failures(getter)[0].clone();
-            assert_eq!(code, Code::NoSpace, "{reason}");
-            assert!(size < 15, "who lied once is not asked again");
-            return;
-        }
-    }
-    panic!("it goes on for ever: {world:?}");
 }
 
 #[test]

@@ -122,8 +122,15 @@ impl Engine {
         }
     }
 
-    /// The same of somebody who may have left.
-    pub(super) fn convict_identity(&mut self, addr: SocketAddr, id: NodeId, what: &str) {
+    /// The same of who sent something, and may have left before it was found out.
+    pub(super) fn convict_sender(&mut self, conn: ConnId, who: Option<(SocketAddr, NodeId)>, what: &str) {
+        match who {
+            Some((addr, id)) if self.peers.get(conn).is_none() => self.convict_identity(addr, id, what),
+            _ => self.convict(conn, what),
+        }
+    }
+
+    fn convict_identity(&mut self, addr: SocketAddr, id: NodeId, what: &str) {
         // What else was under way from it is the same offence.
         if self.config.node_id == Some(id) || self.is_banned(id) {
             return;

@@ -158,11 +158,7 @@ impl Engine {
         {
             get.delivery(addr, node_id).bad_chunks += 1;
         }
-        // Also where it has left before it was found out.
-        match (addr, node_id) {
-            (Some(addr), Some(node_id)) => self.convict_identity(addr, node_id, what),
-            _ => self.convict(conn, what),
-        }
+        self.convict_sender(conn, addr.zip(node_id), what);
         if is_list_false {
             self.give_up_list(id, Failure::new(Code::HashMismatch, LIST_IS_FALSE));
         }

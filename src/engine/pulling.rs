@@ -74,6 +74,8 @@ pub(super) struct Pull {
     pages_arrived: u32,
     /// Who was asked for them, and when something was last heard of that.
     pub(super) pages_from: Option<(ConnId, Duration)>,
+    /// Who sent the page that is being stored.
+    page_by: Option<(ConnId, Option<(SocketAddr, NodeId)>)>,
     pub(super) sources: Sources,
     /// Chunks that have arrived, until they are stored, and from whom.
     arrived: BTreeMap<ChunkIndex, Arrived>,
@@ -114,6 +116,7 @@ impl Pull {
             pages_asked: 0,
             pages_arrived: 0,
             pages_from: None,
+            page_by: None,
             sources: Sources::new(order),
             arrived: BTreeMap::new(),
             rewinding: false,
@@ -326,6 +329,7 @@ impl Engine {
         let Some(id) = self.download_called(conn, number) else { return };
         self.moved(conn);
         let now = self.now;
+        let by = self.peers.get(conn).and_then(|peer| Some((peer.addr, peer.node_id?)));
         let Some(download) = self.downloads.get_mut(&id) else { return };
         let state = download.state;
         let Some(pull) = download.pull() else { return };
@@ -339,6 +343,7 @@ impl Engine {
         }
         pull.pages_arrived += 1;
         pull.pages_from = Some((conn, now));
+        pull.page_by = Some((conn, by));
         self.job(id, Job::StorePage { page, entries });
     }
 
@@ -358,10 +363,10 @@ impl Engine {
         if !pull.is_wanted() {
             return self.fail_download(id, Failure::new(Code::HashMismatch, what));
         }
-        let from = pull.pages_from;
+        let by = pull.page_by.take();
         self.ask_anew_for_pages(id);
-        if let Some((conn, _)) = from {
-            self.convict(conn, &what);
+        if let Some((conn, who)) = by {
+            self.convict_sender(conn, who, &what);
         }
         self.go_further(id);
     }

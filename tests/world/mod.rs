@@ -9,6 +9,7 @@
 #[path = "disk.rs"]
 pub mod disk_model;
 pub mod people;
+pub mod swarm;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};

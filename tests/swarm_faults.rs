@@ -177,6 +177,27 @@ fn who_hangs_up_after_a_wrong_page_is_banned_all_the_same() {
 }
 
 #[test]
+fn who_sent_a_page_is_not_blamed_for_a_disk_that_is_slow_with_it() {
+    let list = LongList::new();
+    let (mut world, getter, [one, two]) = list.searched(56);
+    slow_disk(&mut world, getter, 40 * SECOND);
+    list.say_page(&mut world, one, 0, true);
+    world.run_for(45 * SECOND);
+    assert_eq!((pages(&world, one), pages(&world, two)), (vec![0, 1], vec![]));
+    assert!(refusals(&world, one).is_empty(), "{world:?}");
+}
+
+#[test]
+fn a_page_that_does_not_come_is_asked_of_another() {
+    let list = LongList::new();
+    let (mut world, getter, [one, two]) = list.searched(57);
+    world.run_for(35 * SECOND);
+    assert_eq!((pages(&world, one), pages(&world, two)), (vec![0], vec![0]));
+    assert_eq!(refusals(&world, one), ["stalled"]);
+    assert!(!is_banned(&world, getter, 60), "slow is not bad");
+}
+
+#[test]
 fn who_hangs_up_after_wrong_chunks_is_banned_all_the_same_and_once() {
     let bytes = World::new(44).rng.bytes(6 * CHUNK);
     let (hash, entries) = (file_hash(&bytes), entries_of(&bytes));

@@ -437,8 +437,7 @@ impl Engine {
         let Some(pull) = download.pull() else { return };
         let is_stuck = pull.is_busy();
         let mut silent = pull.sources.look_for_late(now, SILENCE);
-        if let Some((conn, since)) = pull.pages_from
-            && !pull.has_all_pages()
+        if let Some((conn, since)) = pull.awaits_page_from()
             && now >= since + SILENCE
         {
             silent.push(conn);

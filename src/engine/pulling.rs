@@ -157,6 +157,11 @@ impl Pull {
         if self.is_open() { listed } else { listed.min(self.list_chunks()) }
     }
 
+    /// Who was asked for a page and has not sent it yet, and since when.
+    pub(super) fn awaits_page_from(&self) -> Option<(ConnId, Duration)> {
+        self.pages_from.filter(|_| self.pages_arrived < self.pages_asked)
+    }
+
     pub(super) fn has_all_pages(&self) -> bool {
         self.incoming.head.as_ref().is_none_or(|head| self.pages_stored == head.pages())
     }

@@ -377,6 +377,8 @@ pub struct ShareInfo {
     pub path: PathBuf,
     /// How others may ask for it, and where.
     pub link: Link,
+    /// Whether it was found not to be what it was when it was shared: then it is not served.
+    pub has_changed: bool,
 }
 
 /// Which way a transfer goes, seen from here.

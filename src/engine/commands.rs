@@ -290,6 +290,9 @@ impl Engine {
 
     fn cancel(&mut self, id: TransferId, discard: bool) -> Result<Reply, Failure> {
         let cancelled = Failure::new(Code::Cancelled, "cancelled on this side");
+        if self.fail_share(id, cancelled.clone()) {
+            return Ok(Reply::Cancelled(id));
+        }
         if self.uploads.contains_key(&id) {
             self.fail_upload(id, cancelled);
             return Ok(Reply::Cancelled(id));
@@ -362,7 +365,9 @@ impl Engine {
         let leftovers = self.leftovers.iter().map(|(id, left)| leftover_info(*id, left));
         let searches = self.gets.iter().filter(|(id, _)| !self.downloads.contains_key(id));
         let searches = searches.map(|(id, get)| get.info(*id));
-        let mut all: Vec<_> = uploads.chain(downloads).chain(leftovers).chain(searches).collect();
+        let hashing = self.shares.hashing_infos();
+        let mut all: Vec<_> =
+            uploads.chain(downloads).chain(leftovers).chain(searches).chain(hashing).collect();
         all.sort_by_key(|info| info.id);
         all
     }

@@ -369,6 +369,7 @@ impl Engine {
     /// Forgets a connection and everything that cannot go on without it.
     pub(super) fn close_peer(&mut self, conn: ConnId, reason: &str, ending: Ending) {
         let Some(mut peer) = self.peers.remove(conn) else { return };
+        self.askable.forget(conn);
         self.timers.clear(Deadline::Liveness(conn));
         self.timers.clear(Deadline::Heard(conn));
         self.chunks_ahead -= peer.chunks_ahead;

@@ -543,7 +543,7 @@ impl Engine {
         download.progress_at = self.now;
         let peer = download.peer;
         let TransferInfo { direction, name, size, bytes, stage, .. } = download.info(id);
-        self.event(Event::Progress { id, peer, name, direction, stage, bytes, size });
+        self.event(Event::Progress { id, peer: Some(peer), name, direction, stage, bytes, size });
     }
 
     /// The guess was wrong, or the chunk is, or it is the second of two that files share. The

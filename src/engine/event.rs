@@ -85,8 +85,8 @@ pub enum Event {
     Progress {
         /// Its number.
         id: TransferId,
-        /// With whom.
-        peer: SocketAddr,
+        /// With whom; nobody, where something is hashed to be shared.
+        peer: Option<SocketAddr>,
         /// The file's name.
         name: SafeName,
         /// Which way.

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::candidates::{Candidates, MAX_CANDIDATES};
 use super::downloads::{Download, State};
+use super::holding::HoldLog;
 use super::lists::Lists;
 use super::peers::Peer;
-use super::shares::HoldLog;
 use super::sources::{Have, Source};
 use super::{
     Code, ConnId, Deadline, Delivery, Direction, Engine, Event, Failure, Reply, Stage, Target, TransferId,
@@ -119,7 +119,7 @@ impl Get {
 impl Engine {
     pub(super) fn get(&mut self, link: Link) -> Result<Reply, Failure> {
         let hash = link.hash;
-        if let Some(path) = self.shares.path_of(hash) {
+        if let Some(path) = self.shares.path_of_unchanged(hash) {
             let message = format!("it is here: `{}`", path.display());
             return Err(Failure::new(Code::Usage, message));
         }
@@ -147,7 +147,7 @@ impl Engine {
             moved_at: self.now,
         };
         self.gets.insert(id, get);
-        self.askable_changed();
+        self.askable_changed(hash);
         let peers: Vec<_> = self.peers.iter().map(|(conn, _)| conn).collect();
         for conn in peers {
             self.ask(id, conn);
@@ -159,6 +159,7 @@ impl Engine {
         let get = &self.gets[&id];
         if get.asked.is_empty() && !get.candidates.are_being_tried() {
             self.gets.remove(&id);
+            self.askable_changed(hash);
             let message = match known_only {
                 true => "nobody is connected who could have it; `connect` to whoever made the link",
                 false => {
@@ -391,7 +392,7 @@ impl Engine {
     /// Takes a get out of the books. Who waits for an answer gets one.
     pub(super) fn end_get(&mut self, id: TransferId) {
         let Some(get) = self.gets.remove(&id) else { return };
-        self.askable_changed();
+        self.askable_changed(get.hash());
         for (conn, (ask, _)) in get.asked {
             if let Some(peer) = self.peers.get_mut(conn) {
                 peer.asks.remove(&ask);

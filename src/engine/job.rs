@@ -160,6 +160,20 @@ pub struct Leftover {
 /// Verified content of a file whose hash is not known yet: its first chunks.
 pub use crate::wire::Prefix as Kept;
 
+/// What a source is known by without being read: another one means that it may have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamp(pub [u8; 16]);
+
+/// What a source looks like when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Look {
+    /// What it is known by.
+    pub stamp: Stamp,
+    /// Where it was written to so lately that another write might not show: how long until its hashes can be
+    /// remembered.
+    pub settles_in: Option<Duration>,
+}
+
 /// The answer to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobDone {
@@ -173,6 +187,8 @@ pub enum JobDone {
         tree: Option<TreeInfo>,
         /// What of it cannot be sent, as a sentence.
         left_out: Option<String>,
+        /// What it looks like.
+        look: Look,
     },
     /// A part of the source is hashed and there is more to it.
     SourceHashing {

@@ -25,6 +25,10 @@ pub struct Limits {
     pub up: Option<Rate>,
     /// File content received in all, the same.
     pub down: Option<Rate>,
+    /// Proofs by which searches are recognized, for all connections together.
+    pub ask_proofs: usize,
+    /// How many of them are computed in a second for peers that ask for the first time.
+    pub ask_proofs_per_sec: u32,
     /// Uploads that answer the searches of one peer.
     pub answers_per_peer: usize,
     /// Dials at the same time that nobody typed.
@@ -85,6 +89,8 @@ impl Default for Limits {
             received_in_all: None,
             up: None,
             down: None,
+            ask_proofs: 1 << 18,
+            ask_proofs_per_sec: 1 << 18,
             answers_per_peer: 64,
             found_dials: 16,
             starved: Duration::from_secs(300),

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::downloads::{Download, Form, State};
+use super::holding::HoldLog;
 use super::pulling::{Cause, Pull};
-use super::shares::HoldLog;
 use super::{Code, ConnId, Deadline, Engine, Event, Failure, Incoming, Job, TransferId};
 use crate::wire::{AskId, ContentOffer, LinkKind, ManifestHead, NodeId, Root, SafeName, TreeInfo};
 
@@ -88,6 +88,12 @@ impl Engine {
         if self.is_of_bad_origin(conn) {
             self.turn_down(conn, number, Code::Busy, "too many from where it comes have lied");
             return self.settle_search(id);
+        }
+        if offer.is_known_only
+            && let Some(get) = self.gets.get_mut(&id)
+        {
+            get.link.known_only = true;
+            self.end_forbidden_answers();
         }
         match self.list_of(id) {
             None => self.adopt(id, conn, offer),

@@ -7,6 +7,8 @@
 //! The receiver drives: what a baseline `FILE_ACCEPT` means is a request for all chunks, and an
 //! upload serves requested ranges. Everything that a peer can make grow has a bound in [`Limits`].
 
+mod answers;
+mod askable;
 mod book;
 mod bottleneck;
 mod candidates;
@@ -22,6 +24,7 @@ mod downloads;
 mod event;
 mod features;
 mod gets;
+mod holding;
 mod io;
 mod job;
 mod limits;
@@ -63,7 +66,7 @@ pub use command::{
 pub use conduct::BanInfo;
 pub use event::Event;
 pub use io::{Closing, Dialled, Input, Output};
-pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, PartialKey};
+pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, Look, PartialKey, Stamp};
 pub use limits::Limits;
 pub use origin::Origin;
 pub use reputation::{Banned, Dealing, Record, ban_time};
@@ -71,16 +74,18 @@ pub use shared::Shared;
 pub use throttle::Rate;
 
 use crate::wire::{FileHash, Instance, Message, NodeId};
+use askable::Askable;
 use complaints::{About, Complaints, Verdict};
 use conduct::Conduct;
 use dice::Dice;
 use downloads::Download;
 use gets::Get;
+use holding::SentCounts;
 use offered::Finished;
 use partials::Releases;
 use peers::{Peer, Peers};
 use reconnect::{Absent, Process};
-use shares::{SentCounts, Shares};
+use shares::Shares;
 use texts::Heard;
 use throttle::{Bucket, Queue};
 use timers::Timers;
@@ -204,6 +209,8 @@ enum Deadline {
     Down,
     /// Chunks are here that those who wait for them were not told of.
     Have(TransferId),
+    /// The hashes of a share can be remembered from now on.
+    Settled(FileHash),
     /// A peer whose connection broke is not waited for any longer.
     Away(Process),
     /// It is time to dial a peer whose connection broke.
@@ -229,6 +236,7 @@ pub struct Engine {
     /// What is searched for; what was found has a download of the same number.
     gets: BTreeMap<TransferId, Get>,
     shares: Shares,
+    askable: Askable,
     /// Dials that nobody typed, and the searches that want them.
     found_dials: BTreeMap<Target, BTreeSet<TransferId>>,
     last_ask: u64,
@@ -286,6 +294,7 @@ impl Engine {
             leftovers: BTreeMap::new(),
             gets: BTreeMap::new(),
             shares: Shares::default(),
+            askable: Askable::default(),
             found_dials: BTreeMap::new(),
             last_ask: 0,
             sent_counts: BTreeMap::new(),
@@ -471,6 +480,7 @@ impl Engine {
                 Deadline::Liveness(conn) => self.on_liveness(conn),
                 Deadline::Look(id) => self.on_look(id),
                 Deadline::Have(id) => self.on_have_due(id),
+                Deadline::Settled(hash) => self.wake_waiting(hash),
                 Deadline::Dealings => self.note_dealings(),
                 Deadline::Up => self.on_up_due(),
                 Deadline::Down => self.on_down_due(),
@@ -499,6 +509,10 @@ impl Engine {
                 let named = Event::PeerNamed { peer: peer.addr, alias: now };
                 self.outputs.push_back(Output::Event(named));
             }
+        }
+        let ids = self.peers.iter().filter_map(|(_, peer)| peer.node_id);
+        if ids.into_iter().any(|id| before.is_trusted(id) && !self.book.is_trusted(id)) {
+            self.end_forbidden_answers();
         }
     }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::features::Features;
 use super::liveness::Pings;
 use super::reconnect::Process;
-use super::shares::Askable;
 use super::texts::Texts;
 use super::throttle::Bucket;
 use super::{Book, Code, CommandId, ConnId, Failure, HostPort, Level, PeerRef, TransferId};
@@ -47,8 +46,6 @@ pub(super) struct Peer {
     /// How fast it may be sent to, and asked.
     pub(super) up: Bucket,
     pub(super) down: Bucket,
-    /// What it could ask for.
-    pub(super) askable: Askable,
     /// The searches that it was asked about and did not answer.
     pub(super) asks: BTreeMap<AskId, TransferId>,
     /// Uploads that answer its searches.
@@ -109,7 +106,6 @@ impl Peer {
             binding: None,
             up: Bucket::default(),
             down: Bucket::default(),
-            askable: Askable::default(),
             asks: BTreeMap::new(),
             answers: 0,
             opened_at: now,

@@ -65,10 +65,8 @@ impl Engine {
     /// Tells a peer that begins to fetch a content of others who trade it.
     pub(super) fn tell_of_others(&mut self, conn: ConnId, number: OfferId, hash: FileHash) {
         let Some(peer) = self.peers.get(conn).filter(|peer| peer.features.pex) else { return };
-        let get = self.get_of(hash).and_then(|id| self.gets.get(&id));
-        let is_private = self.shares.is_known_only(hash) || get.is_some_and(Get::is_known_only);
         let (to, node_id) = (peer.addr.ip(), peer.node_id);
-        if is_private {
+        if self.is_known_only(hash) {
             return;
         }
         let mut peers: Vec<_> = self
@@ -97,6 +95,10 @@ impl Engine {
     pub(super) fn on_peers(&mut self, conn: ConnId, number: OfferId, peers: &[PeerAddr]) {
         let Some(id) = self.download_called(conn, number) else { return };
         let Some(from) = self.peers.get(conn).map(|peer| peer.addr.ip()) else { return };
+        // Strangers have no business with it.
+        if self.gets.get(&id).is_some_and(Get::is_known_only) {
+            return;
+        }
         for told in peers.iter().take(MAX_PEERS_TOLD) {
             // A peer elsewhere does not get this node to knock at its own network's doors.
             if may_be_told(from, told.addr) && !self.is_this_node(told.addr) {

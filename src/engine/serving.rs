@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::shares::Answer;
+use super::answers::Answer;
 use super::uploads::{Form, State, Upload};
 use super::{Code, ConnId, Deadline, Engine, Failure, Job, Kept, TransferId};
 use crate::wire::{CHUNK_SIZE, ChunkIndex, ContentOffer, Message, OfferId, Prefix, Reason};
@@ -49,6 +49,11 @@ impl Serving {
         self.listing
     }
 
+    /// Whether its offer waits for its only page.
+    pub(super) fn is_offering(&self) -> bool {
+        self.offering
+    }
+
     /// Whether nothing can be asked for yet.
     fn is_busy(&self) -> bool {
         self.kept.is_some() || self.listing
@@ -88,6 +93,7 @@ impl Engine {
             id: OfferId(id.0),
             answers: upload.answers.as_ref().map(|answer| answer.ask),
             is_partial: upload.answers.as_ref().is_some_and(Answer::is_partial),
+            is_known_only: upload.answers.as_ref().is_some_and(|answer| self.is_known_only(answer.hash())),
             name: upload.name.clone(),
             size: upload.size(),
             tree: upload.tree,

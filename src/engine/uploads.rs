@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answers::Answer;
 use super::bottleneck::{Stage as Wait, Took, Waits};
+use super::holding::SentCounts;
 use super::reconnect::{Ending, Process};
 use super::serving::Serving;
-use super::shares::{Answer, SentCounts};
 use super::{
     Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone, Kept, Level, Output, Reply,
     Stage, TransferId, TransferInfo,
@@ -192,6 +193,11 @@ impl Upload {
         matches!(self.form, Form::Pulled(_))
     }
 
+    /// Whether its offer waits to be made, though its turn has come.
+    pub(super) fn is_offering(&self) -> bool {
+        matches!(&self.form, Form::Pulled(serving) if serving.is_offering())
+    }
+
     /// Whether it is finding out if what the receiver has is the beginning of the file.
     fn is_skipping(&self) -> bool {
         matches!(&self.form, Form::Pulled(serving) if serving.kept.is_some())
@@ -289,11 +295,14 @@ impl Engine {
             upload.waits.job_took(took);
         }
         match done {
-            JobDone::SourceOpened { size, head, tree, left_out } => {
-                if let Some(text) = left_out {
+            JobDone::SourceOpened { size, head, tree, left_out, look } => {
+                // Whoever shares it was told when that began.
+                let is_told = self.uploads.get(&id).is_none_or(|upload| upload.answers.is_some());
+                if let Some(text) = left_out.filter(|_| !is_told) {
                     self.event(Event::Warning { peer: None, text });
                 }
-                if self.takes_directory(id, tree) {
+                let goes_on = self.goes_on_opened(id, size, head.is_some(), look);
+                if goes_on && self.takes_directory(id, tree) {
                     self.on_source_opened(id, size, head);
                 }
             }
@@ -306,7 +315,10 @@ impl Engine {
             }
             JobDone::ChunkRead { index, data, entry } => self.on_chunk_read(id, index, data, entry),
             JobDone::PageRead { page, entries } => self.on_page_read(id, page, entries),
-            JobDone::Failed(failure) => self.fail_upload(id, failure),
+            JobDone::Failed(failure) => {
+                self.on_source_failed(id, &failure);
+                self.fail_upload(id, failure);
+            }
             // What downloads are told.
             _ => {}
         }
@@ -575,7 +587,7 @@ impl Engine {
         }
         let peer = upload.peer;
         let TransferInfo { direction, name, size, bytes, stage, .. } = upload.info(id);
-        self.event(Event::Progress { id, peer, name, direction, stage, bytes, size });
+        self.event(Event::Progress { id, peer: Some(peer), name, direction, stage, bytes, size });
     }
 
     pub(super) fn await_confirmation(&mut self, id: TransferId) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,6 +67,8 @@ pub(super) struct Actor {
     pub(super) budget: ReceiveBudget,
     pub(super) greeter: Greeter,
     pub(super) strangers: Strangers,
+    /// The last note of what is shared: the next one waits for it, so that they are made in order.
+    pub(super) keeping: Option<JoinHandle<()>>,
     pub(super) outlets: Outlets,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -144,11 +147,17 @@ impl Actor {
 
     fn keep_share(&mut self, kept: Result<Shared, FileHash>) {
         let (greeter, greeted) = (self.greeter.clone(), self.outlets.greeted.clone());
-        self.tasks.spawn(async move {
+        let before = self.keeping.take();
+        let keeping = self.tasks.spawn(async move {
+            if let Some(before) = before {
+                // One that panicked is no reason not to make this one.
+                let _ = before.await;
+            }
             if let Err(failure) = greeter.keep_share(kept).await {
                 let _ = greeted.send(FromGreeter::BookChanged(Input::NoteFailed(failure))).await;
             }
         });
+        self.keeping = Some(keeping);
     }
 
     /// Runs a task that nobody needs once the node stops. Where nobody takes its result then, that

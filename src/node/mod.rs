@@ -234,6 +234,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         budget: ReceiveBudget::new(),
         greeter,
         strangers: Strangers::default(),
+        keeping: None,
         outlets: Outlets { greeted, from_peers, shown },
         tasks: tasks.clone(),
         stop: stop.clone(),

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::directory::Directory;
 use super::entries::EntryList;
+use crate::engine::Stamp;
 use crate::wire::{ENTRIES_PER_PAGE, Entry, FileHash, Geometry, ManifestHead, Root};
 
 /// How much it holds, and of what.
@@ -100,6 +101,23 @@ impl Identity {
         self.modified.max(self.changed) < (seconds, before.subsec_nanos().into())
     }
 
+    /// How long until [`Self::is_settled`] holds, where waiting helps: a time in the future may be anything.
+    fn settles_in(&self, opened: SystemTime, after: Duration) -> Option<Duration> {
+        let (seconds, nanos) = self.modified.max(self.changed);
+        let last = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
+        let opened = opened.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // A moment more, since it is to be past that time.
+        let left = (last + after + Duration::from_millis(1)).checked_sub(opened)?;
+        (!left.is_zero() && left <= 2 * after).then_some(left)
+    }
+
+    /// The same in short.
+    pub(super) fn stamp(&self) -> Stamp {
+        let text = serde_json::to_vec(self).expect("numbers and texts");
+        let digest: [u8; 32] = Sha256::digest(text).into();
+        Stamp(*digest.first_chunk().expect("it is longer"))
+    }
+
     fn file_name(&self) -> String {
         let digest = Sha256::new()
             .chain_update(self.path.as_bytes())
@@ -114,6 +132,12 @@ impl Cache {
     /// The cache of a home, made when something is put in.
     pub(super) fn new(home: &Path) -> Self {
         Self { dir: home.join("hashes"), limits: LIMITS }
+    }
+
+    /// How long until the hashes of a file can be kept that was opened at that time; `None` where they can be
+    /// now, or waiting does not help.
+    pub(super) fn settles_in(&self, file: &Identity, opened: SystemTime) -> Option<Duration> {
+        file.settles_in(opened, self.limits.settled_after)
     }
 
     /// The hashes of a file, if they are known.

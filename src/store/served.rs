@@ -9,7 +9,7 @@ use super::Stopwatch;
 use super::content::Content;
 use super::failure::out_of_order;
 use super::pulled::Pulled;
-use crate::engine::{Code, Failure, JobDone};
+use crate::engine::{Code, Failure, JobDone, Look};
 use crate::wire::{ChunkData, ChunkHash, ChunkIndex, State};
 use crate::wire::{Digested, Geometry};
 
@@ -29,6 +29,7 @@ impl Served {
             head: Some(head.clone()),
             tree: incoming.tree,
             left_out: None,
+            look: Look::default(),
         };
         let content = pulled.content()?;
         Ok((Self { geometry: head.geometry(), content, pulled }, opened))

@@ -22,9 +22,11 @@ use super::cache::{Cache, Identity};
 use super::directory::{Directory, Unreadable};
 use super::entries::EntryList;
 use super::failure::out_of_order;
-use crate::engine::{Code, Failure, JobDone, Kept};
+use crate::engine::{Code, Failure, JobDone, Kept, Look};
+use crate::size;
 use crate::wire::{
-    CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, FileHash, Geometry, Manifest, ManifestHead, State,
+    CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Digested, FileHash, Geometry, MAX_MANIFEST_SIZE, Manifest,
+    ManifestHead, State,
 };
 
 /// Chunks hashed in one job: 32 MiB, so that progress is told and a cancelled transfer stops
@@ -85,7 +87,15 @@ impl Source {
                 (Some(directory.tree().info()), left_out)
             }
         };
-        JobDone::SourceOpened { size: self.opened.geometry.size(), head: self.head.clone(), tree, left_out }
+        let look = Look {
+            stamp: self.opened.identity.stamp(),
+            settles_in: self
+                .cache
+                .as_ref()
+                .and_then(|cache| cache.settles_in(&self.opened.identity, self.opened.at)),
+        };
+        let size = self.opened.geometry.size();
+        JobDone::SourceOpened { size, head: self.head.clone(), tree, left_out, look }
     }
 
     /// Reads and hashes the next part, and no chunk past the first `until`.
@@ -199,7 +209,7 @@ impl Opened {
         let metadata = file.metadata().map_err(unreadable)?;
         refuse_unless_regular(&path, metadata.file_type())?;
         let identity = Identity::of(&path, &metadata);
-        let geometry = Geometry::new(metadata.len()).ok_or_else(|| too_large(&path))?;
+        let geometry = geometry_of(&path, metadata.len())?;
         let modified = (metadata.mtime(), metadata.mtime_nsec());
         Ok(Self { path, content: Content::File { file, modified }, geometry, identity, at })
     }
@@ -208,7 +218,7 @@ impl Opened {
         let at = SystemTime::now();
         let directory = Directory::walk(&path)?;
         let identity = Identity::of_directory(&path, metadata, &directory);
-        let geometry = Geometry::new(directory.tree().size()).ok_or_else(|| too_large(&path))?;
+        let geometry = geometry_of(&path, directory.tree().size())?;
         Ok(Self { path, content: Content::Directory(Box::new(directory)), geometry, identity, at })
     }
 
@@ -307,9 +317,14 @@ fn refuse_unless_regular(path: &Path, kind: FileType) -> Result<(), Failure> {
     Err(Failure::new(Code::SourceUnreadable, format!("`{}` {what}", path.display())))
 }
 
-fn too_large(path: &Path) -> Failure {
-    let message = format!("`{}` is larger than anything that can be sent (1.1 PB)", path.display());
-    Failure::new(Code::TooLarge, message)
+/// How something of a size is cut that is no larger than what can have a list.
+fn geometry_of(path: &Path, size: u64) -> Result<Geometry, Failure> {
+    Geometry::new(size).filter(|_| size <= MAX_MANIFEST_SIZE).ok_or_else(|| {
+        let (path, size, most) = (path.display(), size::human(size), size::human(MAX_MANIFEST_SIZE));
+        let message =
+            format!("`{path}` has {size}, and the most that can be sent or shared is {most}; `split` it");
+        Failure::new(Code::TooLarge, message)
+    })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {

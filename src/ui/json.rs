@@ -79,7 +79,8 @@ enum Line<'a> {
         id: u64,
         bytes: u64,
         size: u64,
-        peer: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<SocketAddr>,
         name: &'a str,
         direction: &'a str,
         stage: &'a str,
@@ -281,6 +282,9 @@ struct ShareRow {
     link: String,
     directory: bool,
     known: bool,
+    /// Since it was shared, so that it is not served.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    changed: bool,
 }
 
 #[derive(Serialize)]
@@ -584,6 +588,7 @@ fn share_row(share: &ShareInfo) -> ShareRow {
         link: share.link.to_string(),
         directory: is_directory,
         known: share.link.known_only,
+        changed: share.has_changed,
     }
 }
 

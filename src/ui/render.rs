@@ -281,7 +281,8 @@ fn shares_list(shares: &[ShareInfo]) -> String {
     let row = |share: &ShareInfo| {
         let known = if share.link.known_only { ", trusted peers only" } else { "" };
         let size = size::human(share.link.size.unwrap_or_default());
-        format!("{}, {size}{known}\n    {}", escape(&share.path.to_string_lossy()), share.link)
+        let changed = if share.has_changed { ", changed since, not served" } else { "" };
+        format!("{}, {size}{known}{changed}\n    {}", escape(&share.path.to_string_lossy()), share.link)
     };
     shares.iter().map(row).collect::<Vec<_>>().join("\n")
 }

@@ -55,6 +55,8 @@ pub struct ContentOffer {
     pub answers: Option<AskId>,
     /// Whether not all of it is there: [`Message::Have`] says what is.
     pub is_partial: bool,
+    /// Whether it is for those alone whom the sender trusts.
+    pub is_known_only: bool,
     /// What the file should be called.
     pub name: SafeName,
     /// Its size in bytes.
@@ -113,6 +115,8 @@ struct OfferPayload<'a> {
     ask: Option<AskId>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     partial: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    known: bool,
     #[serde(borrow)]
     name: Cow<'a, str>,
     size: u64,
@@ -343,7 +347,9 @@ fn decode_offer(payload: &str, body: &Bytes) -> Result<ContentOffer, BadLine> {
         let why = "it answers a search, and does not say what it consists of".to_owned();
         return Err(refused(OfferError::Malformed(why)));
     }
-    Ok(ContentOffer { id: fields.id, answers, is_partial, name, size: fields.size, tree, head, page })
+    let is_known_only = fields.known;
+    let (id, size) = (fields.id, fields.size);
+    Ok(ContentOffer { id, answers, is_partial, is_known_only, name, size, tree, head, page })
 }
 
 /// The page digests, and what follows them: the page of a file that has only one.
@@ -396,11 +402,12 @@ pub(super) fn encode(message: &Message, out: &mut BytesMut) {
         Message::Pong(id) => put_line(out, "PONG", &NumberPayload { id: *id }),
         Message::Bye => put_line(out, "BYE", &()),
         Message::Offer(offer) => {
-            let ContentOffer { id, answers, is_partial, name, size, tree, head, page } = offer;
+            let ContentOffer { id, answers, is_partial, is_known_only, name, size, tree, head, page } = offer;
             let payload = OfferPayload {
                 id: *id,
                 ask: *answers,
                 partial: *is_partial,
+                known: *is_known_only,
                 name: name.as_str().into(),
                 size: *size,
                 tree: tree.map(|TreeInfo { list_bytes, files }| TreePayload { bytes: list_bytes, files }),

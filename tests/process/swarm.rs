@@ -269,6 +269,7 @@ impl Poisoner {
                         id: OfferId(1),
                         answers: Some(id),
                         is_partial: false,
+                        is_known_only: false,
                         name: SafeName::new("big.iso").unwrap(),
                         size: head.geometry().size(),
                         tree: None,

@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use peer_to_peer::engine::{Code, Failure, Incoming, Job, JobDone, Kept, Leftover, PartialKey, TransferId};
+use peer_to_peer::engine::{
+    Code, Failure, Incoming, Job, JobDone, Kept, Leftover, Look, PartialKey, Stamp, TransferId,
+};
 use peer_to_peer::wire::{
     CHUNK_SIZE, ChunkData, ChunkFault, ChunkHash, ChunkIndex, Digested, ENTRIES_PER_PAGE, Entry, Expected,
     FileHash, Geometry, Manifest, ManifestBuilder, ManifestHead, Page, State, TreeInfo,
@@ -64,6 +67,13 @@ pub struct MemDisk {
     pub similar: BTreeMap<String, Vec<u8>>,
     /// Files that were received, by their final name.
     pub downloads: BTreeMap<String, Vec<u8>>,
+    /// Sizes that files say they have, where they are too large to be here.
+    pub sizes: BTreeMap<PathBuf, u64>,
+    /// Files that were written to so lately that their hashes cannot be remembered: how long that is so.
+    pub unsettled: BTreeMap<PathBuf, Duration>,
+    /// How often files to send were opened, and how many chunks of them were hashed.
+    pub opened: u64,
+    pub chunks_hashed: u64,
     pub free_bytes: u64,
     /// What offers say of directories whose lists turn out to be something else.
     pub false_trees: Vec<TreeInfo>,
@@ -90,6 +100,10 @@ impl Default for MemDisk {
             lists: BTreeMap::new(),
             similar: BTreeMap::new(),
             downloads: BTreeMap::new(),
+            sizes: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
+            opened: 0,
+            chunks_hashed: 0,
             free_bytes: 1 << 40,
             false_trees: Vec::new(),
             stores_left: u64::MAX,
@@ -169,6 +183,7 @@ impl MemDisk {
                     head: incoming.head.clone(),
                     tree: incoming.tree,
                     left_out: None,
+                    look: Look::default(),
                 }
             }
             Job::HashSource { until } => self.hash_source(transfer, until)?,
@@ -229,7 +244,8 @@ impl MemDisk {
     fn open_source(&mut self, transfer: TransferId, path: PathBuf) -> Result<JobDone, Failure> {
         let missing = || Failure::new(Code::SourceUnreadable, "no such file");
         let bytes = self.files.get(&path).ok_or_else(missing)?;
-        let size = bytes.len() as u64;
+        let size = self.sizes.get(&path).copied().unwrap_or(bytes.len() as u64);
+        self.opened += 1;
         let geometry = Geometry::new(size).unwrap();
         let known = self.cache.get(&path).filter(|(hash, _)| *hash == file_hash(bytes)).cloned();
         let (head, entries) = match known {
@@ -237,8 +253,10 @@ impl MemDisk {
             None => (None, Vec::new()),
         };
         let tree = self.lists.get(&path).map(|list_bytes| TreeInfo { list_bytes: *list_bytes, files: 1 });
+        let stamp = Stamp(*file_hash(bytes).0.first_chunk().unwrap());
+        let look = Look { stamp, settles_in: self.unsettled.get(&path).copied() };
         self.sources.insert(transfer, Source { path, geometry, entries, head: head.clone() });
-        Ok(JobDone::SourceOpened { size, head, tree, left_out: None })
+        Ok(JobDone::SourceOpened { size, head, tree, left_out: None, look })
     }
 
     fn hash_source(&mut self, transfer: TransferId, until: u32) -> Result<JobDone, Failure> {
@@ -251,6 +269,7 @@ impl MemDisk {
         let end = until.min(count(&source.entries) + 16);
         for index in source.geometry.indices().take(end as usize).skip(source.entries.len()) {
             source.entries.push(Digested::of(state_after(&source.entries), chunk_of(bytes, index)).entry());
+            self.chunks_hashed += 1;
         }
         let chunks = until.min(count(&source.entries));
         if chunks < source.geometry.chunks() {
@@ -265,7 +284,9 @@ impl MemDisk {
         }
         let head = Arc::new(head_of(bytes.len() as u64, hash, &source.entries));
         source.head = Some(head.clone());
-        self.cache.insert(source.path.clone(), (hash, source.entries.clone()));
+        if !self.unsettled.contains_key(&source.path) {
+            self.cache.insert(source.path.clone(), (hash, source.entries.clone()));
+        }
         Ok(JobDone::SourceHashed(head))
     }
 

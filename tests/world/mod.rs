@@ -494,7 +494,11 @@ impl World {
                 let reading = self.reading(node);
                 self.input(node, Input::BookRead(reading));
             }
-            Output::KeepShare(shared) => self.nodes[node.0].shares.push(shared),
+            Output::KeepShare(shared) => {
+                let shares = &mut self.nodes[node.0].shares;
+                shares.retain(|other| other.path != shared.path && other.file_hash != shared.file_hash);
+                shares.push(shared);
+            }
             Output::DropShare(hash) => self.nodes[node.0].shares.retain(|shared| shared.file_hash != hash),
             Output::ChangeBook { command, change, reply } => {
                 let result = self.change_book(node, &change);

@@ -145,6 +145,7 @@ pub fn offer_of(
         id: OfferId(1),
         answers,
         is_partial: partial,
+        is_known_only: false,
         name: SafeName::new("file").unwrap(),
         size: size as u64,
         tree: None,

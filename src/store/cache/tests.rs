@@ -420,3 +420,29 @@ fn what_is_known_is_no_proof_of_what_is_read() {
     let failure = failure(test.run(Job::ReadChunk(index(1))));
     assert_eq!(failure.code, Code::SourceChanged, "{failure}");
 }
+
+#[test]
+fn a_file_says_what_it_looks_like_and_how_long_its_hashes_cannot_be_kept() {
+    let opened = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+    let file = |changed| Identity {
+        path: "00".to_owned(),
+        size: 1,
+        modified: (100, 0),
+        changed: (changed, 0),
+        inode: 1,
+        device: 1,
+        content: None,
+    };
+    let after = LIMITS.settled_after;
+    let left = file(999).settles_in(opened, after).unwrap();
+    assert!(left > Duration::from_secs(1) && left < Duration::from_millis(1010), "{left:?}");
+    assert!(!file(999).is_settled(opened, after) && file(999).is_settled(opened + left, after));
+    assert!(file(997).is_settled(opened, after));
+    // Where they can be, and where waiting would not help.
+    for changed in [997, 5000] {
+        assert_eq!(file(changed).settles_in(opened, after), None, "{changed}");
+    }
+    assert_eq!(file(1).stamp(), file(1).stamp());
+    assert_ne!(file(1).stamp(), file(2).stamp());
+    assert_ne!(file(1).stamp(), Identity { size: 2, ..file(1) }.stamp());
+}

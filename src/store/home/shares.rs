@@ -1,6 +1,7 @@
 //! `shares.toml`: what was shared at the prompt, and is shared again when the program starts.
 //!
-//! Invariant: every path is absolute and there once. A path that is not text is kept as its bytes in
+//! Invariant: every path is absolute and there once. So is every content that was added: of two places with the same
+//! one, the later says who may have it. A path that is not text is kept as its bytes in
 //! hexadecimal, so that it is found again.
 
 use std::collections::BTreeSet;
@@ -53,7 +54,7 @@ impl Home {
         Ok(self.read_toml(SHARES, shares_of)?.unwrap_or_default())
     }
 
-    /// Notes that something is shared, instead of what was at the same path.
+    /// Notes that something is shared, instead of what was at the same path, and instead of the same at other paths.
     ///
     /// # Errors
     /// Where there are too many, the path is not absolute, or the file is damaged or cannot be written.
@@ -65,6 +66,7 @@ impl Home {
         let _lock = self.lock()?;
         let before = self.shares()?;
         let mut shares = before.clone();
+        shares.retain(|other| other.path == shared.path || other.file_hash != shared.file_hash);
         match shares.iter().position(|other| other.path == shared.path) {
             Some(at) => shares[at] = shared.clone(),
             None if shares.len() < MAX_SHARES => shares.push(shared.clone()),

@@ -361,6 +361,21 @@ fn a_share_ends_by_its_content_wherever_it_lies() {
 }
 
 #[test]
+fn the_same_content_at_another_path_takes_the_place_of_the_former() {
+    let (_dir, home) = home();
+    let open = Shared { known_only: false, ..share("/srv/a", 1) };
+    let known = Shared { known_only: true, ..share("/srv/copy of a", 1) };
+    for shared in [&known, &open, &known] {
+        home.add_share(shared).unwrap();
+        assert_eq!(
+            home.shares().unwrap(),
+            std::slice::from_ref(shared),
+            "whoever shared it last says who may have it"
+        );
+    }
+}
+
+#[test]
 fn a_path_that_is_not_text_is_found_again() {
     let (_dir, home) = home();
     let bytes = b"/srv/caf\xe9 \xff\n".to_vec();

@@ -76,7 +76,7 @@ fn events_have_the_promised_fields() {
     assert_eq!(offer(None)["accepted"], json!(true));
     let progress = Event::Progress {
         id,
-        peer: peer(),
+        peer: Some(peer()),
         name: name(),
         direction: Direction::In,
         stage: Stage::Transferring,

@@ -244,6 +244,21 @@ fn what_was_shared_with_all_and_is_for_the_trusted_now_is_taken_back_from_strang
 }
 
 #[test]
+fn of_two_notes_about_the_same_content_the_stricter_counts() {
+    let (mut world, seeder, _, hash) = sharing(13, 3 * CHUNK, true);
+    let mut open = world.nodes[seeder.0].shares[0].clone();
+    open.known_only = false;
+    for at in [0, 1] {
+        world.nodes[seeder.0].shares.truncate(1);
+        world.nodes[seeder.0].shares.insert(at, open.clone());
+        world.restart(seeder, false);
+        let stranger = world.peer_of(seeder, 67);
+        assert_eq!(world.answer_to(stranger, 1, hash), lack(1, "not_found"));
+        world.nodes[seeder.0].shares.remove(at);
+    }
+}
+
+#[test]
 fn who_is_not_trusted_any_longer_is_not_served_any_longer() {
     let (mut world, seeder, _, hash) = sharing(4, 3 * CHUNK, true);
     world.trust(seeder, 66);
@@ -296,6 +311,7 @@ fn a_share_that_has_changed_is_told_of_once_and_read_once() {
     world.run_for(40 * SECOND);
     assert_eq!(world.answer_to(peer, 200, hash), lack(200, "not_found"));
     assert_eq!(world.warnings(seeder).len(), 1);
+    assert_eq!(world.nodes[seeder.0].disk.chunks_hashed, 3, "its size tells");
     // It is what it was.
     world.nodes[seeder.0].disk.files.insert("file".into(), bytes);
     world.run_for(40 * SECOND);

@@ -371,7 +371,8 @@ fn when_who_has_it_hashed_leaves_another_goes_on() {
     world.ask(first, 1, hash);
     world.run_for(SECOND + SECOND / 2);
     world.ask(second, 1, hash);
-    world.run_for(SECOND);
+    world.run_for(2 * SECOND);
+    assert!(world.answer(first, 1).is_none(), "it is still being hashed");
     world.say(first, Message::Bye);
     world.end(first);
     world.run_for(20 * SECOND);

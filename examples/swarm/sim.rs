@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peer_to_peer::engine::{
     AcceptPolicy, Book, Closing, Code, Command, CommandId, ConnId, Dialled, Engine, EngineConfig, Event,
-    Failure, HostPort, Input, Job, JobDone, Limits, Output, Reading, Reply, Target, Took, TransferId,
+    Failure, HostPort, Input, Job, JobDone, Limits, Look, Output, Reading, Reply, Target, Took, TransferId,
 };
 use peer_to_peer::wire::{
     Binding, CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Entry, FileHash, Instance, Link, ManifestBuilder,
@@ -487,9 +487,13 @@ impl Sim {
         let head = self.content.head.clone();
         let size = head.geometry().size();
         match job {
-            Job::OpenSource(_) | Job::OpenHeld(_) => {
-                JobDone::SourceOpened { size, head: Some(head), tree: None, left_out: None }
-            }
+            Job::OpenSource(_) | Job::OpenHeld(_) => JobDone::SourceOpened {
+                size,
+                head: Some(head),
+                tree: None,
+                left_out: None,
+                look: Look::default(),
+            },
             Job::ReadChunk(index) => {
                 let is_poison = self.nodes[node].role == Role::Poisoner;
                 let data = if is_poison { &self.content.bad } else { &self.content.good };

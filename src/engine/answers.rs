@@ -68,7 +68,7 @@ impl Engine {
         if self.uploads.values().any(is_served) {
             return self.refuse(conn, "it asked twice for the same");
         }
-        if let Some((name, path)) = self.shares.to_open(hash, self.now) {
+        if let Some((name, path)) = self.shares.source_for(hash, self.now) {
             return self.begin_answer(conn, Answer::new(ask, hash, None), name, Job::OpenSource(path));
         }
         match self.get_of(hash) {
@@ -218,7 +218,7 @@ impl Engine {
             None => false,
         };
         if is_same && !is_held {
-            self.shares.is_unchanged(hash);
+            self.shares.found_unchanged(hash);
         }
         if !is_same {
             self.share_changed(hash, stamp, None);

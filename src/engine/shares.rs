@@ -129,7 +129,7 @@ impl Shares {
 
     /// What to open for somebody who asks for it, and what it is called; `None` where it has changed and was
     /// looked at lately.
-    pub(super) fn to_open(&mut self, hash: FileHash, now: Duration) -> Option<(SafeName, PathBuf)> {
+    pub(super) fn source_for(&mut self, hash: FileHash, now: Duration) -> Option<(SafeName, PathBuf)> {
         let share = self.by_hash.get_mut(&hash)?;
         if let Some(changed) = &mut share.changed {
             if now < changed.not_before {
@@ -147,7 +147,7 @@ impl Shares {
     }
 
     /// It is what it was when it was shared.
-    pub(super) fn is_unchanged(&mut self, hash: FileHash) {
+    pub(super) fn found_unchanged(&mut self, hash: FileHash) {
         if let Some(share) = self.by_hash.get_mut(&hash) {
             share.changed = None;
         }

@@ -1,8 +1,8 @@
 //! Uploads that answer a search: what is here goes to whoever has proven to know its hash.
 //!
 //! A share is opened anew for each who asks. Its hashes are remembered elsewhere; where they are not, one
-//! answer has it hashed and the others wait for that, and a file that was written to just now is hashed
-//! no sooner than its hashes can be remembered. What has changed since it was shared is not served.
+//! answer has it hashed and the others wait for that, and a file that was written to just now is hashed for the
+//! first who asks, and for all others no sooner than its hashes can be remembered. What has changed since it was shared is not served.
 //! An answer ends without a word to this side's user, but for what was served.
 
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub(super) struct Answer {
     /// What the share looked like when it was opened.
     stamp: Option<Stamp>,
     hashing: Hashing,
-    /// Whether it has waited before.
+    /// Whether it has waited until they could be remembered.
     has_waited: bool,
 }
 
@@ -176,17 +176,19 @@ impl Engine {
         let Some(answer) = self.uploads.get_mut(&id).and_then(|upload| upload.answers.as_mut()) else {
             return false;
         };
-        // Once: a file that is written to all the time is found to have changed.
-        let later = look.settles_in.filter(|_| !answer.has_waited);
+        // Whoever asks first is not kept waiting, and nobody is twice: a file that is written to all the time is found
+        // to have changed.
+        let later = look.settles_in.filter(|_| !is_hashed && !answer.has_waited);
+        let later = later.filter(|_| !self.shares.hashed_as(hash, look.stamp));
         answer.hashing = if is_hashed || later.is_some() { Hashing::Waits } else { Hashing::Runs };
-        if let Some(settles_in) = later.filter(|_| !is_hashed) {
+        if let Some(settles_in) = later {
             self.timers.set(Deadline::Settled(hash), now + settles_in);
         }
         !is_hashed && later.is_none()
     }
 
-    /// Those who wait for the hashes of a share look whether they are known now.
-    pub(super) fn wake_waiting(&mut self, hash: FileHash) {
+    /// Those who wait for the hashes of a share look whether they are known now, or can be remembered.
+    pub(super) fn wake_waiting(&mut self, hash: FileHash, is_settled: bool) {
         let path = self.shares.path_of(hash).cloned();
         for id in self.answers_about(hash) {
             let Some(answer) = self.uploads.get_mut(&id).and_then(|upload| upload.answers.as_mut()) else {
@@ -195,7 +197,8 @@ impl Engine {
             if answer.hashing != Hashing::Waits {
                 continue;
             }
-            (answer.hashing, answer.has_waited) = (Hashing::No, true);
+            answer.hashing = Hashing::No;
+            answer.has_waited |= is_settled;
             match &path {
                 Some(path) => self.job(id, Job::OpenSource(PathBuf::clone(path))),
                 None => self.end_answer(id, &not_here()),
@@ -225,7 +228,7 @@ impl Engine {
             self.end_answer(id, &not_here());
         }
         if was_hashed {
-            self.wake_waiting(hash);
+            self.wake_waiting(hash, false);
         }
         is_same
     }
@@ -290,7 +293,7 @@ impl Engine {
             self.event(Event::Served { peer, name, sha256, bytes });
         }
         if let Some(hash) = hash.filter(|_| was_hashed) {
-            self.wake_waiting(hash);
+            self.wake_waiting(hash, false);
         }
         if let Some(conn) = conn {
             self.serve(conn);

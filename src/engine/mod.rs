@@ -480,7 +480,7 @@ impl Engine {
                 Deadline::Liveness(conn) => self.on_liveness(conn),
                 Deadline::Look(id) => self.on_look(id),
                 Deadline::Have(id) => self.on_have_due(id),
-                Deadline::Settled(hash) => self.wake_waiting(hash),
+                Deadline::Settled(hash) => self.wake_waiting(hash, true),
                 Deadline::Dealings => self.note_dealings(),
                 Deadline::Up => self.on_up_due(),
                 Deadline::Down => self.on_down_due(),

@@ -34,6 +34,8 @@ struct Share {
     shared: Shared,
     name: SafeName,
     changed: Option<Changed>,
+    /// What it looked like when its hashes were last computed for somebody who asked.
+    hashed_as: Option<Stamp>,
 }
 
 /// What is known of a share that is not what it was.
@@ -47,7 +49,7 @@ struct Changed {
 
 impl Share {
     fn new(shared: Shared, name: SafeName) -> Self {
-        Self { shared, name, changed: None }
+        Self { shared, name, changed: None, hashed_as: None }
     }
 }
 
@@ -144,6 +146,12 @@ impl Shares {
     pub(super) fn is_known_to_have_changed(&self, hash: FileHash, stamp: Stamp) -> bool {
         let changed = self.by_hash.get(&hash).and_then(|share| share.changed);
         changed.is_some_and(|changed| changed.stamp == Some(stamp))
+    }
+
+    /// Notes that it is hashed for somebody who asked; whether that is new since it was last written to.
+    pub(super) fn hashed_as(&mut self, hash: FileHash, stamp: Stamp) -> bool {
+        let share = self.by_hash.get_mut(&hash);
+        share.is_some_and(|share| share.hashed_as.replace(stamp) != Some(stamp))
     }
 
     /// It is what it was when it was shared.

@@ -5,23 +5,21 @@
 mod world;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use peer_to_peer::engine::{
     AcceptPolicy, Change, Code, Command, Direction, Event, Failure, Limits, PeerRef, Reply, ShareInfo, Stage,
 };
 use peer_to_peer::wire::{
-    AskId, AskProof, CHUNK_SIZE, ContentOffer, FileHash, Hello, Instance, Link, MAX_MANIFEST_SIZE, Message,
-    NodeId as Identity, OfferId, PeerAddr, SafeName, Side,
+    AskId, AskProof, ContentOffer, FileHash, MAX_MANIFEST_SIZE, Message, NodeId as Identity, OfferId,
+    PeerAddr, Side,
 };
-use world::disk_model::{entries_of, file_hash, head_of};
+use world::disk_model::{entries_of, file_hash};
+use world::swarm::{CHUNK, bare, offer_of, swarm_script};
 use world::{NodeId, SECOND, ScriptId, World};
 
-const CHUNK: usize = CHUNK_SIZE as usize;
-
 impl World {
-    fn share(&mut self, node: NodeId, path: &str, known_only: bool) -> Result<ShareInfo, Failure> {
+    fn try_share(&mut self, node: NodeId, path: &str, known_only: bool) -> Result<ShareInfo, Failure> {
         let command = Command::Share { path: path.into(), known_only, is_kept: true };
         match self.run_command(node, command)? {
             Reply::Shared(share) => Ok(*share),
@@ -34,34 +32,6 @@ impl World {
             Ok(Reply::Shares(shares)) => shares,
             other => panic!("{other:?}"),
         }
-    }
-
-    fn get(&mut self, node: NodeId, bytes: &[u8]) {
-        let link = Box::new(Link::bare(file_hash(bytes)));
-        self.run_command(node, Command::Get(link)).unwrap();
-    }
-
-    fn has_got(&self, node: NodeId) -> bool {
-        !self.events(node, |event| matches!(event, Event::Received { .. }).then_some(())).is_empty()
-    }
-
-    /// Somebody who is connected to a node, and says what a test wants.
-    fn peer_of(&mut self, node: NodeId, who: u8) -> ScriptId {
-        let script = self.script_as(Some(Identity([who; 32])), node);
-        let features = ["transfer", "swarm", "pex"];
-        self.say(
-            script,
-            Message::Hello(Hello {
-                version: 1,
-                agent: "script".into(),
-                node_id: None,
-                instance: Instance(who.into()),
-                listen_port: 0,
-                features: features.map(str::to_owned).to_vec(),
-            }),
-        );
-        self.run_for(SECOND / 10);
-        script
     }
 
     /// Asks for something as one who knows its hash.
@@ -107,22 +77,9 @@ impl World {
 
     /// Answers the question for a content with an offer of all of it.
     fn offer(&mut self, script: ScriptId, bytes: &[u8], is_known_only: bool) {
-        let question = self.scripts[script.0].heard.iter().rev().find_map(|message| match message {
-            Message::Ask { id, .. } => Some(*id),
-            _ => None,
-        });
         let entries = entries_of(bytes);
-        let offer = ContentOffer {
-            id: OfferId(1),
-            answers: Some(question.expect("it was asked")),
-            is_partial: false,
-            is_known_only,
-            name: SafeName::new("file").unwrap(),
-            size: bytes.len() as u64,
-            tree: None,
-            head: Some(Arc::new(head_of(bytes.len() as u64, file_hash(bytes), &entries))),
-            page: entries.iter().flat_map(|entry| entry.to_bytes()).collect::<Vec<_>>().into(),
-        };
+        let offer = offer_of(self, script, file_hash(bytes), bytes.len(), &entries, false);
+        let offer = ContentOffer { is_known_only, ..offer };
         self.say(script, Message::Offer(offer));
         self.run_for(SECOND / 10);
     }
@@ -152,7 +109,7 @@ fn sharing(seed: u64, size: usize, known_only: bool) -> (World, NodeId, Vec<u8>,
     let mut world = World::new(seed);
     let node = world.secure_node(1, AcceptPolicy::Ask);
     let bytes = world.put(node, "file", size);
-    world.share(node, "file", known_only).unwrap();
+    world.try_share(node, "file", known_only).unwrap();
     let hash = file_hash(&bytes);
     (world, node, bytes, hash)
 }
@@ -164,10 +121,10 @@ fn what_only_trusted_peers_may_fetch_stays_with_those_whom_the_next_trusts() {
     world.line.bytes_per_sec = 1_000_000;
     let getter = world.secure_node(2, AcceptPolicy::Ask);
     world.trust(getter, 66);
-    let (friend, stranger) = (world.peer_of(getter, 66), world.peer_of(getter, 67));
+    let (friend, stranger) = (swarm_script(&mut world, getter, 66), swarm_script(&mut world, getter, 67));
     world.connect(getter, seeder);
     // By the bare hash, which does not say who may have it.
-    world.get(getter, &bytes);
+    world.get(getter, &bare(&bytes)).unwrap();
     // One asks before it is known.
     world.ask(stranger, 1, hash);
     world.run_for(2 * SECOND);
@@ -190,9 +147,12 @@ fn one_source_that_keeps_it_to_trusted_peers_is_enough() {
     let getter = world.secure_node(2, AcceptPolicy::Ask);
     let bytes = world.rng.bytes(8 * CHUNK);
     let hash = file_hash(&bytes);
-    let (open, private, stranger) =
-        (world.peer_of(getter, 3), world.peer_of(getter, 4), world.peer_of(getter, 5));
-    world.get(getter, &bytes);
+    let (open, private, stranger) = (
+        swarm_script(&mut world, getter, 3),
+        swarm_script(&mut world, getter, 4),
+        swarm_script(&mut world, getter, 5),
+    );
+    world.get(getter, &bare(&bytes)).unwrap();
     world.run_for(SECOND / 10);
     world.offer(open, &bytes, false);
     assert!(is_offer(&world.answer_to(stranger, 1, hash)));
@@ -220,21 +180,21 @@ fn one_source_that_keeps_it_to_trusted_peers_is_enough() {
 fn what_was_shared_with_all_and_is_for_the_trusted_now_is_taken_back_from_strangers() {
     let (mut world, seeder, _, hash) = sharing(3, 3 * CHUNK, false);
     world.trust(seeder, 66);
-    let (friend, stranger) = (world.peer_of(seeder, 66), world.peer_of(seeder, 67));
+    let (friend, stranger) = (swarm_script(&mut world, seeder, 66), swarm_script(&mut world, seeder, 67));
     for script in [friend, stranger] {
         assert!(is_offer(&world.answer_to(script, 1, hash)));
     }
     let (kept, taken) = (world.accept(friend, 1), world.accept(stranger, 1));
-    world.share(seeder, "file", true).unwrap();
+    world.try_share(seeder, "file", true).unwrap();
     world.run_for(SECOND / 10);
     assert!(world.heard_withdrawn(stranger, taken) && !world.heard_withdrawn(friend, kept));
     assert_eq!(world.answer_to(stranger, 2, hash), lack(2, "not_found"));
     // Also after a restart.
     world.restart(seeder, false);
-    let stranger = world.peer_of(seeder, 67);
+    let stranger = swarm_script(&mut world, seeder, 67);
     assert_eq!(world.answer_to(stranger, 3, hash), lack(3, "not_found"));
     // And back.
-    world.share(seeder, "file", false).unwrap();
+    world.try_share(seeder, "file", false).unwrap();
     assert!(is_offer(&world.answer_to(stranger, 4, hash)));
     let served = world.accept(stranger, 4);
     world.run_command(seeder, Command::Unshare("file".into())).unwrap();
@@ -252,7 +212,7 @@ fn of_two_notes_about_the_same_content_the_stricter_counts() {
         world.nodes[seeder.0].shares.truncate(1);
         world.nodes[seeder.0].shares.insert(at, open.clone());
         world.restart(seeder, false);
-        let stranger = world.peer_of(seeder, 67);
+        let stranger = swarm_script(&mut world, seeder, 67);
         assert_eq!(world.answer_to(stranger, 1, hash), lack(1, "not_found"));
         world.nodes[seeder.0].shares.remove(at);
     }
@@ -262,7 +222,7 @@ fn of_two_notes_about_the_same_content_the_stricter_counts() {
 fn who_is_not_trusted_any_longer_is_not_served_any_longer() {
     let (mut world, seeder, _, hash) = sharing(4, 3 * CHUNK, true);
     world.trust(seeder, 66);
-    let friend = world.peer_of(seeder, 66);
+    let friend = swarm_script(&mut world, seeder, 66);
     assert!(is_offer(&world.answer_to(friend, 1, hash)));
     let served = world.accept(friend, 1);
     let name = PeerRef::Name(Identity([66; 32]).to_string());
@@ -274,12 +234,12 @@ fn who_is_not_trusted_any_longer_is_not_served_any_longer() {
 #[test]
 fn what_is_shared_at_a_path_takes_the_place_of_what_was_there() {
     let (mut world, seeder, bytes, hash) = sharing(5, 3 * CHUNK, false);
-    let peer = world.peer_of(seeder, 66);
+    let peer = swarm_script(&mut world, seeder, 66);
     assert!(is_offer(&world.answer_to(peer, 1, hash)));
     let served = world.accept(peer, 1);
     let now = world.put(seeder, "file", 2 * CHUNK);
     assert_ne!(now, bytes);
-    world.share(seeder, "file", false).unwrap();
+    world.try_share(seeder, "file", false).unwrap();
     world.run_for(SECOND / 10);
     assert!(world.heard_withdrawn(peer, served));
     assert_eq!(world.shares(seeder).len(), 1);
@@ -290,7 +250,7 @@ fn what_is_shared_at_a_path_takes_the_place_of_what_was_there() {
 #[test]
 fn a_share_that_has_changed_is_told_of_once_and_read_once() {
     let (mut world, seeder, bytes, hash) = sharing(6, 3 * CHUNK, false);
-    let peer = world.peer_of(seeder, 66);
+    let peer = swarm_script(&mut world, seeder, 66);
     world.put(seeder, "file", 3 * CHUNK);
     world.nodes[seeder.0].disk.chunks_hashed = 0;
     // Its hashes cannot be remembered, and it is asked for again and again.
@@ -322,7 +282,7 @@ fn a_share_that_has_changed_is_told_of_once_and_read_once() {
 #[test]
 fn a_share_that_is_gone_is_told_of_once_and_can_be_fetched() {
     let (mut world, seeder, bytes, hash) = sharing(7, 3 * CHUNK, false);
-    let peer = world.peer_of(seeder, 66);
+    let peer = swarm_script(&mut world, seeder, 66);
     world.nodes[seeder.0].disk.files.clear();
     for question in 1..=3 {
         assert_eq!(world.answer_to(peer, question, hash), lack(question, "not_found"));
@@ -332,9 +292,9 @@ fn a_share_that_is_gone_is_told_of_once_and_can_be_fetched() {
     assert!(warnings.len() == 1 && warnings[0].contains("cannot be served"), "{warnings:?}");
     let other = world.secure_node(3, AcceptPolicy::Ask);
     world.nodes[other.0].disk.files.insert("file".into(), bytes.clone());
-    world.share(other, "file", false).unwrap();
+    world.try_share(other, "file", false).unwrap();
     world.connect(seeder, other);
-    world.get(seeder, &bytes);
+    world.get(seeder, &bare(&bytes)).unwrap();
     world.run_until(|world| world.has_got(seeder));
     assert!(is_offer(&world.answer_to(peer, 9, hash)));
 }
@@ -346,8 +306,8 @@ fn what_was_written_to_just_now_is_hashed_for_the_first_who_asks_and_once_for_al
     let bytes = world.put(seeder, "file", 20 * CHUNK);
     let hash = file_hash(&bytes);
     world.nodes[seeder.0].disk.unsettled.insert("file".into(), 2 * SECOND);
-    world.share(seeder, "file", false).unwrap();
-    let peers: Vec<_> = (66..70).map(|who| world.peer_of(seeder, who)).collect();
+    world.try_share(seeder, "file", false).unwrap();
+    let peers: Vec<_> = (66..70).map(|who| swarm_script(&mut world, seeder, who)).collect();
     world.nodes[seeder.0].disk.chunks_hashed = 0;
     for peer in &peers {
         world.ask(*peer, 1, hash);
@@ -369,7 +329,7 @@ fn when_who_has_it_hashed_leaves_another_goes_on() {
     let (mut world, seeder, _, hash) = sharing(9, 60 * CHUNK, false);
     world.nodes[seeder.0].disk.clear_cache();
     world.nodes[seeder.0].slowness.disk = SECOND;
-    let (first, second) = (world.peer_of(seeder, 66), world.peer_of(seeder, 67));
+    let (first, second) = (swarm_script(&mut world, seeder, 66), swarm_script(&mut world, seeder, 67));
     world.ask(first, 1, hash);
     world.run_for(SECOND + SECOND / 2);
     world.ask(second, 1, hash);
@@ -390,7 +350,7 @@ fn what_nobody_could_fetch_is_not_shared_and_the_most_is_said() {
     world.put(node, "sparse", 10);
     for size in [MAX_MANIFEST_SIZE + 1, 1 << 49] {
         world.nodes[node.0].disk.sizes.insert("sparse".into(), size);
-        let failure = world.share(node, "sparse", false).unwrap_err();
+        let failure = world.try_share(node, "sparse", false).unwrap_err();
         assert_eq!(failure.code, Code::TooLarge);
         assert!(failure.message.contains("8.8 TB"), "{failure}");
         world.send_file(node, &b_name, "sparse");
@@ -438,11 +398,11 @@ fn what_too_many_ask_for_the_first_time_is_not_looked_at() {
         .map(|n| {
             let name = format!("file{n}");
             let bytes = world.put(node, &name, 100);
-            world.share(node, &name, false).unwrap();
+            world.try_share(node, &name, false).unwrap();
             file_hash(&bytes)
         })
         .collect();
-    let mut peers: Vec<_> = (100..110).map(|who| world.peer_of(node, who)).collect();
+    let mut peers: Vec<_> = (100..110).map(|who| swarm_script(&mut world, node, who)).collect();
     for peer in &peers {
         world.ask(*peer, 1, hashes[3]);
     }

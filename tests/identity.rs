@@ -371,7 +371,7 @@ fn what_one_origin_causes_in_the_log_is_bounded_and_summed_up() {
     assert_eq!(lines(&world).len(), 30);
     world.run_for(60 * SECOND);
     assert_eq!(lines(&world).len(), 31);
-    assert!(lines(&world)[30].contains("192.0.2.1: 20 more"), "{:?}", lines(&world));
+    assert!(lines(&world)[30].contains("11.0.0.1: 20 more"), "{:?}", lines(&world));
     let again = world.script_as(Some(Identity([2; 32])), node);
     world.say(again, Message::Text("hi".into()));
     world.run_for(61 * SECOND);

@@ -93,7 +93,7 @@ impl Engine {
         id.is_some_and(|id| self.book.is_trusted(id) || self.config.node_id == Some(id))
     }
 
-    fn lack(&mut self, conn: ConnId, ask: AskId, code: Code) {
+    pub(super) fn lack(&mut self, conn: ConnId, ask: AskId, code: Code) {
         self.send(conn, Message::Lack { id: ask, code: code.as_str().to_owned() });
     }
 

@@ -1,15 +1,24 @@
 //! Places where somebody may have what is searched for: those that its link names, and those that peers
 //! tell of. They are dialled as long as there is need, a few at a time, and neither pinned nor trusted.
+//!
+//! Whoever finds places may find rubbish: each has a share of the table, and where that is full, what was
+//! tried in vain gives way first, and then what comes from who has the most in it. What the link names stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::downloads::Download;
 use super::gets::MAX_SOURCES;
-use super::{Dialled, Engine, Output, Target, TransferId};
+use super::reach::can_be_peer;
+use super::{ConnId, Dialled, Engine, Output, Target, TransferId};
 
 /// Places where sources of one content may be.
-pub(super) const MAX_CANDIDATES: usize = 256;
+const MAX_CANDIDATES: usize = 256;
+
+/// Those of them that its link names, or that one peer tells of.
+const MAX_OF_LINK: usize = 128;
+const MAX_OF_PEER: usize = 64;
 
 /// How often a place that somebody told of is dialled. One that a link names is dialled as long as there is need.
 const MAX_TRIES: u32 = 3;
@@ -18,17 +27,59 @@ const MAX_TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// Who says that somebody may have it there. Whoever comes first is believed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum FoundBy {
+    /// The link names it.
+    Link,
+    /// A peer told of it.
+    Peer(ConnId),
+}
+
+impl FoundBy {
+    /// Places of one search that may come from there.
+    fn most(self) -> usize {
+        match self {
+            Self::Link => MAX_OF_LINK,
+            Self::Peer(_) => MAX_OF_PEER,
+        }
+    }
+}
+
 /// A place where somebody may have it.
 #[derive(Debug)]
 struct Candidate {
+    found_by: FoundBy,
     is_dialling: bool,
     /// When it may be dialled.
     not_before: Duration,
     pause: Duration,
     /// How often it was dialled.
     tries: u32,
-    /// Whether the link names it.
-    is_in_link: bool,
+    /// It was dialled in vain, the last time.
+    has_failed: bool,
+}
+
+impl Candidate {
+    fn new(found_by: FoundBy) -> Self {
+        Self {
+            found_by,
+            is_dialling: false,
+            not_before: Duration::ZERO,
+            pause: FIRST_PAUSE,
+            tries: 0,
+            has_failed: false,
+        }
+    }
+
+    fn may_be_dialled(&self, now: Duration) -> bool {
+        let is_given_up = self.found_by != FoundBy::Link && self.tries >= MAX_TRIES;
+        !self.is_dialling && self.not_before <= now && !is_given_up
+    }
+
+    fn may_give_way(&self) -> bool {
+        !self.is_dialling && self.found_by != FoundBy::Link
+    }
 }
 
 /// All of them of one search.
@@ -40,24 +91,99 @@ impl Candidates {
     pub(super) fn are_being_tried(&self) -> bool {
         self.0.values().any(|candidate| candidate.is_dialling || candidate.tries == 0)
     }
+
+    /// Takes in a place, if there is room for it or can be made.
+    fn add(&mut self, target: Target, found_by: FoundBy) {
+        if let Some(known) = self.0.get_mut(&target) {
+            known.found_by = known.found_by.min(found_by);
+            return;
+        }
+        let of_it = self.found_by(found_by);
+        let gives_way = if of_it >= found_by.most() {
+            self.failed(|candidate| candidate.found_by == found_by)
+        } else if self.0.len() >= MAX_CANDIDATES {
+            self.failed(|_| true).or_else(|| self.one_of_the_most(of_it + 1))
+        } else {
+            None
+        };
+        if let Some(gives_way) = &gives_way {
+            self.0.remove(gives_way);
+        }
+        if gives_way.is_some() || (of_it < found_by.most() && self.0.len() < MAX_CANDIDATES) {
+            self.0.insert(target, Candidate::new(found_by));
+        }
+    }
+
+    fn found_by(&self, found_by: FoundBy) -> usize {
+        self.0.values().filter(|candidate| candidate.found_by == found_by).count()
+    }
+
+    /// Of some of those that were dialled in vain, the one that was most often.
+    fn failed(&self, is_meant: impl Fn(&Candidate) -> bool) -> Option<Target> {
+        let in_vain = self
+            .0
+            .iter()
+            .filter(|(_, candidate)| candidate.has_failed && candidate.may_give_way() && is_meant(candidate));
+        in_vain.max_by_key(|(_, candidate)| candidate.tries).map(|(target, _)| target.clone())
+    }
+
+    /// One that comes from where most come from, if these are more than `others`.
+    fn one_of_the_most(&self, others: usize) -> Option<Target> {
+        let mut counts = BTreeMap::<FoundBy, usize>::new();
+        for candidate in self.0.values().filter(|candidate| candidate.may_give_way()) {
+            *counts.entry(candidate.found_by).or_default() += 1;
+        }
+        let (most, _) =
+            counts.into_iter().filter(|(_, count)| *count > others).max_by_key(|(_, count)| *count)?;
+        let theirs =
+            self.0.iter().filter(|(_, candidate)| candidate.found_by == most && candidate.may_give_way());
+        theirs.max_by_key(|(_, candidate)| candidate.tries).map(|(target, _)| target.clone())
+    }
+
+    /// Those that may be dialled now: what the link names, what was dialled least often, and from each that
+    /// told of some one after the other.
+    fn due(&self, now: Duration) -> Vec<Target> {
+        let mut turns = BTreeMap::<_, u32>::new();
+        let mut due = Vec::new();
+        for (target, candidate) in self.0.iter().filter(|(_, candidate)| candidate.may_be_dialled(now)) {
+            let Candidate { found_by, tries, .. } = *candidate;
+            let turn = turns.entry((found_by, tries)).or_default();
+            *turn += 1;
+            due.push(((found_by != FoundBy::Link, tries, *turn), target));
+        }
+        due.sort_unstable();
+        due.into_iter().map(|(_, target)| target.clone()).collect()
+    }
+
+    fn dialling(&self) -> usize {
+        self.0.values().filter(|candidate| candidate.is_dialling).count()
+    }
+
+    /// One was dialled.
+    fn dialled(&mut self, target: &Target, is_reached: bool) {
+        if let Some(candidate) = self.0.get_mut(target) {
+            candidate.is_dialling = false;
+            candidate.has_failed = !is_reached;
+        }
+    }
+}
+
+/// Where that is, if it is written as an address.
+fn address_of(target: &Target) -> Option<SocketAddr> {
+    target.address.to_string().parse().ok()
 }
 
 impl Engine {
     /// Somebody may have it there.
-    pub(super) fn add_candidate(&mut self, id: TransferId, target: Target, is_in_link: bool) {
+    pub(super) fn add_candidate(&mut self, id: TransferId, target: Target, found_by: FoundBy) {
         let is_self = target.id.is_some() && target.id == self.config.node_id;
-        let Some(get) = self.gets.get_mut(&id) else { return };
-        if get.candidates.0.len() >= MAX_CANDIDATES || is_self {
+        let is_nobody = address_of(&target).is_some_and(|addr| !can_be_peer(addr));
+        if is_self || is_nobody {
             return;
         }
-        let new = Candidate {
-            is_dialling: false,
-            not_before: Duration::ZERO,
-            pause: FIRST_PAUSE,
-            tries: 0,
-            is_in_link,
-        };
-        get.candidates.0.entry(target).or_insert(new);
+        if let Some(get) = self.gets.get_mut(&id) {
+            get.candidates.add(target, found_by);
+        }
     }
 
     /// Dials where somebody may be found, as far as there is need and room.
@@ -66,22 +192,13 @@ impl Engine {
         let sources =
             self.downloads.get_mut(&id).and_then(Download::pull).map_or(0, |pull| pull.sources.len());
         let Some(get) = self.gets.get(&id) else { return };
-        let dialling = get.candidates.0.values().filter(|candidate| candidate.is_dialling).count();
-        let room = MAX_SOURCES.saturating_sub(sources + dialling);
+        let room = MAX_SOURCES.saturating_sub(sources + get.candidates.dialling());
         let room = room.min(self.config.limits.found_dials.saturating_sub(self.found_dials.len()));
-        let due: Vec<_> = get
-            .candidates
-            .0
-            .iter()
-            .filter(|(_, candidate)| {
-                !candidate.is_dialling
-                    && candidate.not_before <= now
-                    && (candidate.is_in_link || candidate.tries < MAX_TRIES)
-            })
-            .map(|(target, _)| target.clone())
-            .collect();
+        if room == 0 {
+            return;
+        }
         let mut dialled = 0;
-        for target in due {
+        for target in get.candidates.due(now) {
             let is_there = self.is_connected_to(&target);
             let Some(candidate) = self.gets.get_mut(&id).and_then(|get| get.candidates.0.get_mut(&target))
             else {
@@ -89,12 +206,10 @@ impl Engine {
             };
             if is_there {
                 candidate.tries = candidate.tries.max(1);
+                candidate.has_failed = false;
+                candidate.not_before = now + FIRST_PAUSE;
                 continue;
             }
-            if dialled >= room {
-                continue;
-            }
-            dialled += 1;
             candidate.is_dialling = true;
             candidate.tries += 1;
             candidate.not_before = now + candidate.pause;
@@ -104,32 +219,125 @@ impl Engine {
             if is_new {
                 self.outputs.push_back(Output::Dial(Dialled { target, is_typed: false }));
             }
+            dialled += 1;
+            if dialled == room {
+                return;
+            }
         }
     }
 
     fn is_connected_to(&self, target: &Target) -> bool {
-        let addr = target.address.to_string().parse().ok();
+        let addr = address_of(target);
         self.peers.iter().any(|(_, peer)| {
             (target.id.is_some() && peer.node_id == target.id)
                 || (addr.is_some() && (peer.listens_at() == addr || Some(peer.addr) == addr))
         })
     }
 
-    /// A place that was found was dialled, with or without success.
-    pub(super) fn on_found_dialled(&mut self, target: &Target) {
-        for id in self.found_dials.remove(target).unwrap_or_default() {
-            if let Some(candidate) = self.gets.get_mut(&id).and_then(|get| get.candidates.0.get_mut(target)) {
-                candidate.is_dialling = false;
+    /// A place that was found was dialled, with or without success. Answers for which searches that still run.
+    pub(super) fn on_found_dialled(&mut self, target: &Target, is_reached: bool) -> BTreeSet<TransferId> {
+        let mut gets = self.found_dials.remove(target).unwrap_or_default();
+        gets.retain(|id| self.gets.contains_key(id));
+        for id in &gets {
+            if let Some(get) = self.gets.get_mut(id) {
+                get.candidates.dialled(target, is_reached);
             }
         }
+        gets
     }
 
     /// The same, without.
     pub(super) fn on_found_dial_failed(&mut self, target: &Target) {
-        let gets = self.found_dials.get(target).cloned().unwrap_or_default();
-        self.on_found_dialled(target);
-        for id in gets {
+        for id in self.on_found_dialled(target, false) {
             self.settle_search(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(number: usize) -> Target {
+        format!("host{number}:8000").parse().unwrap()
+    }
+
+    fn told_by(peer: u64, from: usize, count: usize, candidates: &mut Candidates) {
+        (from..from + count).for_each(|number| candidates.add(place(number), FoundBy::Peer(ConnId(peer))));
+    }
+
+    /// A table that is full of what four peers told.
+    fn full() -> Candidates {
+        let mut candidates = Candidates::default();
+        for peer in 0..4 {
+            told_by(peer, 1000 * (peer as usize + 1), MAX_OF_PEER, &mut candidates);
+        }
+        assert_eq!(candidates.len(), MAX_CANDIDATES);
+        candidates
+    }
+
+    #[test]
+    fn one_peer_fills_a_quarter_of_the_table_at_most() {
+        let mut candidates = Candidates::default();
+        told_by(1, 0, 1000, &mut candidates);
+        assert_eq!(candidates.len(), MAX_OF_PEER);
+        candidates.dialled(&place(7), false);
+        told_by(1, 2000, 2, &mut candidates);
+        assert!(!candidates.0.contains_key(&place(7)), "what it told in vain gives way");
+        assert!(candidates.0.contains_key(&place(2000)) && !candidates.0.contains_key(&place(2001)));
+    }
+
+    #[test]
+    fn who_tells_little_finds_room_in_a_table_that_others_filled() {
+        let mut candidates = full();
+        told_by(9, 0, 10, &mut candidates);
+        assert_eq!(candidates.found_by(FoundBy::Peer(ConnId(9))), 10);
+        told_by(9, 0, MAX_OF_PEER, &mut candidates);
+        let counts: Vec<_> =
+            [0, 1, 2, 3, 9].map(|peer| candidates.found_by(FoundBy::Peer(ConnId(peer)))).into();
+        assert_eq!(counts.iter().sum::<usize>(), MAX_CANDIDATES);
+        assert!(counts.iter().all(|count| (50..=53).contains(count)), "all alike: {counts:?}");
+    }
+
+    #[test]
+    fn what_was_dialled_in_vain_gives_way_to_what_was_not() {
+        let mut candidates = full();
+        for number in 1000..1000 + MAX_OF_PEER {
+            candidates.dialled(&place(number), false);
+        }
+        told_by(9, 0, MAX_OF_PEER, &mut candidates);
+        assert_eq!(candidates.found_by(FoundBy::Peer(ConnId(0))), 0);
+        assert_eq!(candidates.found_by(FoundBy::Peer(ConnId(9))), MAX_OF_PEER);
+    }
+
+    #[test]
+    fn nobody_waits_until_all_that_another_told_was_dialled() {
+        let mut candidates = Candidates::default();
+        told_by(1, 1000, MAX_OF_PEER, &mut candidates);
+        told_by(2, 0, 2, &mut candidates);
+        let first: Vec<_> = candidates.due(Duration::ZERO).into_iter().take(4).collect();
+        assert!(first.contains(&place(0)) && first.contains(&place(1)), "{first:?}");
+        candidates.0.get_mut(&place(0)).unwrap().tries = 1;
+        assert_eq!(
+            candidates.due(Duration::ZERO).last(),
+            Some(&place(0)),
+            "what was not dialled comes first"
+        );
+    }
+
+    #[test]
+    fn what_the_link_names_and_what_is_being_dialled_stays_and_comes_first() {
+        let mut candidates = Candidates::default();
+        candidates.add(place(1), FoundBy::Peer(ConnId(1)));
+        candidates.add(place(2), FoundBy::Link);
+        told_by(1, 2, 1, &mut candidates);
+        assert_eq!(candidates.due(Duration::ZERO), [place(2), place(1)]);
+        candidates.0.get_mut(&place(1)).unwrap().is_dialling = true;
+        candidates.dialled(&place(2), false);
+        for peer in 2..100 {
+            told_by(peer, 1000 * peer as usize, MAX_OF_PEER, &mut candidates);
+        }
+        assert_eq!(candidates.len(), MAX_CANDIDATES);
+        assert!(candidates.0.contains_key(&place(1)) && candidates.0.contains_key(&place(2)));
     }
 }

@@ -115,6 +115,7 @@ impl Engine {
     fn send_text(&mut self, peer: &PeerRef, text: String) -> Result<Reply, Failure> {
         self.check_text(&text)?;
         let conn = self.peers.resolve(peer, &self.book)?;
+        self.is_meant(conn);
         let addr = self.peers.get(conn).expect("just resolved").addr;
         if !self.queue_text(conn, text) {
             let message = format!("{addr} does not read what is sent to it; try again later");
@@ -158,6 +159,7 @@ impl Engine {
 
     fn send_file(&mut self, peer: &PeerRef, path: PathBuf, name: Option<SafeName>) -> Result<Reply, Failure> {
         let conn = self.peers.resolve(peer, &self.book)?;
+        self.is_meant(conn);
         self.start_upload(conn, path, name)
     }
 

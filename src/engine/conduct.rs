@@ -22,6 +22,10 @@ const MAX_DEALINGS: usize = 1024;
 /// Strangers of one network that may be convicted, before nothing more is fetched from strangers there.
 const CONVICTED_PER_ORIGIN: u32 = 16;
 
+/// After so long it counts half: who has done nothing wrong is not shut out for ever by others of its network,
+/// and whoever has many identities gains eight more wrong chunks an hour by it.
+const HALF_LIFE: Duration = Duration::from_secs(60 * 60);
+
 /// Networks that are remembered for it.
 const MAX_ORIGINS: usize = 1024;
 
@@ -29,7 +33,37 @@ const MAX_ORIGINS: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Conduct {
     dealings: BTreeMap<NodeId, Dealing>,
-    convicted: BTreeMap<Origin, u32>,
+    convicted: Convicted,
+}
+
+/// How many strangers of each network were convicted, halved again and again.
+#[derive(Debug, Default)]
+struct Convicted(BTreeMap<Origin, (u32, Duration)>);
+
+impl Convicted {
+    /// How many count at a time.
+    fn of(&self, origin: Origin, now: Duration) -> u32 {
+        self.0.get(&origin).map_or(0, |entry| halved(*entry, now).0)
+    }
+
+    /// One more. Where there are too many networks, the one gives way that did least.
+    fn add(&mut self, origin: Origin, now: Duration) {
+        if self.0.len() >= MAX_ORIGINS && !self.0.contains_key(&origin) {
+            let least =
+                self.0.iter().min_by_key(|(_, entry)| halved(**entry, now)).map(|(origin, _)| *origin);
+            least.map(|least| self.0.remove(&least));
+        }
+        let entry = self.0.entry(origin).or_insert((0, now));
+        let (count, since) = halved(*entry, now);
+        *entry = (count.saturating_add(1), since);
+    }
+}
+
+/// What is left at a time of what was counted, and since when that has not been halved.
+fn halved((count, since): (u32, Duration), now: Duration) -> (u32, Duration) {
+    let times = now.saturating_sub(since).as_secs() / HALF_LIFE.as_secs();
+    let times = u32::try_from(times).unwrap_or(u32::MAX);
+    (count.checked_shr(times).unwrap_or(0), since + HALF_LIFE * times)
 }
 
 /// Somebody who is banned.
@@ -137,11 +171,7 @@ impl Engine {
         }
         let now = self.unix_now();
         if !self.book.is_known(id) {
-            let origin = Origin::of(addr.ip());
-            let convicted = &mut self.conduct.convicted;
-            if convicted.len() < MAX_ORIGINS || convicted.contains_key(&origin) {
-                *convicted.entry(origin).or_default() += 1;
-            }
+            self.conduct.convicted.add(Origin::of(addr.ip()), self.now);
         }
         let time = ban_time(self.book.record(id).map_or(0, |record| record.bans));
         let harm = Dealing { bad_chunks: 1, ..Dealing::default() };
@@ -170,8 +200,7 @@ impl Engine {
     pub(super) fn is_of_bad_origin(&self, conn: ConnId) -> bool {
         let Some(peer) = self.peers.get(conn) else { return true };
         let is_stranger = peer.node_id.is_some_and(|id| !self.book.is_known(id));
-        let convicted = self.conduct.convicted.get(&Origin::of(peer.addr.ip()));
-        is_stranger && convicted.is_some_and(|count| *count >= CONVICTED_PER_ORIGIN)
+        is_stranger && self.conduct.convicted.of(Origin::of(peer.addr.ip()), self.now) >= CONVICTED_PER_ORIGIN
     }
 
     /// Who is banned.
@@ -187,5 +216,44 @@ impl Engine {
             Some(BanInfo { node_id: *id, ends_in })
         };
         self.book.records.iter().filter_map(info).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(number: u32) -> Origin {
+        Origin::of(std::net::Ipv4Addr::from_bits(number).into())
+    }
+
+    #[test]
+    fn what_strangers_of_a_network_did_counts_half_after_an_hour_and_nothing_after_a_day() {
+        let hours = |count: u32| HALF_LIFE * count;
+        let mut convicted = Convicted::default();
+        let begin = Duration::from_secs(1234);
+        for _ in 0..16 {
+            convicted.add(origin(1), begin);
+        }
+        let after = |convicted: &Convicted, time| convicted.of(origin(1), begin + time);
+        assert_eq!(after(&convicted, HALF_LIFE / 2), 16);
+        assert_eq!([1, 2, 24].map(|count| after(&convicted, hours(count))), [8, 4, 0]);
+        // One more now and then does not keep alive what was before.
+        convicted.add(origin(1), begin + hours(1) - Duration::from_secs(1));
+        assert_eq!([0, 1, 2].map(|count| after(&convicted, hours(1) + hours(count))), [8, 4, 2]);
+        convicted.add(origin(1), begin + hours(1_000_000));
+        assert_eq!(after(&convicted, hours(1_000_000)), 1);
+    }
+
+    #[test]
+    fn many_networks_that_did_little_do_not_cover_one_that_does_much() {
+        let now = HALF_LIFE;
+        let mut convicted = Convicted::default();
+        (0..2).for_each(|_| convicted.add(origin(0), now));
+        for number in 1..=5000 {
+            convicted.add(origin(number), now);
+        }
+        assert_eq!((convicted.of(origin(0), now), convicted.0.len()), (2, MAX_ORIGINS));
+        assert_eq!(convicted.of(origin(5000), now), 1);
     }
 }

@@ -4,7 +4,7 @@
 //! which process of whom is there, and whether there is another connection to it. What is said is
 //! handed on to those whom it concerns: transfers, texts, pings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::features::Features;
@@ -24,7 +24,13 @@ impl Engine {
             return;
         }
         if self.peers.len() >= self.config.limits.peers {
-            if let Some(one_of_many) = self.one_of_a_crowd(&peer) {
+            if let Some(found) = self.one_that_was_found(&peer) {
+                self.close_peer(
+                    found,
+                    "it was dialled for a search, and others want its place",
+                    Ending::Closed,
+                );
+            } else if let Some(one_of_many) = self.one_of_a_crowd(&peer) {
                 self.drop_peer(one_of_many, "there are many from where it comes, and there is no room");
             } else if let Some(oldest) = self.peers.silent_past(0, |_| true) {
                 self.drop_peer(oldest, "it has not said anything yet, and there is no room");
@@ -38,6 +44,9 @@ impl Engine {
             }
             self.outputs.push_back(Output::Close { conn });
             return;
+        }
+        if peer.found_for.as_ref().is_some_and(BTreeSet::is_empty) {
+            self.look_after_found();
         }
         self.peers.insert(conn, peer);
         let limits = &self.config.limits;
@@ -262,6 +271,7 @@ impl Engine {
     pub(super) fn merge_double(&mut self, closed: ConnId, kept: ConnId) {
         let Some(peer) = self.peers.get_mut(closed) else { return };
         let dialled = peer.dialled.clone();
+        let found_for = peer.found_for.take();
         let connecting = std::mem::take(&mut peer.connecting);
         // Where it was settled, that was told with it.
         let untold = peer.first_contact && peer.level.is_none();
@@ -273,6 +283,7 @@ impl Engine {
             self.outputs.push_back(Output::Event(told));
         }
         peer.dialled = peer.dialled.take().or(dialled);
+        peer.found_for = peer.found_for.take().zip(found_for).map(|(ours, theirs)| &ours | &theirs);
         if peer.level.is_none() {
             peer.connecting.extend(connecting);
             return;

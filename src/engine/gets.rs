@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::candidates::{Candidates, MAX_CANDIDATES};
+use super::candidates::{Candidates, FoundBy};
 use super::downloads::{Download, State};
 use super::holding::HoldLog;
 use super::lists::Lists;
@@ -25,6 +25,9 @@ const MAX_GETS: usize = 1024;
 
 /// Sources of one content, connected or being dialled.
 pub(super) const MAX_SOURCES: usize = 40;
+
+/// Those who wait until there is something to give them.
+const MAX_ASKERS: usize = 256;
 
 /// How often a get looks after its sources.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -47,7 +50,7 @@ pub(super) struct Get {
     /// How many were asked.
     asked_in_all: usize,
     /// Who asked us for it before there was anything to give.
-    askers: Vec<(ConnId, AskId)>,
+    askers: BTreeMap<ConnId, AskId>,
     pub(super) lists: Lists,
     pub(super) candidates: Candidates,
     deliveries: BTreeMap<SocketAddr, Delivery>,
@@ -137,7 +140,7 @@ impl Engine {
             link,
             asked: BTreeMap::new(),
             asked_in_all: 0,
-            askers: Vec::new(),
+            askers: BTreeMap::new(),
             lists: Lists::default(),
             candidates: Candidates::default(),
             deliveries: BTreeMap::new(),
@@ -153,7 +156,7 @@ impl Engine {
             self.ask(id, conn);
         }
         for target in targets {
-            self.add_candidate(id, target, true);
+            self.add_candidate(id, target, FoundBy::Link);
         }
         self.dial_candidates(id);
         let get = &self.gets[&id];
@@ -213,10 +216,16 @@ impl Engine {
     pub(super) fn note_asker(&mut self, id: TransferId, conn: ConnId, ask: AskId) {
         if self.can_be_held(id) {
             self.answer_with_held(conn, ask, id);
-        } else if let Some(get) = self.gets.get_mut(&id)
-            && get.askers.len() < MAX_CANDIDATES
-        {
-            get.askers.push((conn, ask));
+        } else if let Some(get) = self.gets.get_mut(&id) {
+            // Who asks once more has given up what it asked before.
+            let turned_down = if get.askers.len() < MAX_ASKERS || get.askers.contains_key(&conn) {
+                get.askers.insert(conn, ask)
+            } else {
+                Some(ask)
+            };
+            if let Some(ask) = turned_down {
+                self.lack(conn, ask, Code::Busy);
+            }
         }
         // It will have some of it.
         self.ask(id, conn);
@@ -328,13 +337,17 @@ impl Engine {
     /// A connection is gone.
     pub(super) fn forget_in_gets(&mut self, conn: ConnId) {
         for id in self.gets.keys().copied().collect::<Vec<_>>() {
-            if let Some(get) = self.gets.get_mut(&id) {
-                get.asked.remove(&conn);
-                get.lists.others.remove(&conn);
-                get.askers.retain(|(asker, _)| *asker != conn);
+            let Some(get) = self.gets.get_mut(&id) else { continue };
+            get.lists.others.remove(&conn);
+            get.askers.remove(&conn);
+            let was_asked = get.asked.remove(&conn).is_some();
+            let pull = self.downloads.get_mut(&id).and_then(Download::pull);
+            if pull.is_some_and(|pull| pull.sources.get(conn).is_some()) {
+                self.lose_source(id, conn);
             }
-            self.lose_source(id, conn);
-            self.settle_search(id);
+            if was_asked {
+                self.settle_search(id);
+            }
         }
     }
 
@@ -401,8 +414,9 @@ impl Engine {
         self.timers.clear(Deadline::Look(id));
         self.timers.clear(Deadline::Have(id));
         for (conn, ask) in get.askers {
-            self.send(conn, Message::Lack { id: ask, code: Code::NotFound.as_str().to_owned() });
+            self.lack(conn, ask, Code::NotFound);
         }
+        self.release_found(id);
     }
 
     /// Looks after those who are asked, dialled and fetched from.

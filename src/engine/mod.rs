@@ -23,6 +23,7 @@ mod dice;
 mod downloads;
 mod event;
 mod features;
+mod found;
 mod gets;
 mod holding;
 mod io;
@@ -36,6 +37,7 @@ mod partials;
 mod peers;
 mod pex;
 mod pulling;
+mod reach;
 mod reconnect;
 mod reputation;
 mod serving;
@@ -207,6 +209,8 @@ enum Deadline {
     Up,
     /// Something may be asked for again, as far as that is limited.
     Down,
+    /// Peers that were dialled for searches that ended may be of no use any more.
+    Found,
     /// Chunks are here that those who wait for them were not told of.
     Have(TransferId),
     /// The hashes of a share can be remembered from now on.
@@ -331,9 +335,10 @@ impl Engine {
         match input {
             Input::Opened { conn, addr, dialled, binding, node_id, first_contact } => {
                 let by_us = dialled.is_some();
+                let mut found_for = None;
                 let typed = match dialled {
                     Some(Dialled { target, is_typed: false }) => {
-                        self.on_found_dialled(&target);
+                        found_for = Some(self.on_found_dialled(&target, true));
                         None
                     }
                     dialled => dialled.map(|dialled| dialled.target),
@@ -345,6 +350,7 @@ impl Engine {
                     typed.as_ref().and_then(|target| self.dials.remove(target)).unwrap_or_default();
                 let mut peer = Peer::new(addr, typed.map(|target| target.address), self.now);
                 peer.dialled_by_us = by_us;
+                peer.found_for = found_for;
                 peer.binding = binding;
                 peer.node_id = node_id;
                 peer.first_contact = first_contact;
@@ -481,6 +487,7 @@ impl Engine {
                 Deadline::Look(id) => self.on_look(id),
                 Deadline::Have(id) => self.on_have_due(id),
                 Deadline::Settled(hash) => self.wake_waiting(hash, true),
+                Deadline::Found => self.close_found_in_vain(),
                 Deadline::Dealings => self.note_dealings(),
                 Deadline::Up => self.on_up_due(),
                 Deadline::Down => self.on_down_due(),

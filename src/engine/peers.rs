@@ -29,6 +29,8 @@ pub(super) struct Peer {
     /// What was typed to reach it.
     pub(super) dialled: Option<HostPort>,
     pub(super) dialled_by_us: bool,
+    /// The searches for which it was dialled and that still run; `None` where somebody typed it, or it dialled.
+    pub(super) found_for: Option<BTreeSet<TransferId>>,
     /// Who it is; `None` in plaintext.
     pub(super) node_id: Option<NodeId>,
     /// Which of its processes it says it is; `None` until `HELLO`.
@@ -95,6 +97,7 @@ impl Peer {
         Self {
             addr,
             dialled_by_us: dialled.is_some(),
+            found_for: None,
             dialled,
             node_id: None,
             instance: None,
@@ -156,6 +159,17 @@ impl Peer {
             && self.texts.pending() == 0
     }
 
+    /// Whether it was dialled for a search alone, and nothing is under way with it.
+    pub(super) fn is_found_and_idle(&self) -> bool {
+        self.found_for.is_some() && self.is_idle() && self.answers == 0
+    }
+
+    /// The same, and no search needs it any more.
+    pub(super) fn is_found_in_vain(&self) -> bool {
+        let is_needed = self.found_for.as_ref().is_some_and(|gets| !gets.is_empty());
+        self.is_found_and_idle() && !is_needed && self.asks.is_empty()
+    }
+
     /// Notes a message without file content as given to send.
     pub(super) fn enqueue(&mut self, message: &Message) {
         let weight = message.weight();
@@ -213,6 +227,10 @@ impl Peers {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Peer)> {
         self.by_conn.iter().map(|(conn, peer)| (*conn, peer))
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.by_conn.values_mut()
     }
 
     /// Whether others made it and said nothing on it yet.

@@ -3,52 +3,20 @@
 //! Told is where somebody listens, to those alone who could reach it anyway: no address of a private
 //! network leaves it. What is told is a hint, dialled over TLS like everybody else, a few at a time.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use super::candidates::FoundBy;
 use super::downloads::Download;
 use super::gets::Get;
 use super::peers::Peer;
+use super::reach::may_be_told;
 use super::{ConnId, Engine, HostPort, Target, TransferId};
 use crate::wire::{FileHash, MAX_PEERS_TOLD, Message, OfferId, PeerAddr};
 
-/// From how far away an address can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reach {
-    /// From the same machine.
-    Machine,
-    /// From the same network.
-    Network,
-    /// From everywhere.
-    World,
-}
-
-fn reach_of(ip: IpAddr) -> Option<Reach> {
-    let ip = ip.to_canonical();
-    if ip.is_unspecified() || ip.is_multicast() {
-        return None;
-    }
-    let is_private = match ip {
-        IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
-            // The last is for carriers (RFC 6598).
-            ip.is_private() || ip.is_link_local() || (a == 100 && (64..128).contains(&b))
-        }
-        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
-    };
-    Some(match ip {
-        ip if ip.is_loopback() => Reach::Machine,
-        _ if is_private => Reach::Network,
-        _ => Reach::World,
-    })
-}
-
-/// Whether somebody there may be told of an address.
-fn may_be_told(to: IpAddr, of: SocketAddr) -> bool {
-    match (reach_of(to), reach_of(of.ip())) {
-        (Some(to), Some(of_them)) => of.port() != 0 && of_them >= to,
-        _ => false,
-    }
-}
+/// The shortest time between two messages in which a source of a content tells of others. A node of ours sends
+/// one only, when it is chosen as a source.
+const TOLD_EVERY: Duration = Duration::from_secs(30);
 
 impl Peer {
     /// Where it can be dialled, as far as is known.
@@ -99,10 +67,18 @@ impl Engine {
         if self.gets.get(&id).is_some_and(Get::is_known_only) {
             return;
         }
+        let now = self.now;
+        let source =
+            self.downloads.get_mut(&id).and_then(Download::pull).and_then(|p| p.sources.get_mut(conn));
+        let Some(source) = source else { return };
+        if source.told_of_others_at.is_some_and(|before| now < before + TOLD_EVERY) {
+            return self.refuse(conn, "it told of others again too soon");
+        }
+        source.told_of_others_at = Some(now);
         for told in peers.iter().take(MAX_PEERS_TOLD) {
             // A peer elsewhere does not get this node to knock at its own network's doors.
             if may_be_told(from, told.addr) && !self.is_this_node(told.addr) {
-                self.add_candidate(id, target_of(told), false);
+                self.add_candidate(id, target_of(told), FoundBy::Peer(conn));
             }
         }
         self.dial_candidates(id);
@@ -128,36 +104,4 @@ impl Engine {
 
 fn target_of(told: &PeerAddr) -> Target {
     Target { address: HostPort::from(told.addr), id: told.node_id }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_address_leaves_the_network_in_which_it_means_something() {
-        let told = |to: &str, of: &str| may_be_told(to.parse().unwrap(), of.parse().unwrap());
-        for (to, of) in [
-            ("127.0.0.1", "127.0.0.1:1"),
-            ("127.0.0.1", "10.0.0.1:1"),
-            ("10.0.0.1", "192.168.1.1:1"),
-            ("fe80::1", "[fd00::1]:1"),
-            ("198.51.100.1", "203.0.113.1:1"),
-            ("::ffff:10.0.0.1", "[2001:db8::1]:1"),
-        ] {
-            assert!(told(to, of), "{to} may know {of}");
-        }
-        for (to, of) in [
-            ("10.0.0.1", "127.0.0.1:1"),
-            ("198.51.100.1", "10.0.0.1:1"),
-            ("198.51.100.1", "100.64.0.1:1"),
-            ("2001:db8::1", "[fd00::1]:1"),
-            ("2001:db8::1", "[::ffff:192.168.0.1]:1"),
-            ("198.51.100.1", "203.0.113.1:0"),
-            ("127.0.0.1", "0.0.0.0:1"),
-            ("127.0.0.1", "224.0.0.1:1"),
-        ] {
-            assert!(!told(to, of), "{to} must not know {of}");
-        }
-    }
 }

@@ -6,9 +6,12 @@
 //! nothing else is left to ask for; then of a second one, and whoever comes later is told that it need
 //! not.
 //!
-//! Invariant: `asked` counts for each chunk the sources in whose `requested` it is.
+//! Invariants: `asked` counts for each chunk the sources in whose `requested` it is. No chunk before a
+//! source's `nothing_before` could be asked of it, so that one which has nothing that is missing costs nothing
+//! that grows with the content.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use super::ConnId;
@@ -86,10 +89,14 @@ pub(super) struct Source {
     storing: usize,
     /// Whether it has nothing that could be asked for, as far as was looked.
     is_barren: bool,
+    /// It has no chunk before this one that nobody was asked for in time.
+    nothing_before: u32,
     /// It does not send what it was asked for: it gets one chunk at a time until it does.
     is_slow: bool,
     /// When it was last asked with nothing under way, or sent something.
     moved_at: Duration,
+    /// When it last told where others are.
+    pub(super) told_of_others_at: Option<Duration>,
 }
 
 impl Source {
@@ -101,8 +108,10 @@ impl Source {
             requested: BTreeMap::new(),
             storing: 0,
             is_barren: false,
+            nothing_before: 0,
             is_slow: false,
             moved_at: now,
+            told_of_others_at: None,
         }
     }
 
@@ -122,6 +131,11 @@ impl Source {
         let room = window.saturating_sub(self.in_flight());
         // A few at a time, unless nothing is under way.
         if room < window / 4 && self.in_flight() > 0 { 0 } else { room }
+    }
+
+    /// A chunk that it may have can be asked for.
+    fn may_have(&mut self, index: ChunkIndex) {
+        self.nothing_before = self.nothing_before.min(index.get());
     }
 
     /// What it was asked for and did not send for so long.
@@ -207,8 +221,14 @@ impl Sources {
 
     /// A chunk is to be asked for once more.
     pub(super) fn missing_again(&mut self, index: ChunkIndex) {
-        self.cursor = self.cursor.min(index.get());
+        self.open(index);
         self.fertile();
+    }
+
+    /// Somebody may be asked for a chunk that could not be asked for before.
+    fn open(&mut self, index: ChunkIndex) {
+        self.cursor = self.cursor.min(index.get());
+        self.by_conn.values_mut().for_each(|source| source.may_have(index));
     }
 
     /// There may be something to ask for again.
@@ -218,6 +238,10 @@ impl Sources {
 
     pub(super) fn get(&self, conn: ConnId) -> Option<&Source> {
         self.by_conn.get(&conn)
+    }
+
+    pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Source> {
+        self.by_conn.get_mut(&conn)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Source)> {
@@ -257,6 +281,7 @@ impl Sources {
                 is_news = true;
                 have[word] |= bit;
                 self.held[index.as_usize()] += 1;
+                source.nothing_before = source.nothing_before.min(index.get());
             }
         }
         source.is_barren &= !is_news;
@@ -281,8 +306,8 @@ impl Sources {
         let mut taken_over = Vec::new();
         let mut chosen = match self.order {
             Order::FirstToLast => self.next_in_order(chunks, reach, room),
-            Order::RarestFirst => match self.rarest(source, chunks, reach, room, dice) {
-                none if none.is_empty() => self.doubled(source, chunks, room),
+            Order::RarestFirst => match self.rarest(conn, chunks, reach, room, dice) {
+                none if none.is_empty() => self.doubled(conn, chunks, room),
                 some => some,
             },
         };
@@ -326,7 +351,7 @@ impl Sources {
                 .requested
                 .iter()
                 .filter(|(index, _)| {
-                    self.asked[*index] == 1 && source.have.contains(**index) && chunks.is_missing(**index)
+                    source.have.contains(**index) && self.asked[*index] == 1 && chunks.is_missing(**index)
                 })
                 .map(|(index, asked)| (asked.at(), *index))
                 .collect();
@@ -342,6 +367,7 @@ impl Sources {
         for (other, _, index) in &taken {
             if let Some(victim) = self.by_conn.get_mut(other) {
                 victim.requested.remove(index);
+                victim.may_have(*index);
             }
             self.asked.remove(index);
         }
@@ -360,28 +386,40 @@ impl Sources {
         chosen
     }
 
+    /// Where to look for what a source could be asked for.
+    fn unexplored(&self, source: &Source, reach: u32) -> Range<u32> {
+        let end = reach.min(self.cursor.saturating_add(LOOKED_AT));
+        self.cursor.max(source.nothing_before).min(end)..end
+    }
+
     fn rarest(
-        &self,
-        source: &Source,
+        &mut self,
+        conn: ConnId,
         chunks: &ChunkMap,
         reach: u32,
         room: usize,
         dice: &mut Dice,
     ) -> Vec<ChunkIndex> {
+        let Some(source) = self.by_conn.get(&conn) else { return Vec::new() };
         let mut candidates = Vec::new();
-        let begin = self.cursor.min(reach);
-        for number in (begin..reach).take(LOOKED_AT as usize) {
+        let unexplored = self.unexplored(source, reach);
+        let mut nothing_before = unexplored.end.max(source.nothing_before);
+        for number in unexplored {
             let index = chunks.geometry.index(number.into()).expect("within the file");
-            let times = self.asked.get(&index).copied().unwrap_or(0);
-            let is_open = times == 0
-                || (times < ASKED_OF && self.late.contains(&index) && !source.requested.contains_key(&index));
-            if is_open && chunks.is_missing(index) && source.have.contains(index) {
-                let held = self.held.get(index.as_usize()).copied().unwrap_or(0);
-                candidates.push((held, dice.roll(), index));
-                if candidates.len() >= CHOICE {
-                    break;
-                }
+            if !source.have.contains(index) || !chunks.is_missing(index) || !self.is_open(source, index) {
+                continue;
             }
+            if candidates.is_empty() {
+                nothing_before = number;
+            }
+            let held = self.held.get(index.as_usize()).copied().unwrap_or(0);
+            candidates.push((held, dice.roll(), index));
+            if candidates.len() >= CHOICE {
+                break;
+            }
+        }
+        if let Some(source) = self.by_conn.get_mut(&conn) {
+            source.nothing_before = nothing_before;
         }
         if candidates.len() > room {
             candidates.select_nth_unstable(room - 1);
@@ -392,8 +430,16 @@ impl Sources {
         chosen
     }
 
+    /// Whether nobody was asked for a chunk, or one who is late, and not this source.
+    fn is_open(&self, source: &Source, index: ChunkIndex) -> bool {
+        let times = self.asked.get(&index).copied().unwrap_or(0);
+        times == 0
+            || (times < ASKED_OF && self.late.contains(&index) && !source.requested.contains_key(&index))
+    }
+
     /// Where all that is missing was asked for: what others were asked for longest ago.
-    fn doubled(&self, source: &Source, chunks: &ChunkMap, room: usize) -> Vec<ChunkIndex> {
+    fn doubled(&self, conn: ConnId, chunks: &ChunkMap, room: usize) -> Vec<ChunkIndex> {
+        let Some(source) = self.by_conn.get(&conn) else { return Vec::new() };
         if chunks.missing() > self.asked.len() as u64 || self.asked.len() > LAST {
             return Vec::new();
         }
@@ -465,7 +511,7 @@ impl Sources {
     /// silent for so long.
     pub(super) fn look_for_late(&mut self, now: Duration, silent: Duration) -> Vec<ConnId> {
         let mut silent_ones = Vec::new();
-        let mut found = false;
+        let mut found = Vec::new();
         for (conn, source) in &mut self.by_conn {
             let late: Vec<_> = source
                 .requested
@@ -480,16 +526,14 @@ impl Sources {
             if now.saturating_sub(source.moved_at) >= silent {
                 silent_ones.push(*conn);
             }
-            for index in late {
-                if self.late.insert(index) {
-                    found = true;
-                    self.cursor = self.cursor.min(index.get());
-                }
-            }
+            found.extend(late.into_iter().filter(|index| self.late.insert(*index)));
         }
-        if found {
-            self.fertile();
+        for index in found {
+            self.missing_again(index);
         }
         silent_ones
     }
 }
+
+#[cfg(test)]
+mod tests;

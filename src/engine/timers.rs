@@ -29,6 +29,10 @@ impl<K: Copy + Ord> Timers<K> {
         }
     }
 
+    pub(super) fn is_set(&self, key: K) -> bool {
+        self.by_key.contains_key(&key)
+    }
+
     /// The earliest deadline.
     pub(super) fn next(&self) -> Option<Duration> {
         self.by_time.first().map(|(at, _)| *at)

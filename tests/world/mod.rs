@@ -281,7 +281,7 @@ impl World {
                 self.nodes[node.0].links.insert(conn, link);
                 SocketAddr::new(addr_of(node).ip(), 10_000 + u16::try_from(conn.0 % 50_000).unwrap())
             }
-            End::Script(script) => ([192, 0, 2, 1], 10_000 + u16::try_from(script.0).unwrap()).into(),
+            End::Script(script) => ([11, 0, 0, 1], 10_000 + u16::try_from(script.0).unwrap()).into(),
         };
         let node_id = match from {
             End::Node(node, _) => self.nodes[node.0].identity,
@@ -672,5 +672,5 @@ pub fn name_of(node: NodeId) -> String {
 
 /// Where a node listens.
 pub fn addr_of(node: NodeId) -> SocketAddr {
-    ([192, 0, 2, 100 + u8::try_from(node.0).unwrap()], 8000).into()
+    ([11, 0, 0, 100 + u8::try_from(node.0).unwrap()], 8000).into()
 }

@@ -262,17 +262,18 @@ mod tests {
         format!("host{number}:8000").parse().unwrap()
     }
 
-    fn told_by(peer: u64, from: usize, count: usize, candidates: &mut Candidates) {
-        (from..from + count).for_each(|number| candidates.add(place(number), FoundBy::Peer(ConnId(peer))));
+    fn told_by(peer: u32, from: usize, count: usize, candidates: &mut Candidates) {
+        (from..from + count)
+            .for_each(|number| candidates.add(place(number), FoundBy::Peer(ConnId(peer.into()))));
     }
 
     /// A table that is full of what four peers told.
     fn full() -> Candidates {
         let mut candidates = Candidates::default();
         for peer in 0..4 {
-            told_by(peer, 1000 * (peer as usize + 1), MAX_OF_PEER, &mut candidates);
+            told_by(peer, 1000 * (peer + 1) as usize, MAX_OF_PEER, &mut candidates);
         }
-        assert_eq!(candidates.len(), MAX_CANDIDATES);
+        assert_eq!(candidates.0.len(), MAX_CANDIDATES);
         candidates
     }
 
@@ -280,7 +281,7 @@ mod tests {
     fn one_peer_fills_a_quarter_of_the_table_at_most() {
         let mut candidates = Candidates::default();
         told_by(1, 0, 1000, &mut candidates);
-        assert_eq!(candidates.len(), MAX_OF_PEER);
+        assert_eq!(candidates.0.len(), MAX_OF_PEER);
         candidates.dialled(&place(7), false);
         told_by(1, 2000, 2, &mut candidates);
         assert!(!candidates.0.contains_key(&place(7)), "what it told in vain gives way");
@@ -337,7 +338,7 @@ mod tests {
         for peer in 2..100 {
             told_by(peer, 1000 * peer as usize, MAX_OF_PEER, &mut candidates);
         }
-        assert_eq!(candidates.len(), MAX_CANDIDATES);
+        assert_eq!(candidates.0.len(), MAX_CANDIDATES);
         assert!(candidates.0.contains_key(&place(1)) && candidates.0.contains_key(&place(2)));
     }
 }

@@ -4,6 +4,7 @@
 //! way with them, they are closed; where there is no room, the idle ones among them give way before anybody
 //! else. Who is named by a person at this node stays.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::peers::Peer;
@@ -43,7 +44,7 @@ impl Engine {
         for conn in in_vain {
             self.close_peer(conn, "it was dialled for a search that has ended", Ending::Closed);
         }
-        let is_for_nothing = |peer: &Peer| peer.found_for.as_ref().is_some_and(|gets| gets.is_empty());
+        let is_for_nothing = |peer: &Peer| peer.found_for.as_ref().is_some_and(BTreeSet::is_empty);
         if self.peers.iter().any(|(_, peer)| is_for_nothing(peer)) {
             self.look_after_found();
         }

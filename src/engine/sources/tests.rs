@@ -144,11 +144,11 @@ fn an_idle_source_is_asked_as_soon_as_another_leaves_is_late_or_sends_what_is_wr
     }
 }
 
+/// A source, what it was asked for, and what was taken over from others.
+type Step = (u64, Vec<ChunkIndex>, Vec<(ConnId, OfferId, ChunkIndex)>);
+
 /// Lets a swarm live through what the seed says, and answers what was asked of whom.
-fn life(
-    seed: u64,
-    looks_everywhere: bool,
-) -> Vec<(u64, Vec<ChunkIndex>, Vec<(ConnId, OfferId, ChunkIndex)>)> {
+fn life(seed: u64, looks_everywhere: bool) -> Vec<Step> {
     let mut fate = Dice::new(seed);
     let mut roll = |below: u64| fate.roll() % below;
     let chunks = u32::try_from(20 + roll(120)).unwrap();

@@ -4,46 +4,21 @@
 #[allow(dead_code, reason = "other tests need more of it")]
 mod world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use peer_to_peer::engine::{
-    AcceptPolicy, Code, Command, Event, Failure, Limits, PeerInfo, Reply, TransferId,
-};
+use peer_to_peer::engine::{AcceptPolicy, Code, Command, Limits, PeerInfo, Reply};
 use peer_to_peer::wire::{
-    AskId, AskProof, CHUNK_SIZE, ChunkData, ContentOffer, FileHash, Hello, Instance, Link, Message,
-    NodeId as Identity, OfferId, PeerAddr, SafeName, Side,
+    AskId, AskProof, ChunkData, FileHash, Hello, Instance, Link, Message, NodeId as Identity, OfferId,
+    PeerAddr, Side,
 };
-use world::disk_model::{entries_of, file_hash, head_of};
+use world::disk_model::{entries_of, file_hash};
+use world::swarm::{CHUNK, bare, offer_of, pulled_from};
 use world::{NodeId, SECOND, ScriptId, World, addr_of};
-
-const CHUNK: usize = CHUNK_SIZE as usize;
 
 const SHORTLY: Duration = Duration::from_millis(100);
 
 impl World {
-    fn share(&mut self, node: NodeId, path: &str) -> Link {
-        let command = Command::Share { path: path.into(), known_only: false, is_kept: true };
-        match self.run_command(node, command) {
-            Ok(Reply::Shared(share)) => share.link,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn get(&mut self, node: NodeId, link: &Link) -> Result<TransferId, Failure> {
-        match self.run_command(node, Command::Get(Box::new(link.clone()))) {
-            Ok(Reply::Getting { id, .. }) => Ok(id),
-            Ok(other) => panic!("{other:?}"),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    fn has_got(&self, node: NodeId) -> bool {
-        let received = |event: &Event| matches!(event, Event::Received { .. }).then_some(());
-        !self.events(node, received).is_empty()
-    }
-
     fn peers(&mut self, node: NodeId) -> Vec<PeerInfo> {
         match self.run_command(node, Command::Peers) {
             Ok(Reply::Peers(peers)) => peers,
@@ -77,22 +52,8 @@ impl World {
 
     /// A script answers what it was asked last with an offer of these bytes.
     fn answers(&mut self, script: ScriptId, bytes: &[u8], is_partial: bool) {
-        let asked = self.scripts[script.0].heard.iter().rev().find_map(|message| match message {
-            Message::Ask { id, .. } => Some(*id),
-            _ => None,
-        });
         let entries = entries_of(bytes);
-        let page: Bytes = entries.iter().flat_map(|entry| entry.to_bytes()).collect::<Vec<_>>().into();
-        let offer = ContentOffer {
-            id: OfferId(1),
-            answers: Some(asked.expect("it was asked")),
-            is_partial,
-            name: SafeName::new("file").unwrap(),
-            size: bytes.len() as u64,
-            tree: None,
-            head: Some(Arc::new(head_of(bytes.len() as u64, file_hash(bytes), &entries))),
-            page,
-        };
+        let offer = offer_of(self, script, file_hash(bytes), bytes.len(), &entries, is_partial);
         self.say(script, Message::Offer(offer));
     }
 
@@ -102,21 +63,6 @@ impl World {
         self.say(script, Message::Peers { id: OfferId(1), peers });
         self.run_for(SHORTLY);
     }
-
-    /// The chunks that a script was asked for.
-    fn pulled(&self, script: ScriptId) -> Vec<u32> {
-        let heard = self.scripts[script.0].heard.iter();
-        heard
-            .flat_map(|message| match message {
-                Message::Pull { first, count, .. } => *first..first + count,
-                _ => 0..0,
-            })
-            .collect()
-    }
-}
-
-fn bare(bytes: &[u8]) -> Link {
-    Link::bare(file_hash(bytes))
 }
 
 /// A node that fetches something, so many strangers that claim to have some of it, and what it is.
@@ -314,18 +260,18 @@ fn a_connection_that_ends_makes_no_work_for_gets_in_which_it_has_no_part() {
         world.run_for(SHORTLY);
     }
     // The first uses up what may be asked for, so that the second has one chunk at a time.
-    assert_eq!((world.pulled(one).len(), world.pulled(two).len()), (8, 1));
+    assert_eq!((pulled_from(&world, one).len(), pulled_from(&world, two).len()), (8, 1));
     for index in 0..8 {
         let data = ChunkData(Bytes::copy_from_slice(small.chunks(CHUNK).nth(index as usize).unwrap()));
         world.say(one, Message::Data { id: OfferId(1), index, data, entry: None });
     }
     world.run_until(|world| world.has_got(getter));
-    assert_eq!(world.pulled(two).len(), 1);
+    assert_eq!(pulled_from(&world, two).len(), 1);
     world.end(nobody);
     world.run_for(SHORTLY);
-    assert_eq!(world.pulled(two).len(), 1, "it is planned when something of it happens");
+    assert_eq!(pulled_from(&world, two).len(), 1, "it is planned when something of it happens");
     world.run_for(3 * SECOND);
-    assert!(world.pulled(two).len() > 1);
+    assert!(pulled_from(&world, two).len() > 1);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! file is replaced whole, so that a reader sees the old one or the new one. A damaged file is an
 //! error, never an empty one.
 
+mod dht_nodes;
 mod known;
 mod records;
 mod shares;
@@ -237,7 +238,13 @@ impl Home {
         if text.len() as u64 > MAX_FILE_BYTES {
             return Err(HomeError::NotNoted { path, why: "it would be too large to be read".to_owned() });
         }
-        let fresh = self.fresh_file(name, &text)?;
+        self.replace(name, &text)
+    }
+
+    /// Replaces a file: a reader sees the old one or the new one.
+    fn replace(&self, name: &str, text: &str) -> Result<(), HomeError> {
+        let path = self.path.join(name);
+        let fresh = self.fresh_file(name, text)?;
         fs::rename(&fresh, &path).map_err(|error| {
             let _ = fs::remove_file(&fresh);
             HomeError::Io { what: "replace", path, error }

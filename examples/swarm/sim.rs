@@ -251,6 +251,7 @@ impl Node {
             listening: addr_of(number),
             reachable: vec![target],
             seeds: true,
+            dht: false,
             unix_time: Duration::from_secs(1_800_000_000),
             seed: number as u64 ^ 0x5eed,
             downloads: "downloads".into(),

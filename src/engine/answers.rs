@@ -222,6 +222,7 @@ impl Engine {
         };
         if is_same && !is_held {
             self.shares.found_unchanged(hash);
+            self.review_announcement(hash);
         }
         if !is_same {
             self.share_changed(hash, stamp, None);

@@ -16,12 +16,16 @@ use super::{ConnId, Dialled, Engine, Output, Target, TransferId};
 /// Places where sources of one content may be.
 const MAX_CANDIDATES: usize = 256;
 
-/// Those of them that its link names, or that one peer tells of.
+/// Those of them that its link names, that one peer tells of, or that a distributed hash table names.
 const MAX_OF_LINK: usize = 128;
 const MAX_OF_PEER: usize = 64;
+const MAX_OF_DHT: usize = 128;
 
 /// How often a place that somebody told of is dialled. One that a link names is dialled as long as there is need.
 const MAX_TRIES: u32 = 3;
+
+/// Dials that nobody typed and that are begun in one second.
+const MAX_A_SECOND: usize = 16;
 
 /// The first pause before a place is dialled once more, and the longest; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -34,6 +38,8 @@ pub(super) enum FoundBy {
     Link,
     /// A peer told of it.
     Peer(ConnId),
+    /// A distributed hash table names it.
+    Dht,
 }
 
 impl FoundBy {
@@ -42,6 +48,7 @@ impl FoundBy {
         match self {
             Self::Link => MAX_OF_LINK,
             Self::Peer(_) => MAX_OF_PEER,
+            Self::Dht => MAX_OF_DHT,
         }
     }
 }
@@ -87,6 +94,11 @@ impl Candidate {
 pub(super) struct Candidates(BTreeMap<Target, Candidate>);
 
 impl Candidates {
+    /// How many are at one host.
+    pub(super) fn at_host(&self, host: &str) -> usize {
+        self.0.keys().filter(|target| target.address.host() == host).count()
+    }
+
     /// Whether one is being dialled, or was not yet.
     pub(super) fn are_being_tried(&self) -> bool {
         self.0.values().any(|candidate| candidate.is_dialling || candidate.tries == 0)
@@ -173,6 +185,23 @@ fn address_of(target: &Target) -> Option<SocketAddr> {
     target.address.to_string().parse().ok()
 }
 
+/// How many dials that nobody typed were begun in which second: what is refused at once makes room for the
+/// next, and must not send a burst of them.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    second: u64,
+    begun: usize,
+}
+
+impl Pace {
+    fn begun(&mut self, now: Duration) -> &mut usize {
+        if self.second != now.as_secs() {
+            *self = Self { second: now.as_secs(), begun: 0 };
+        }
+        &mut self.begun
+    }
+}
+
 impl Engine {
     /// Somebody may have it there.
     pub(super) fn add_candidate(&mut self, id: TransferId, target: Target, found_by: FoundBy) {
@@ -194,6 +223,7 @@ impl Engine {
         let Some(get) = self.gets.get(&id) else { return };
         let room = MAX_SOURCES.saturating_sub(sources + get.candidates.dialling());
         let room = room.min(self.config.limits.found_dials.saturating_sub(self.found_dials.len()));
+        let room = room.min(MAX_A_SECOND.saturating_sub(*self.found_pace.begun(now)));
         if room == 0 {
             return;
         }
@@ -217,6 +247,7 @@ impl Engine {
             let is_new = !self.found_dials.contains_key(&target);
             self.found_dials.entry(target.clone()).or_default().insert(id);
             if is_new {
+                *self.found_pace.begun(now) += 1;
                 self.outputs.push_back(Output::Dial(Dialled { target, is_typed: false }));
             }
             dialled += 1;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Alias, BanInfo, Book, Code, Failure, Level, Rate, Record, TransferId};
+use super::{Alias, BanInfo, Book, Code, DhtInfo, Failure, Level, Rate, Record, TransferId};
 use crate::wire::{FileHash, Instance, Link, NodeId, SafeName};
 
 /// Something a user wants done. Each is answered with one [`Reply`] or [`Failure`].
@@ -443,6 +443,8 @@ pub struct NodeInfo {
     pub agent: String,
     /// Where received files go.
     pub downloads: PathBuf,
+    /// Its place in a DHT, where it takes part in one.
+    pub dht: Option<DhtInfo>,
 }
 
 /// What one of those who sent a content did for it.

@@ -381,6 +381,7 @@ impl Engine {
             instance: self.config.instance,
             agent: self.config.agent.clone(),
             downloads: self.config.downloads.clone(),
+            dht: self.dht_info(),
         }
     }
 }

@@ -9,14 +9,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::candidates::{Candidates, FoundBy};
+use super::dht::Looking;
 use super::downloads::{Download, State};
 use super::holding::HoldLog;
 use super::lists::Lists;
 use super::peers::Peer;
 use super::sources::{Have, Source};
 use super::{
-    Code, ConnId, Deadline, Delivery, Direction, Engine, Event, Failure, Reply, Stage, Target, TransferId,
-    TransferInfo,
+    Code, ConnId, Deadline, Delivery, Direction, Engine, Event, Failure, Output, Reply, Stage, Target,
+    TransferId, TransferInfo,
 };
 use crate::wire::{AskId, ContentOffer, FileHash, Link, Message, NodeId, OfferId, Reason, Runs, SafeName};
 
@@ -53,6 +54,7 @@ pub(super) struct Get {
     askers: BTreeMap<ConnId, AskId>,
     pub(super) lists: Lists,
     pub(super) candidates: Candidates,
+    pub(super) looking: Looking,
     deliveries: BTreeMap<SocketAddr, Delivery>,
     pub(super) log: HoldLog,
     /// Times that what was written by a false list was let go of, of which the answer has not come.
@@ -60,7 +62,7 @@ pub(super) struct Get {
     /// When everybody was last asked.
     asked_at: Duration,
     /// When a chunk last came.
-    moved_at: Duration,
+    pub(super) moved_at: Duration,
 }
 
 impl Get {
@@ -143,6 +145,7 @@ impl Engine {
             askers: BTreeMap::new(),
             lists: Lists::default(),
             candidates: Candidates::default(),
+            looking: Looking::default(),
             deliveries: BTreeMap::new(),
             log: HoldLog::default(),
             releasing: 0,
@@ -160,7 +163,7 @@ impl Engine {
         }
         self.dial_candidates(id);
         let get = &self.gets[&id];
-        if get.asked.is_empty() && !get.candidates.are_being_tried() {
+        if !self.is_looked_up(id) && get.asked.is_empty() && !get.candidates.are_being_tried() {
             self.gets.remove(&id);
             self.askable_changed(hash);
             let message = match known_only {
@@ -173,6 +176,7 @@ impl Engine {
             return Err(Failure::new(Code::NotFound, message));
         }
         self.timers.set(Deadline::Look(id), self.now + LOOK_EVERY);
+        self.look_up(id);
         Ok(Reply::Getting { id, hash })
     }
 
@@ -237,9 +241,11 @@ impl Engine {
             return;
         }
         let Some(get) = self.gets.get_mut(&id) else { return };
+        let hash = get.hash();
         for (conn, ask) in std::mem::take(&mut get.askers) {
             self.answer_with_held(conn, ask, id);
         }
+        self.review_announcement(hash);
     }
 
     pub(super) fn on_receiving(&mut self, id: TransferId) {
@@ -363,10 +369,14 @@ impl Engine {
         {
             return;
         }
+        if self.keeps_looking(id) {
+            return;
+        }
         let failure = match (&get.lists.given_up, get.asked_in_all) {
             (Some(Failure { code, message }), _) => {
                 Failure::new(*code, format!("{message}; and nobody else who was asked has it"))
             }
+            (None, 0) if self.is_looked_up(id) => Failure::new(Code::NotFound, self.nobody_in_dht()),
             (None, 0) => Failure::new(
                 Code::NotFound,
                 "nobody answers where the link says that it is; `connect` to somebody who has it",
@@ -406,6 +416,10 @@ impl Engine {
     pub(super) fn end_get(&mut self, id: TransferId) {
         let Some(get) = self.gets.remove(&id) else { return };
         self.askable_changed(get.hash());
+        self.review_announcement(get.hash());
+        if self.config.dht {
+            self.outputs.push_back(Output::StopLooking { id });
+        }
         for (conn, (ask, _)) in get.asked {
             if let Some(peer) = self.peers.get_mut(conn) {
                 peer.asks.remove(&ask);
@@ -429,6 +443,7 @@ impl Engine {
         if self.downloads.get(&id).is_some_and(|download| download.state == State::Receiving) {
             self.look_after_sources(id);
         }
+        self.look_up(id);
         self.dial_candidates(id);
         self.ask_again(id);
         self.settle_search(id);

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use super::{
-    Change, Command, CommandId, ConnId, Event, Failure, HostPort, Job, JobDone, Reading, Reply, Shared,
-    Target, Took, TransferId,
+    Change, Command, CommandId, ConnId, DhtState, Event, Failure, HostPort, Job, JobDone, Reading, Reply,
+    Shared, Target, Took, TransferId,
 };
-use crate::wire::{BadLine, Binding, FileHash, FrameError, Message, NodeId};
+use crate::wire::{BadLine, Binding, DhtKey, FileHash, FrameError, Message, NodeId};
 
 /// Something that happened outside.
 #[derive(Debug)]
@@ -124,6 +124,20 @@ pub enum Input {
         /// What is known now.
         result: Result<Reading, Failure>,
     },
+    /// How the node stands with the DHT.
+    Dht(DhtState),
+    /// A node of the DHT names places, in answer to [`Output::LookUp`].
+    Found {
+        /// Of what.
+        id: TransferId,
+        /// Where somebody may have it.
+        addrs: Vec<SocketAddr>,
+    },
+    /// A look-up has ended.
+    LookedUp {
+        /// Of what.
+        id: TransferId,
+    },
     /// The time of [`Engine::poll_timeout`](super::Engine::poll_timeout) has come.
     Tick,
 }
@@ -193,6 +207,28 @@ pub enum Output {
         address: HostPort,
         /// Whom it reached.
         id: NodeId,
+    },
+    /// Tell a DHT, now and again, that a content is here.
+    Announce {
+        /// Under which key.
+        key: DhtKey,
+    },
+    /// Do not, any longer: what was told lapses.
+    Withdraw {
+        /// Under which key.
+        key: DhtKey,
+    },
+    /// Ask a DHT who has a content; answered by any number of [`Input::Found`] and one [`Input::LookedUp`].
+    LookUp {
+        /// What is searched for.
+        id: TransferId,
+        /// Under which key.
+        key: DhtKey,
+    },
+    /// Nobody needs that any more; no answer is needed.
+    StopLooking {
+        /// What was searched for.
+        id: TransferId,
     },
     /// Do a job; answered by [`Input::JobDone`].
     Job {

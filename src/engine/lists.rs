@@ -93,7 +93,9 @@ impl Engine {
             && let Some(get) = self.gets.get_mut(&id)
         {
             get.link.known_only = true;
+            let hash = get.hash();
             self.end_forbidden_answers();
+            self.review_announcement(hash);
         }
         match self.list_of(id) {
             None => self.adopt(id, conn, offer),

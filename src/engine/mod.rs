@@ -19,6 +19,7 @@ mod commands;
 mod complaints;
 mod conduct;
 mod connections;
+mod dht;
 mod dice;
 mod downloads;
 mod event;
@@ -66,19 +67,24 @@ pub use command::{
     ShareInfo, Stage, Target, TransferInfo,
 };
 pub use conduct::BanInfo;
+pub(crate) use dht::FIRST_FOUND_PORT;
+pub use dht::{DhtInfo, DhtState};
 pub use event::Event;
 pub use io::{Closing, Dialled, Input, Output};
 pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, Look, PartialKey, Stamp};
 pub use limits::Limits;
 pub use origin::Origin;
+pub(crate) use reach::{farthest, is_public};
 pub use reputation::{Banned, Dealing, Record, ban_time};
 pub use shared::Shared;
 pub use throttle::Rate;
 
 use crate::wire::{FileHash, Instance, Message, NodeId};
 use askable::Askable;
+use candidates::Pace;
 use complaints::{About, Complaints, Verdict};
 use conduct::Conduct;
+use dht::Dht;
 use dice::Dice;
 use downloads::Download;
 use gets::Get;
@@ -172,6 +178,8 @@ pub struct EngineConfig {
     pub reachable: Vec<Target>,
     /// Whether what was fetched by its hash is served on.
     pub seeds: bool,
+    /// Whether contents are announced and looked up in a DHT.
+    pub dht: bool,
     /// The Unix time when the node started.
     pub unix_time: Duration,
     /// What looks random is drawn from this.
@@ -243,6 +251,8 @@ pub struct Engine {
     askable: Askable,
     /// Dials that nobody typed, and the searches that want them.
     found_dials: BTreeMap<Target, BTreeSet<TransferId>>,
+    found_pace: Pace,
+    dht: Dht,
     last_ask: u64,
     /// Of what is being served to those who searched for it.
     sent_counts: BTreeMap<FileHash, SentCounts>,
@@ -300,6 +310,8 @@ impl Engine {
             shares: Shares::default(),
             askable: Askable::default(),
             found_dials: BTreeMap::new(),
+            found_pace: Pace::default(),
+            dht: Dht::default(),
             last_ask: 0,
             sent_counts: BTreeMap::new(),
             up: Bucket::limited(up),
@@ -393,6 +405,9 @@ impl Engine {
                 done => self.on_job_done(transfer, done, took),
             },
             Input::Command { id, command } => self.on_command(id, command),
+            Input::Dht(state) => self.on_dht(state),
+            Input::Found { id, addrs } => self.on_found(id, &addrs),
+            Input::LookedUp { id } => self.on_looked_up(id),
             Input::Stopping => self.on_stopping(),
             Input::Tick => self.on_tick(),
         }

@@ -84,9 +84,12 @@ impl Engine {
         self.dial_candidates(id);
     }
 
-    fn is_this_node(&self, addr: SocketAddr) -> bool {
+    pub(super) fn is_this_node(&self, addr: SocketAddr) -> bool {
         let here = self.config.listening;
-        addr == here || (addr.port() == here.port() && addr.ip().is_loopback() && here.ip().is_unspecified())
+        let is_ours = |ours: &Target| ours.address == HostPort::from(addr);
+        addr == here
+            || self.config.reachable.iter().any(is_ours)
+            || (addr.port() == here.port() && addr.ip().is_loopback() && here.ip().is_unspecified())
     }
 
     /// Who fetches a content from here, or is fetched from.

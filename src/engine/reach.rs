@@ -66,6 +66,16 @@ fn v4(high: u16, low: u16) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))
 }
 
+/// The address that can be reached from farthest away.
+pub(crate) fn farthest(addresses: impl Iterator<Item = IpAddr>) -> Option<IpAddr> {
+    addresses.filter(|ip| reach_of(*ip).is_some()).max_by_key(|ip| reach_of(*ip))
+}
+
+/// Whether an address can be reached from everywhere, as far as one can see.
+pub(crate) fn is_public(ip: IpAddr) -> bool {
+    reach_of(ip) == Some(Reach::World)
+}
+
 /// Whether somebody could listen there.
 pub(super) fn can_be_peer(addr: SocketAddr) -> bool {
     addr.port() != 0 && reach_of(addr.ip()).is_some()

@@ -288,12 +288,14 @@ impl Engine {
         self.shares.by_hash.remove(&hash);
         self.askable_changed(hash);
         self.stop_serving(hash, "it is not shared any longer");
+        self.review_announcement(hash);
     }
 
     fn add_share(&mut self, share: Share) {
         let hash = share.shared.file_hash;
         self.shares.by_hash.insert(hash, share);
         self.askable_changed(hash);
+        self.review_announcement(hash);
     }
 
     /// What was shared when the program last ran.
@@ -387,5 +389,6 @@ impl Engine {
         if share.changed.replace(Changed { stamp, not_before }).is_none() {
             self.event(Event::Warning { peer: None, text });
         }
+        self.review_announcement(hash);
     }
 }

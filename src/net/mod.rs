@@ -5,12 +5,15 @@
 
 mod connection;
 mod dial;
+mod discovery;
 mod listener;
 mod tls;
 mod unfinished;
 
 pub(crate) use connection::{Charge, Connection, FromPeer, ReceiveBudget};
 pub(crate) use dial::dial;
+pub use discovery::Bootstrap;
+pub(crate) use discovery::{Desk, Mainline, attend, free_port};
 pub(crate) use listener::{accept_loop, bind};
 pub(crate) use tls::{HandshakeError, Identity, generate_key};
 

@@ -13,9 +13,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::engine::{AcceptPolicy, Limits, Rate, Target};
+use crate::engine::{AcceptPolicy, HostPort, Limits, Rate, Target};
 use crate::exit::Exit;
-use crate::node::NodeConfig;
+use crate::node::{Bootstrap, DhtConfig, NodeConfig};
 use crate::wire::{Link, LinkKind, SafeName};
 
 /// What the program is to do.
@@ -114,6 +114,10 @@ impl Config {
             let message = "--quiet is for the commands without a prompt";
             return Err(mistake(sub, ErrorKind::ArgumentConflict, message));
         }
+        if !args.dht && (is_typed("dht_port") || is_typed("dht_bootstrap")) {
+            let message = "--dht-port and --dht-bootstrap say where the DHT is; --dht makes use of it";
+            return Err(mistake(sub, ErrorKind::MissingRequiredArgument, message));
+        }
         if let Err(message) = args.check() {
             return Err(mistake(sub, ErrorKind::ArgumentConflict, message));
         }
@@ -140,6 +144,7 @@ impl Config {
     fn new(args: Args, mut port: u16) -> Self {
         let home = args.home.unwrap_or_else(usual_home);
         let (mut accept, mut downloads) = (args.accept, args.downloads);
+        let dht = DhtConfig { port: args.dht_port, bootstrap: bootstrap_of(args.dht_bootstrap) };
         let mode = match args.sub {
             None => Mode::Node,
             Some(Sub::Completions { shell }) => Mode::Completions(shell),
@@ -164,6 +169,7 @@ impl Config {
                 Mode::Receive { count: if once { Some(1) } else { count } }
             }
         };
+        let shares_or_gets = matches!(mode, Mode::Node | Mode::Share { .. } | Mode::Get(_));
         Self {
             node: NodeConfig {
                 listens: !matches!(mode, Mode::Send(_)),
@@ -176,6 +182,8 @@ impl Config {
                 require_id: args.require_id,
                 keeps_shares: mode == Mode::Node,
                 seeds: !args.no_seed,
+                // Only these share or fetch anything.
+                dht: (args.dht && shares_or_gets).then_some(dht),
                 keep_partials: Duration::from_secs(u64::from(args.keep_partials) * 24 * 3600),
                 limits: Limits {
                     reconnect: Duration::from_secs(args.reconnect.into()),
@@ -250,6 +258,19 @@ struct Args {
     #[arg(long, global = true, env = "P2P_NO_SEED", value_parser = FalseyValueParser::new())]
     no_seed: bool,
 
+    /// Take part in the BitTorrent DHT: be found there with what is shared, and find who has what is
+    /// fetched. Whoever is there can see this computer's address; IPv4 only.
+    #[arg(long, global = true, env = "P2P_DHT", value_parser = FalseyValueParser::new())]
+    dht: bool,
+
+    /// The UDP port for the DHT [default: the number of the port that is listened on].
+    #[arg(long, global = true, value_name = "PORT", env = "P2P_DHT_PORT")]
+    dht_port: Option<u16>,
+
+    /// Enter a DHT of your own by these nodes and no others; `none` to be the first. May be repeated.
+    #[arg(long, global = true, value_name = "HOST:PORT", env = "P2P_DHT_BOOTSTRAP", value_delimiter = ',', value_parser = parse_bootstrap)]
+    dht_bootstrap: Vec<Entry>,
+
     /// Speak the baseline protocol, unencrypted, to others that do the same.
     #[arg(long, global = true, env = "P2P_PLAIN", value_parser = FalseyValueParser::new())]
     plain: bool,
@@ -273,12 +294,23 @@ impl Args {
         if self.plain && self.require_id {
             return Err("--require-id cannot be used with --plain: there nobody has an identity");
         }
+        if self.plain && self.dht {
+            return Err("--dht cannot be used with --plain: there nothing is shared or fetched by its hash");
+        }
+        if self.dht && self.bind.is_some_and(|ip| ip.is_ipv6() && !ip.is_unspecified()) {
+            return Err("--dht cannot be used with an IPv6 address in --bind: the DHT is IPv4 only");
+        }
+        if self.dht_bootstrap.len() > 1 && self.dht_bootstrap.contains(&Entry::None) {
+            return Err("--dht-bootstrap is `none` or names nodes, not both");
+        }
         if let Some(Sub::Get { link, from, .. }) = &self.sub
             && link.from.is_empty()
             && from.is_empty()
+            && (!self.dht || link.known_only)
         {
             return Err(
-                "a hash alone does not say where to ask; use a link, or name somebody with --from host:port",
+                "a hash alone does not say where to ask; use a link, name somebody with --from host:port, or look \
+                 for it with --dht",
             );
         }
         if let Some(Sub::Get { link, stdout: true, .. }) = &self.sub
@@ -421,8 +453,9 @@ fn command() -> Command {
         let has_effect = |arg: &&Arg| match (sub.get_name(), arg.get_id().as_str()) {
             ("send", name) => {
                 !["bind", "downloads", "accept", "keep_partials", "limit_down", "no_seed"].contains(&name)
+                    && !name.starts_with("dht")
             }
-            ("receive", name) => !["require_id", "no_seed"].contains(&name),
+            ("receive", name) => !["require_id", "no_seed"].contains(&name) && !name.starts_with("dht"),
             ("share", name) => {
                 !["downloads", "accept", "keep_partials", "limit_down", "no_seed", "require_id"]
                     .contains(&name)
@@ -475,6 +508,36 @@ fn read_port(text: &OsStr) -> Result<u16, String> {
 
 fn parse_target(text: &str) -> Result<Target, String> {
     text.parse().map_err(|failure: crate::engine::Failure| failure.message)
+}
+
+/// One word of `--dht-bootstrap`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Entry {
+    None,
+    Node(HostPort),
+}
+
+fn parse_bootstrap(text: &str) -> Result<Entry, String> {
+    match text {
+        "none" => Ok(Entry::None),
+        node => node.parse().map(Entry::Node).map_err(|failure: crate::engine::Failure| failure.message),
+    }
+}
+
+fn bootstrap_of(entries: Vec<Entry>) -> Bootstrap {
+    let is_first = entries.contains(&Entry::None);
+    let nodes: Vec<_> = entries
+        .into_iter()
+        .filter_map(|entry| match entry {
+            Entry::Node(node) => Some(node),
+            Entry::None => None,
+        })
+        .collect();
+    match nodes.is_empty() {
+        _ if is_first => Bootstrap::First,
+        true => Bootstrap::Public,
+        false => Bootstrap::Own(nodes),
+    }
 }
 
 fn parse_rate(text: &str) -> Result<Rate, String> {
@@ -546,6 +609,39 @@ mod tests {
         Config::read(&words.collect::<Vec<_>>())
     }
 
+    const HASH: &str = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+    const HASH_FOR_KNOWN: &str =
+        "p2p:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03/known=1";
+
+    #[test]
+    fn a_dht_is_entered_only_by_those_who_are_named_if_any_are() {
+        let nodes = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        for (arguments, port, bootstrap) in [
+            (&["--dht"][..], None, Bootstrap::Public),
+            (&["--dht", "--dht-port", "7000", "share", "x"], Some(7000), Bootstrap::Public),
+            (
+                &["get", "--dht", HASH, "--dht-bootstrap", "a:1,b:2"],
+                None,
+                Bootstrap::Own(nodes(&["a:1", "b:2"])),
+            ),
+            (
+                &["--dht", "--dht-bootstrap", "a:1", "--dht-bootstrap=b:2"],
+                None,
+                Bootstrap::Own(nodes(&["a:1", "b:2"])),
+            ),
+            (&["--dht", "--dht-bootstrap=none"], None, Bootstrap::First),
+        ] {
+            assert_eq!(
+                parse(arguments).unwrap().node.dht,
+                Some(DhtConfig { port, bootstrap }),
+                "{arguments:?}"
+            );
+        }
+        for arguments in [&[][..], &["receive", "--dht"], &["send", "--dht", "a:1", "x"]] {
+            assert_eq!(parse(arguments).unwrap().node.dht, None, "{arguments:?}");
+        }
+    }
+
     #[test]
     fn a_bare_start_listens_on_port_8000() {
         let config = parse(&[]).unwrap();
@@ -571,6 +667,13 @@ mod tests {
             (&["--accept", "some"], "known"),
             (&["8000", "8001"], "8001"),
             (&["--plain", "--require-id"], "nobody has an identity"),
+            (&["--plain", "--dht"], "--dht cannot be used with --plain"),
+            (&["--bind", "::1", "--dht"], "IPv4 only"),
+            (&["--dht-port", "7000"], "--dht makes use of it"),
+            (&["--dht", "--dht-bootstrap", "none,a:1"], "not both"),
+            (&["--dht", "--dht-bootstrap", "a"], "the port is missing"),
+            (&["get", HASH], "look for it with --dht"),
+            (&["get", "--dht", HASH_FOR_KNOWN], "does not say where to ask"),
             (&["7111", "receive"], "a port comes after `receive`"),
             (&["--stay", "receive"], "--stay is for none"),
             (&["--quiet"], "--quiet is for the commands without a prompt"),

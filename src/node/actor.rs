@@ -21,7 +21,7 @@ use super::jobs::{FromDisk, Jobs};
 use crate::engine::{
     Change, CommandId, ConnId, Dialled, Engine, Event, Failure, Input, Output, Reading, Shared,
 };
-use crate::net::{Charge, Connection, FromPeer, HandshakeError, ReceiveBudget};
+use crate::net::{Charge, Connection, Desk, FromPeer, HandshakeError, ReceiveBudget};
 use crate::wire::{FileHash, FrameDecoder};
 
 /// What came of greeting somebody, or of noting something about others.
@@ -44,6 +44,8 @@ pub(super) struct Inbox {
     pub(super) from_disk: mpsc::Receiver<FromDisk>,
     /// Texts that were taken.
     pub(super) shown: mpsc::Receiver<(ConnId, u64)>,
+    /// What a DHT says.
+    pub(super) from_dht: mpsc::Receiver<Input>,
 }
 
 /// The senders of which connections and dials get clones.
@@ -70,6 +72,8 @@ pub(super) struct Actor {
     /// The last note of what is shared: the next one waits for it, so that they are made in order.
     pub(super) keeping: Option<JoinHandle<()>>,
     pub(super) outlets: Outlets,
+    /// What is wanted of a DHT. Nobody attends to it where the node takes part in none.
+    pub(super) dht: Desk,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -92,6 +96,7 @@ impl Actor {
                     self.charge = None;
                 }
                 Some(from_disk) = inbox.from_disk.recv() => self.on_disk(from_disk),
+                Some(input) = inbox.from_dht.recv() => self.handle(input),
                 Some((conn, id)) = inbox.shown.recv() => self.handle(Input::Shown { conn, id }),
                 () = sleep_until(deadline) => self.handle(Input::Tick),
             }
@@ -252,6 +257,10 @@ impl Actor {
                 }
             }
             Output::Dial(dialled) => self.dial(dialled),
+            Output::Announce { key } => self.dht.announce(key),
+            Output::Withdraw { key } => self.dht.withdraw(key),
+            Output::LookUp { id, key } => self.dht.look_up(id, key),
+            Output::StopLooking { id } => self.dht.stop_looking(id),
             Output::Note(changes) => self.change_book(changes, |result| match result {
                 Ok(reading) => Input::BookRead(reading),
                 Err(failure) => Input::NoteFailed(failure),

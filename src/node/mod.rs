@@ -1,6 +1,7 @@
 //! The node: the one task that owns the engine and turns what it decides into I/O.
 
 mod actor;
+mod dht;
 #[cfg(test)]
 pub(crate) mod fake;
 mod greet;
@@ -24,11 +25,14 @@ use tokio_util::task::TaskTracker;
 use handle::event_queue;
 pub use handle::{Events, Gone, NodeHandle, Ticket, Told};
 
-use crate::engine::{AcceptPolicy, Engine, EngineConfig, Event, HostPort, Input, Limits, Reading, Target};
-use crate::net::{Identity, ReceiveBudget, accept_loop, bind, generate_key};
+use crate::engine::{
+    AcceptPolicy, Engine, EngineConfig, Event, FIRST_FOUND_PORT, HostPort, Input, Limits, Reading, Target,
+};
+use crate::net::{Desk, Identity, ReceiveBudget, accept_loop, attend, bind, generate_key};
 use crate::store::{Disk, Home, HomeError};
 use crate::wire::{Instance, NodeId};
 use actor::{Actor, Inbox, Outlets};
+pub use dht::{Bootstrap, DhtConfig};
 use greet::{Greeter, Secure, Strangers};
 use jobs::Jobs;
 
@@ -69,6 +73,8 @@ pub struct NodeConfig {
     pub seeds: bool,
     /// How long partial files are kept that nobody goes on with.
     pub keep_partials: Duration,
+    /// The DHT to take part in, if any.
+    pub dht: Option<DhtConfig>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -96,6 +102,15 @@ pub enum StartError {
         /// What is wrong with it.
         why: String,
     },
+    /// The DHT's port cannot be had.
+    #[error("cannot use UDP port {port} for the DHT: {}", udp_hint(.error))]
+    Dht {
+        /// Which.
+        port: u16,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
@@ -110,6 +125,13 @@ fn listen_hint(error: &io::Error) -> String {
             "not permitted; ports below 1024 are reserved, give a higher one".to_owned()
         }
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn udp_hint(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program uses it; give another one with --dht-port".to_owned(),
         _ => error.to_string(),
     }
 }
@@ -179,6 +201,7 @@ fn reachable(listening: SocketAddr, id: Option<NodeId>, listens: bool) -> Vec<Ta
 pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartError> {
     let (greeter, book) = greeter(&config)?;
     let (listener, listening) = listen(&config)?;
+    let dht = dht::network(&config, &greeter, listening)?;
     let mut instance = [0; 16];
     getrandom::fill(&mut instance).map_err(StartError::Random)?;
     let mut seed = [0; 8];
@@ -190,6 +213,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         listening,
         reachable: reachable(listening, greeter.node_id(), config.listens),
         seeds: config.seeds,
+        dht: dht.is_some(),
         unix_time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
         seed: u64::from_be_bytes(seed),
         downloads: config.downloads.clone(),
@@ -213,12 +237,18 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let (from_peers, from_peers_queue) = mpsc::channel(PEER_QUEUE);
     let (from_disk, from_disk_queue) = mpsc::channel(DISK_QUEUE);
     let (shown, shown_queue) = mpsc::channel(RECEIPTS);
+    let (from_dht, from_dht_queue) = mpsc::channel(SMALL_QUEUE);
+    let desk = Desk::default();
     if listener.is_some() {
         events.send(Told::Event(Event::Listening { addr: listening }), None, None);
     }
     if listener.is_some()
         && let Some(text) = exposure(config.plain, listening.ip())
     {
+        events.send(Told::Event(Event::Warning { peer: None, text: text.to_owned() }), None, None);
+    }
+    if dht.is_some() && listening.port() < FIRST_FOUND_PORT {
+        let text = "--dht: nobody dials a port below 1024 that was found there; listen on a higher one";
         events.send(Told::Event(Event::Warning { peer: None, text: text.to_owned() }), None, None);
     }
     let actor = Actor {
@@ -236,6 +266,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         strangers: Strangers::default(),
         keeping: None,
         outlets: Outlets { greeted, from_peers, shown },
+        dht: desk.clone(),
         tasks: tasks.clone(),
         stop: stop.clone(),
     };
@@ -246,9 +277,14 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         from_peers: from_peers_queue,
         from_disk: from_disk_queue,
         shown: shown_queue,
+        from_dht: from_dht_queue,
     };
     if let Some(listener) = listener {
         tasks.spawn(stop.clone().run_until_cancelled_owned(accept_loop(listener, accepted)));
+    }
+    if let Some(network) = dht {
+        let attending = attend(network, desk, listening.port(), from_dht);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(attending));
     }
     tasks.spawn(actor.run(inbox));
     tasks.close();

@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::engine::{
-    BanInfo, Bottleneck, Command, Delivery, Direction, Event, Failure, LimitsInfo, NodeInfo, PeerInfo, Rate,
-    Record, Reply, ShareInfo, TransferId, TransferInfo,
+    BanInfo, Bottleneck, Command, Delivery, DhtInfo, DhtState, Direction, Event, Failure, LimitsInfo,
+    NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo, TransferId, TransferInfo,
 };
 use crate::wire::{FileHash, Instance, LinkKind, NodeId, is_deceptive};
 
@@ -198,6 +198,8 @@ enum Answer<'a> {
         agent: &'a str,
         downloads: String,
         plain: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dht: Option<DhtRow>,
     },
     Identity {
         node_id: NodeId,
@@ -271,6 +273,15 @@ struct LimitRow {
     peer: SocketAddr,
     up: Option<u64>,
     down: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct DhtRow {
+    /// Nodes that are known; `None` where it is not entered.
+    nodes: Option<usize>,
+    announced: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    away: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -514,13 +525,14 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
         Reply::Transfers(transfers) => {
             Answer::Transfers { transfers: transfers.iter().map(|info| transfer_row(info, rates)).collect() }
         }
-        Reply::Whoami(NodeInfo { listening, node_id, instance, agent, downloads }) => Answer::Whoami {
+        Reply::Whoami(NodeInfo { listening, node_id, instance, agent, downloads, dht }) => Answer::Whoami {
             listening: *listening,
             instance: *instance,
             agent,
             downloads: downloads.to_string_lossy().into_owned(),
             node_id: *node_id,
             plain: node_id.is_none(),
+            dht: dht.as_ref().map(dht_row),
         },
         Reply::Accepted(accepted) => ids(accepted),
         Reply::Rejected(rejected) => ids(rejected),
@@ -573,6 +585,15 @@ fn record_row(record: &Record) -> RecordRow {
         bans: record.bans,
         latency_ms: record.latency.map(millis),
     }
+}
+
+fn dht_row(DhtInfo { state, announced }: &DhtInfo) -> DhtRow {
+    let (nodes, away) = match state {
+        None => (None, None),
+        Some(DhtState::Joined { nodes, .. }) => (Some(*nodes), None),
+        Some(DhtState::Away { why }) => (None, Some(why.clone())),
+    };
+    DhtRow { nodes, announced: *announced, away }
 }
 
 fn limit_row((peer, up, down): &(SocketAddr, Option<Rate>, Option<Rate>)) -> LimitRow {

@@ -17,12 +17,16 @@ use tracing_subscriber::registry::LookupSpan;
 use super::escape::escape;
 use super::output::Output;
 
+/// What is logged where nobody says otherwise. What the DHT's crate has to say about the network is said better
+/// by this program.
+const UNASKED: &str = "warn,mainline=off";
+
 /// Sends the log of this process to `output` from now on.
 pub(super) fn start(output: &Output) {
     let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty());
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
-        .parse_lossy(asked.as_deref().unwrap_or_default());
+        .parse_lossy(asked.as_deref().unwrap_or(UNASKED));
     let lines = Lines { output: output.clone(), lost: Arc::default() };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::{
-    Alias, BanInfo, Bottleneck, Code, Command, Delivery, Direction, Event, Failure, LimitsInfo, NodeInfo,
-    PeerInfo, Rate, Record, Reply, ShareInfo, TransferId, TransferInfo,
+    Alias, BanInfo, Bottleneck, Code, Command, Delivery, DhtInfo, DhtState, Direction, Event, Failure,
+    LimitsInfo, NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo, TransferId, TransferInfo,
 };
 use crate::size;
 use crate::wire::{FileHash, NodeId, SafeName};
@@ -460,13 +460,23 @@ fn whoami(node: &NodeInfo) -> String {
             format!("TLS 1.3\nnode id       {id}\nothers type   connect {}", paste(node.listening, id))
         }
     };
+    let dht = node.dht.as_ref().map(dht_line).unwrap_or_default();
     format!(
-        "listening on  {}\nspeaks        {speaks}\ndownloads     {}\nprogram       {}\ninstance      {}",
+        "listening on  {}\nspeaks        {speaks}\n{dht}downloads     {}\nprogram       {}\ninstance      {}",
         node.listening,
         escape(&node.downloads.to_string_lossy()),
         escape(&node.agent),
         node.instance
     )
+}
+
+fn dht_line(dht: &DhtInfo) -> String {
+    let state = match &dht.state {
+        None => "not entered yet".to_owned(),
+        Some(DhtState::Away { why }) => escape(why).into_owned(),
+        Some(DhtState::Joined { nodes, .. }) => format!("{nodes} nodes known"),
+    };
+    format!("DHT           {state}; {} announced\n", dht.announced)
 }
 
 fn help() -> String {

@@ -12,15 +12,15 @@ pub mod people;
 pub mod swarm;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use peer_to_peer::engine::{
-    AcceptPolicy, Book, Change, Closing, Command, CommandId, ConnId, Dialled, Engine, EngineConfig, Event,
-    Failure, HostPort, Input, Job, Limits, Output, Reading, Reply, Shared, Target, Took, TransferId,
+    AcceptPolicy, Book, Change, Closing, Command, CommandId, ConnId, DhtState, Dialled, Engine, EngineConfig,
+    Event, Failure, HostPort, Input, Job, Limits, Output, Reading, Reply, Shared, Target, Took, TransferId,
 };
-use peer_to_peer::wire::{BadLine, Binding, Instance, Message, NodeId as Identity};
+use peer_to_peer::wire::{BadLine, Binding, DhtKey, Instance, Message, NodeId as Identity};
 
 pub use disk_model::MemDisk;
 
@@ -131,6 +131,27 @@ enum Happening {
     /// In which run of the node's program.
     JobEnds(NodeId, u32, TransferId),
     Tick(NodeId),
+    /// A DHT says something to a node.
+    DhtSays(NodeId, u32, Box<Input>),
+}
+
+/// A DHT that answers what it was told, and whatever else a test makes it say.
+#[derive(Debug)]
+pub struct Dht {
+    /// By whom nodes come in.
+    pub entry: IpAddr,
+    /// Where what is.
+    pub announced: BTreeMap<DhtKey, BTreeSet<SocketAddr>>,
+    /// What is answered to every question besides; each answer is one node's.
+    pub lies: Vec<Vec<SocketAddr>>,
+    /// How often each content was looked up, and when last.
+    pub looked_up: BTreeMap<DhtKey, Vec<Duration>>,
+}
+
+impl Dht {
+    pub fn new(entry: [u8; 4]) -> Self {
+        Self { entry: entry.into(), announced: BTreeMap::new(), lies: Vec::new(), looked_up: BTreeMap::new() }
+    }
 }
 
 pub struct World {
@@ -145,6 +166,12 @@ pub struct World {
     pub pings: bool,
     /// Whether who is dialled was never met there before.
     pub first_contact: bool,
+    /// Nodes made from now on take part in it.
+    pub dht: Option<Dht>,
+    /// What was dialled, by whom and when, whether or not somebody was there.
+    pub dials: Vec<(Duration, NodeId, String)>,
+    /// Whether a dial that nobody answers takes as long as one may.
+    pub silent_dials: bool,
     links: Vec<Link>,
     agenda: BinaryHeap<Reverse<(Duration, u64)>>,
     happenings: BTreeMap<u64, Happening>,
@@ -164,6 +191,9 @@ impl World {
             data_bytes: 0,
             pings: false,
             first_contact: false,
+            dht: None,
+            dials: Vec::new(),
+            silent_dials: false,
             links: Vec::new(),
             agenda: BinaryHeap::new(),
             happenings: BTreeMap::new(),
@@ -201,6 +231,7 @@ impl World {
             listening: addr_of(id),
             reachable: vec![Target { address: HostPort::from(addr_of(id)), id: identity }],
             seeds: true,
+            dht: self.dht.is_some(),
             unix_time: Duration::from_secs(1_800_000_000),
             seed: id.0 as u64,
             downloads: "downloads".into(),
@@ -225,6 +256,9 @@ impl World {
             last_conn: 0,
             last_command: 0,
         });
+        if self.dht.is_some() {
+            self.join_dht(id);
+        }
         id
     }
 
@@ -424,6 +458,11 @@ impl World {
                     self.on_job_end(node, transfer);
                 }
             }
+            Happening::DhtSays(node, run, input) => {
+                if self.nodes[node.0].run == run {
+                    self.input(node, *input);
+                }
+            }
             Happening::Tick(node) => {
                 if self.nodes[node.0].tick_at.take_if(|at| *at <= self.now).is_some() {
                     self.input(node, Input::Tick);
@@ -469,7 +508,18 @@ impl World {
                     self.pump(link, lane);
                 }
             }
+            Output::Announce { key } => {
+                let dht = self.dht.as_mut().expect("whoever announces is in it");
+                dht.announced.entry(key).or_default().insert(addr_of(node));
+            }
+            Output::Withdraw { key } => {
+                let dht = self.dht.as_mut().expect("whoever withdraws is in it");
+                dht.announced.entry(key).or_default().remove(&addr_of(node));
+            }
+            Output::LookUp { id, key } => self.look_up(node, id, key),
+            Output::StopLooking { .. } => {}
             Output::Dial(dialled) => {
+                self.dials.push((self.now, node, dialled.target.address.to_string()));
                 let target = &dialled.target;
                 let to = (0..self.nodes.len()).map(NodeId).find(|to| {
                     [addr_of(*to).to_string(), name_of(*to)].contains(&target.address.to_string())
@@ -482,7 +532,13 @@ impl World {
                     }
                     None => {
                         let failure = Failure::new(peer_to_peer::engine::Code::Unreachable, "no such node");
-                        self.input(node, Input::DialFailed { dialled, failure });
+                        let failed = Input::DialFailed { dialled, failure };
+                        if self.silent_dials {
+                            let run = self.nodes[node.0].run;
+                            self.at(4 * SECOND, Happening::DhtSays(node, run, Box::new(failed)));
+                        } else {
+                            self.input(node, failed);
+                        }
                     }
                 }
             }
@@ -529,6 +585,30 @@ impl World {
             Output::Reply { command, result } => {
                 assert!(self.nodes[node.0].replies.insert(command, result).is_none(), "answered twice");
             }
+        }
+    }
+
+    /// A node hears how it stands with the DHT.
+    pub fn hear_of_dht(&mut self, node: NodeId, state: DhtState) {
+        self.input(node, Input::Dht(state));
+    }
+
+    /// A node has entered the DHT.
+    pub fn join_dht(&mut self, node: NodeId) {
+        let entry = self.dht.as_ref().expect("there is one").entry;
+        self.hear_of_dht(node, DhtState::Joined { nodes: 8, entry });
+    }
+
+    fn look_up(&mut self, node: NodeId, id: TransferId, key: DhtKey) {
+        let now = self.now;
+        let dht = self.dht.as_mut().expect("whoever looks up is in it");
+        dht.looked_up.entry(key).or_default().push(now);
+        let known = dht.announced.get(&key).map(|addrs| addrs.iter().copied().collect());
+        let answers: Vec<Vec<_>> = dht.lies.iter().cloned().chain(known).collect();
+        let found = answers.into_iter().map(|addrs| Input::Found { id, addrs });
+        let run = self.nodes[node.0].run;
+        for input in found.chain([Input::LookedUp { id }]).collect::<Vec<_>>() {
+            self.at(SECOND, Happening::DhtSays(node, run, Box::new(input)));
         }
     }
 

@@ -1,0 +1,303 @@
+//! What nodes make of what a DHT says, in virtual time.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[allow(dead_code, reason = "other tests need more of it")]
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use peer_to_peer::engine::{AcceptPolicy, Code, Command, DhtState, Event, Limits, Reply, TransferId};
+use peer_to_peer::wire::{CHUNK_SIZE, DhtKey, Link};
+use world::disk_model::file_hash;
+use world::{Dht, NodeId, SECOND, World, addr_of};
+
+const CHUNK: usize = CHUNK_SIZE as usize;
+
+/// A world whose nodes take part in a DHT that was entered from everywhere.
+fn world(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.dht = Some(Dht::new([203, 0, 113, 1]));
+    world
+}
+
+impl World {
+    fn member(&mut self, identity: u8) -> NodeId {
+        self.secure_node(identity, AcceptPolicy::Ask)
+    }
+
+    /// A node that shares a file, which no other node is connected to.
+    fn sharer(&mut self, identity: u8, bytes: &[u8]) -> NodeId {
+        let node = self.member(identity);
+        self.nodes[node.0].disk.files.insert("file".into(), bytes.to_vec());
+        self.share(node, false);
+        node
+    }
+
+    fn share(&mut self, node: NodeId, known_only: bool) {
+        let command = Command::Share { path: "file".into(), known_only, is_kept: true };
+        assert!(matches!(self.run_command(node, command), Ok(Reply::Shared(_))));
+    }
+
+    fn get(&mut self, node: NodeId, bytes: &[u8]) -> TransferId {
+        match self.run_command(node, Command::Get(Box::new(Link::bare(file_hash(bytes))))) {
+            Ok(Reply::Getting { id, .. }) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn has_got(&self, node: NodeId, bytes: &[u8]) -> bool {
+        self.nodes[node.0].disk.downloads.get("file").is_some_and(|got| got == bytes)
+            && !self.events(node, |e| matches!(e, Event::Received { .. }).then_some(())).is_empty()
+    }
+
+    fn sources(&self, node: NodeId) -> usize {
+        let sources = |event: &Event| match event {
+            Event::Received { sources, .. } => Some(sources.len()),
+            _ => None,
+        };
+        self.events(node, sources)[0]
+    }
+
+    fn warnings(&self, node: NodeId) -> Vec<String> {
+        self.events(node, |event| match event {
+            Event::Warning { peer: None, text } => Some(text.clone()),
+            _ => None,
+        })
+    }
+
+    fn announced(&self, bytes: &[u8]) -> BTreeSet<SocketAddr> {
+        let key = DhtKey::of(file_hash(bytes));
+        self.dht.as_ref().unwrap().announced.get(&key).cloned().unwrap_or_default()
+    }
+
+    fn lie(&mut self, answers: Vec<Vec<SocketAddr>>) {
+        self.dht.as_mut().unwrap().lies = answers;
+    }
+
+    fn dialled_by(&self, node: NodeId) -> Vec<(Duration, &str)> {
+        let of = self.dials.iter().filter(|(_, by, _)| *by == node);
+        of.map(|(at, _, to)| (*at, to.as_str())).collect()
+    }
+}
+
+/// Ten thousand places where nobody is, from so many nodes of the DHT.
+fn ten_thousand(answers: u16) -> Vec<Vec<SocketAddr>> {
+    let address = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        SocketAddr::from(([198, 51, high, low], 2000 + n))
+    };
+    let each = 10_000 / answers;
+    (0..answers).map(|answer| (0..each).map(|n| address(answer * each + n)).collect()).collect()
+}
+
+#[test]
+fn a_hash_is_enough_to_fetch_from_all_who_announce_it() {
+    let mut world = world(1);
+    let bytes = world.rng.bytes(60 * CHUNK);
+    let sharers = [world.sharer(1, &bytes), world.sharer(2, &bytes)];
+    let getter = world.member(3);
+    world.get(getter, &bytes);
+    world.run_until(|world| world.has_got(getter, &bytes));
+    assert_eq!(world.sources(getter), 2);
+    assert_eq!(world.announced(&bytes).len(), 3, "what was fetched is served on, and announced");
+    assert!(world.nodes[getter.0].book.pins.is_empty(), "who was found is not pinned");
+    let unshare = Command::Unshare(file_hash(&bytes).to_string());
+    world.run_command(sharers[0], unshare).unwrap();
+    assert!(!world.announced(&bytes).contains(&addr_of(sharers[0])));
+}
+
+#[test]
+fn what_only_trusted_peers_may_fetch_is_neither_announced_nor_looked_up() {
+    let mut world = world(2);
+    let bytes = world.rng.bytes(CHUNK);
+    let sharer = world.member(1);
+    world.nodes[sharer.0].disk.files.insert("file".into(), bytes.clone());
+    world.share(sharer, true);
+    let getter = world.member(2);
+    let mut link = Link::bare(file_hash(&bytes));
+    link.known_only = true;
+    let failure = world.run_command(getter, Command::Get(Box::new(link))).unwrap_err();
+    assert_eq!(failure.code, Code::NotFound);
+    assert!(world.announced(&bytes).is_empty());
+    assert!(world.dht.as_ref().unwrap().looked_up.is_empty());
+}
+
+#[test]
+fn who_comes_later_is_found_too_and_meanwhile_it_is_said_that_nobody_is_there() {
+    let mut world = world(3);
+    let bytes = world.rng.bytes(4 * CHUNK);
+    let getter = world.member(1);
+    world.get(getter, &bytes);
+    world.run_for(100 * SECOND);
+    let said = world.warnings(getter);
+    assert_eq!(said, ["[1] the DHT knows nobody who has it yet; still looking"]);
+    world.sharer(2, &bytes);
+    world.run_for(70 * SECOND);
+    assert!(world.has_got(getter, &bytes), "{world:?}");
+    let asked = &world.dht.as_ref().unwrap().looked_up[&DhtKey::of(file_hash(&bytes))];
+    let pauses: Vec<_> = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
+    assert!(pauses.is_sorted() && pauses.iter().all(|pause| (5..=65).contains(pause)), "{pauses:?}");
+}
+
+#[test]
+fn what_nobody_has_is_given_up_in_the_end() {
+    let mut world = world(4);
+    let getter = world.member(1);
+    let id = world.get(getter, b"nobody has it");
+    world.run_for(Limits::default().starved - SECOND);
+    assert_eq!(world.failures(getter), []);
+    world.run_for(10 * SECOND);
+    let [(code, reason)] = world.failures(getter).try_into().unwrap();
+    assert!(code == Code::NotFound && reason.contains("DHT"), "[{id}] {reason}");
+    let asked = world.dht.as_ref().unwrap().looked_up.clone();
+    world.run_to_end();
+    assert_eq!(world.dht.as_ref().unwrap().looked_up, asked, "nothing goes on");
+}
+
+#[test]
+fn ten_thousand_lies_cost_a_few_dials_and_slow_nothing() {
+    for (answers, silent_dials) in [(1, true), (100, true), (100, false)] {
+        let mut world = world(5);
+        // Who is not there refuses at once, or keeps a dial busy for as long as one may be.
+        world.silent_dials = silent_dials;
+        world.lie(ten_thousand(answers));
+        let bytes = world.rng.bytes(30 * CHUNK);
+        let sharer = world.sharer(1, &bytes);
+        let getter = world.member(2);
+        world.connect(getter, sharer);
+        world.run_for(SECOND);
+        let begun = world.now;
+        world.get(getter, &bytes);
+        world.run_until(|world| world.has_got(getter, &bytes));
+        assert!(world.now - begun < SECOND, "it is fetched from who is known as ever");
+        // And one for what nobody has, as long as it is searched for.
+        world.get(getter, b"nobody has it");
+        world.run_for(Limits::default().starved + 10 * SECOND);
+        let dials = world.dialled_by(getter);
+        let mut in_second = BTreeMap::new();
+        for (at, _) in &dials {
+            *in_second.entry(at.as_secs()).or_insert(0) += 1;
+        }
+        assert!(in_second.values().all(|dials| *dials <= 16), "{in_second:?}");
+        let places: BTreeSet<_> = dials.iter().map(|(_, to)| *to).collect();
+        let most = if answers == 1 { 1 + 16 * 12 } else { 1 + 128 * 12 };
+        assert!(places.len() <= most, "{} places", places.len());
+    }
+}
+
+#[test]
+fn an_honest_answer_among_lies_is_found() {
+    let mut world = world(6);
+    world.silent_dials = true;
+    world.lie(ten_thousand(6));
+    let bytes = world.rng.bytes(4 * CHUNK);
+    world.sharer(1, &bytes);
+    let getter = world.member(2);
+    world.get(getter, &bytes);
+    world.run_for(60 * SECOND);
+    assert!(world.has_got(getter, &bytes), "{world:?}");
+}
+
+#[test]
+fn places_where_nobody_was_make_room_for_others() {
+    let mut world = world(12);
+    world.lie(ten_thousand(100));
+    let bytes = world.rng.bytes(4 * CHUNK);
+    let getter = world.member(1);
+    world.get(getter, &bytes);
+    world.run_for(60 * SECOND);
+    world.lie(Vec::new());
+    world.sharer(2, &bytes);
+    world.run_for(150 * SECOND);
+    assert!(world.has_got(getter, &bytes), "{world:?}");
+}
+
+#[test]
+fn nobody_is_sent_to_other_services_or_to_networks_nearby_or_to_itself() {
+    for (entry, not_dialled) in [
+        ([203, 0, 113, 1], &["127.0.0.1:8000", "10.0.0.1:8000", "100.64.0.1:8000", "224.0.0.1:8000"][..]),
+        ([10, 0, 0, 1], &["127.0.0.1:8000"]),
+        ([127, 0, 0, 1], &[]),
+    ] {
+        let mut world = World::new(7);
+        world.dht = Some(Dht::new(entry));
+        let getter = world.member(1);
+        let bad = ["192.0.2.9:22", "192.0.2.9:443", "192.0.2.9:1023", "192.0.2.9:0", "0.0.0.0:8000"];
+        let good = "192.0.2.77:1024";
+        let named = bad.iter().chain(not_dialled).chain([&good]);
+        let mut named: Vec<SocketAddr> = named.map(|addr| addr.parse().unwrap()).collect();
+        named.push(addr_of(getter));
+        world.lie(vec![named]);
+        world.get(getter, b"nobody has it");
+        world.run_for(100 * SECOND);
+        let dialled: BTreeSet<_> = world.dialled_by(getter).into_iter().map(|(_, to)| to).collect();
+        assert_eq!(dialled, [good].into());
+        let said = world.warnings(getter);
+        assert_eq!(said, ["[1] nobody has it yet where the DHT says; still looking"]);
+    }
+}
+
+#[test]
+fn one_host_is_not_flooded_because_somebody_said_so() {
+    let mut world = world(8);
+    let victim = |n: u16| SocketAddr::from(([198, 51, 100, 7], 2000 + n));
+    world.lie((0..100).map(|answer| (0..100).map(|n| victim(answer * 100 + n)).collect()).collect());
+    let getter = world.member(1);
+    world.get(getter, b"nobody has it");
+    world.run_for(20 * SECOND);
+    let places: BTreeSet<_> = world.dialled_by(getter).into_iter().map(|(_, to)| to).collect();
+    assert!((1..=32).contains(&places.len()), "{}", places.len());
+}
+
+#[test]
+fn somebody_who_is_found_and_does_not_have_it_is_only_asked() {
+    let mut world = world(9);
+    let bytes = world.rng.bytes(4 * CHUNK);
+    let other = world.member(1);
+    world.lie(vec![vec![addr_of(other)]]);
+    let getter = world.member(2);
+    world.get(getter, &bytes);
+    world.run_for(30 * SECOND);
+    assert_eq!(world.dialled_by(getter).len(), 1, "it is there, and not dialled again");
+    assert!(world.nodes[getter.0].book.pins.is_empty());
+    world.sharer(3, &bytes);
+    world.run_for(70 * SECOND);
+    assert!(world.has_got(getter, &bytes));
+}
+
+#[test]
+fn that_nobody_answers_is_said_once_and_when_somebody_does_again() {
+    let mut world = world(10);
+    let node = world.member(1);
+    let away = || DhtState::Away { why: "the DHT cannot be reached: no network".into() };
+    world.hear_of_dht(node, away());
+    world.hear_of_dht(node, away());
+    world.get(node, b"nobody has it");
+    world.join_dht(node);
+    let said = world.warnings(node);
+    assert_eq!(
+        said,
+        [
+            "the DHT cannot be reached: no network; tries again from time to time",
+            "[1] the DHT cannot be reached so far; still trying",
+            "the DHT can be reached again"
+        ]
+    );
+}
+
+#[test]
+fn who_takes_part_in_no_dht_says_nothing_to_one() {
+    let mut world = World::new(11);
+    let bytes = world.rng.bytes(CHUNK);
+    // The world panics where somebody speaks to a DHT that is not there.
+    let sharer = world.sharer(1, &bytes);
+    let getter = world.member(2);
+    let bare = Command::Get(Box::new(Link::bare(file_hash(&bytes))));
+    let failure = world.run_command(getter, bare.clone()).unwrap_err();
+    assert!(failure.message.contains("nobody is connected"), "{failure:?}");
+    world.connect(getter, sharer);
+    world.run_command(getter, bare).unwrap();
+    world.run_until(|world| world.has_got(getter, &bytes));
+}

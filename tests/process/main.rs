@@ -12,6 +12,7 @@ mod bad_streams;
 mod baseline;
 mod command_line;
 mod crowds;
+mod discovery;
 mod endings;
 mod oneshot;
 mod resume;

@@ -99,9 +99,11 @@ fn a_hash_is_enough_to_fetch_from_all_who_announce_it() {
     let sharers = [world.sharer(1, &bytes), world.sharer(2, &bytes)];
     let getter = world.member(3);
     world.get(getter, &bytes);
+    world.run_until(|world| world.announced(&bytes).len() == 3);
+    assert!(!world.has_got(getter, &bytes), "what is here of it is served on, and announced");
     world.run_until(|world| world.has_got(getter, &bytes));
     assert_eq!(world.sources(getter), 2);
-    assert_eq!(world.announced(&bytes).len(), 3, "what was fetched is served on, and announced");
+    assert_eq!(world.announced(&bytes).len(), 3, "and so is the whole");
     assert!(world.nodes[getter.0].book.pins.is_empty(), "who was found is not pinned");
     let unshare = Command::Unshare(file_hash(&bytes).to_string());
     world.run_command(sharers[0], unshare).unwrap();
@@ -212,6 +214,29 @@ fn places_where_nobody_was_make_room_for_others() {
     world.sharer(2, &bytes);
     world.run_for(150 * SECOND);
     assert!(world.has_got(getter, &bytes), "{world:?}");
+}
+
+#[test]
+fn lies_leave_room_for_what_peers_tell() {
+    let mut world = World::new(13);
+    let bytes = world.rng.bytes(60 * CHUNK);
+    let seeder = world.sharer(1, &bytes);
+    // Somebody who dials nobody else, and whom no DHT knows.
+    let limits = Limits { found_dials: 0, ..Limits::default() };
+    let other = world.secure_node_with(2, AcceptPolicy::Ask, limits);
+    world.dht = Some(Dht::new([203, 0, 113, 1]));
+    world.lie(ten_thousand(100));
+    let getter = world.member(3);
+    world.get(getter, &bytes);
+    world.run_for(3 * SECOND);
+    world.line.bytes_per_sec = 1_000_000;
+    world.connect(other, seeder);
+    world.get(other, &bytes);
+    world.run_for(SECOND);
+    world.connect(getter, seeder);
+    world.run_until(|world| world.has_got(getter, &bytes));
+    let there = addr_of(other).to_string();
+    assert!(world.dialled_by(getter).iter().any(|(_, to)| *to == there), "{world:?}");
 }
 
 #[test]

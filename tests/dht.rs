@@ -8,17 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use peer_to_peer::engine::{AcceptPolicy, Code, Command, DhtState, Event, Limits, Reply, TransferId};
-use peer_to_peer::wire::{CHUNK_SIZE, DhtKey, Link};
+use peer_to_peer::engine::{AcceptPolicy, Code, Command, DhtState, Event, Limits, Reply};
+use peer_to_peer::wire::{DhtKey, Link};
 use world::disk_model::file_hash;
+use world::swarm::{CHUNK, bare};
 use world::{Dht, NodeId, SECOND, World, addr_of};
-
-const CHUNK: usize = CHUNK_SIZE as usize;
 
 /// A world whose nodes take part in a DHT that was entered from everywhere.
 fn world(seed: u64) -> World {
     let mut world = World::new(seed);
-    world.dht = Some(Dht::new([203, 0, 113, 1]));
+    world.dht = Some(Dht::new([12, 0, 0, 1]));
     world
 }
 
@@ -31,33 +30,13 @@ impl World {
     fn sharer(&mut self, identity: u8, bytes: &[u8]) -> NodeId {
         let node = self.member(identity);
         self.nodes[node.0].disk.files.insert("file".into(), bytes.to_vec());
-        self.share(node, false);
+        self.share_with(node, false);
         node
     }
 
-    fn share(&mut self, node: NodeId, known_only: bool) {
+    fn share_with(&mut self, node: NodeId, known_only: bool) {
         let command = Command::Share { path: "file".into(), known_only, is_kept: true };
         assert!(matches!(self.run_command(node, command), Ok(Reply::Shared(_))));
-    }
-
-    fn get(&mut self, node: NodeId, bytes: &[u8]) -> TransferId {
-        match self.run_command(node, Command::Get(Box::new(Link::bare(file_hash(bytes))))) {
-            Ok(Reply::Getting { id, .. }) => id,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn has_got(&self, node: NodeId, bytes: &[u8]) -> bool {
-        self.nodes[node.0].disk.downloads.get("file").is_some_and(|got| got == bytes)
-            && !self.events(node, |e| matches!(e, Event::Received { .. }).then_some(())).is_empty()
-    }
-
-    fn sources(&self, node: NodeId) -> usize {
-        let sources = |event: &Event| match event {
-            Event::Received { sources, .. } => Some(sources.len()),
-            _ => None,
-        };
-        self.events(node, sources)[0]
     }
 
     fn warnings(&self, node: NodeId) -> Vec<String> {
@@ -86,7 +65,7 @@ impl World {
 fn ten_thousand(answers: u16) -> Vec<Vec<SocketAddr>> {
     let address = |n: u16| {
         let [high, low] = n.to_be_bytes();
-        SocketAddr::from(([198, 51, high, low], 2000 + n))
+        SocketAddr::from(([12, 51, high, low], 2000 + n))
     };
     let each = 10_000 / answers;
     (0..answers).map(|answer| (0..each).map(|n| address(answer * each + n)).collect()).collect()
@@ -98,11 +77,11 @@ fn a_hash_is_enough_to_fetch_from_all_who_announce_it() {
     let bytes = world.rng.bytes(60 * CHUNK);
     let sharers = [world.sharer(1, &bytes), world.sharer(2, &bytes)];
     let getter = world.member(3);
-    world.get(getter, &bytes);
+    world.get(getter, &bare(&bytes)).unwrap();
     world.run_until(|world| world.announced(&bytes).len() == 3);
-    assert!(!world.has_got(getter, &bytes), "what is here of it is served on, and announced");
-    world.run_until(|world| world.has_got(getter, &bytes));
-    assert_eq!(world.sources(getter), 2);
+    assert!(!world.has_got(getter), "what is here of it is served on, and announced");
+    world.run_until(|world| world.has_got(getter));
+    assert_eq!(world.sources(getter).unwrap().len(), 2);
     assert_eq!(world.announced(&bytes).len(), 3, "and so is the whole");
     assert!(world.nodes[getter.0].book.pins.is_empty(), "who was found is not pinned");
     let unshare = Command::Unshare(file_hash(&bytes).to_string());
@@ -116,7 +95,7 @@ fn what_only_trusted_peers_may_fetch_is_neither_announced_nor_looked_up() {
     let bytes = world.rng.bytes(CHUNK);
     let sharer = world.member(1);
     world.nodes[sharer.0].disk.files.insert("file".into(), bytes.clone());
-    world.share(sharer, true);
+    world.share_with(sharer, true);
     let getter = world.member(2);
     let mut link = Link::bare(file_hash(&bytes));
     link.known_only = true;
@@ -131,13 +110,13 @@ fn who_comes_later_is_found_too_and_meanwhile_it_is_said_that_nobody_is_there() 
     let mut world = world(3);
     let bytes = world.rng.bytes(4 * CHUNK);
     let getter = world.member(1);
-    world.get(getter, &bytes);
+    world.get(getter, &bare(&bytes)).unwrap();
     world.run_for(100 * SECOND);
     let said = world.warnings(getter);
     assert_eq!(said, ["[1] the DHT knows nobody who has it yet; still looking"]);
     world.sharer(2, &bytes);
     world.run_for(70 * SECOND);
-    assert!(world.has_got(getter, &bytes), "{world:?}");
+    assert!(world.has_got(getter), "{world:?}");
     let asked = &world.dht.as_ref().unwrap().looked_up[&DhtKey::of(file_hash(&bytes))];
     let pauses: Vec<_> = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
     assert!(pauses.is_sorted() && pauses.iter().all(|pause| (5..=65).contains(pause)), "{pauses:?}");
@@ -147,7 +126,7 @@ fn who_comes_later_is_found_too_and_meanwhile_it_is_said_that_nobody_is_there() 
 fn what_nobody_has_is_given_up_in_the_end() {
     let mut world = world(4);
     let getter = world.member(1);
-    let id = world.get(getter, b"nobody has it");
+    let id = world.get(getter, &bare(b"nobody has it")).unwrap();
     world.run_for(Limits::default().starved - SECOND);
     assert_eq!(world.failures(getter), []);
     world.run_for(10 * SECOND);
@@ -171,11 +150,11 @@ fn ten_thousand_lies_cost_a_few_dials_and_slow_nothing() {
         world.connect(getter, sharer);
         world.run_for(SECOND);
         let begun = world.now;
-        world.get(getter, &bytes);
-        world.run_until(|world| world.has_got(getter, &bytes));
+        world.get(getter, &bare(&bytes)).unwrap();
+        world.run_until(|world| world.has_got(getter));
         assert!(world.now - begun < SECOND, "it is fetched from who is known as ever");
         // And one for what nobody has, as long as it is searched for.
-        world.get(getter, b"nobody has it");
+        world.get(getter, &bare(b"nobody has it")).unwrap();
         world.run_for(Limits::default().starved + 10 * SECOND);
         let dials = world.dialled_by(getter);
         let mut in_second = BTreeMap::new();
@@ -197,9 +176,9 @@ fn an_honest_answer_among_lies_is_found() {
     let bytes = world.rng.bytes(4 * CHUNK);
     world.sharer(1, &bytes);
     let getter = world.member(2);
-    world.get(getter, &bytes);
+    world.get(getter, &bare(&bytes)).unwrap();
     world.run_for(60 * SECOND);
-    assert!(world.has_got(getter, &bytes), "{world:?}");
+    assert!(world.has_got(getter), "{world:?}");
 }
 
 #[test]
@@ -208,12 +187,12 @@ fn places_where_nobody_was_make_room_for_others() {
     world.lie(ten_thousand(100));
     let bytes = world.rng.bytes(4 * CHUNK);
     let getter = world.member(1);
-    world.get(getter, &bytes);
+    world.get(getter, &bare(&bytes)).unwrap();
     world.run_for(60 * SECOND);
     world.lie(Vec::new());
     world.sharer(2, &bytes);
     world.run_for(150 * SECOND);
-    assert!(world.has_got(getter, &bytes), "{world:?}");
+    assert!(world.has_got(getter), "{world:?}");
 }
 
 #[test]
@@ -224,17 +203,17 @@ fn lies_leave_room_for_what_peers_tell() {
     // Somebody who dials nobody else, and whom no DHT knows.
     let limits = Limits { found_dials: 0, ..Limits::default() };
     let other = world.secure_node_with(2, AcceptPolicy::Ask, limits);
-    world.dht = Some(Dht::new([203, 0, 113, 1]));
+    world.dht = Some(Dht::new([12, 0, 0, 1]));
     world.lie(ten_thousand(100));
     let getter = world.member(3);
-    world.get(getter, &bytes);
+    world.get(getter, &bare(&bytes)).unwrap();
     world.run_for(3 * SECOND);
     world.line.bytes_per_sec = 1_000_000;
     world.connect(other, seeder);
-    world.get(other, &bytes);
+    world.get(other, &bare(&bytes)).unwrap();
     world.run_for(SECOND);
     world.connect(getter, seeder);
-    world.run_until(|world| world.has_got(getter, &bytes));
+    world.run_until(|world| world.has_got(getter));
     let there = addr_of(other).to_string();
     assert!(world.dialled_by(getter).iter().any(|(_, to)| *to == there), "{world:?}");
 }
@@ -242,20 +221,20 @@ fn lies_leave_room_for_what_peers_tell() {
 #[test]
 fn nobody_is_sent_to_other_services_or_to_networks_nearby_or_to_itself() {
     for (entry, not_dialled) in [
-        ([203, 0, 113, 1], &["127.0.0.1:8000", "10.0.0.1:8000", "100.64.0.1:8000", "224.0.0.1:8000"][..]),
+        ([12, 0, 0, 1], &["127.0.0.1:8000", "10.0.0.1:8000", "100.64.0.1:8000", "224.0.0.1:8000"][..]),
         ([10, 0, 0, 1], &["127.0.0.1:8000"]),
         ([127, 0, 0, 1], &[]),
     ] {
         let mut world = World::new(7);
         world.dht = Some(Dht::new(entry));
         let getter = world.member(1);
-        let bad = ["192.0.2.9:22", "192.0.2.9:443", "192.0.2.9:1023", "192.0.2.9:0", "0.0.0.0:8000"];
-        let good = "192.0.2.77:1024";
+        let bad = ["12.0.2.9:22", "12.0.2.9:443", "12.0.2.9:1023", "12.0.2.9:0", "0.0.0.0:8000"];
+        let good = "12.0.2.77:1024";
         let named = bad.iter().chain(not_dialled).chain([&good]);
         let mut named: Vec<SocketAddr> = named.map(|addr| addr.parse().unwrap()).collect();
         named.push(addr_of(getter));
         world.lie(vec![named]);
-        world.get(getter, b"nobody has it");
+        world.get(getter, &bare(b"nobody has it")).unwrap();
         world.run_for(100 * SECOND);
         let dialled: BTreeSet<_> = world.dialled_by(getter).into_iter().map(|(_, to)| to).collect();
         assert_eq!(dialled, [good].into());
@@ -267,10 +246,10 @@ fn nobody_is_sent_to_other_services_or_to_networks_nearby_or_to_itself() {
 #[test]
 fn one_host_is_not_flooded_because_somebody_said_so() {
     let mut world = world(8);
-    let victim = |n: u16| SocketAddr::from(([198, 51, 100, 7], 2000 + n));
+    let victim = |n: u16| SocketAddr::from(([12, 51, 100, 7], 2000 + n));
     world.lie((0..100).map(|answer| (0..100).map(|n| victim(answer * 100 + n)).collect()).collect());
     let getter = world.member(1);
-    world.get(getter, b"nobody has it");
+    world.get(getter, &bare(b"nobody has it")).unwrap();
     world.run_for(20 * SECOND);
     let places: BTreeSet<_> = world.dialled_by(getter).into_iter().map(|(_, to)| to).collect();
     assert!((1..=32).contains(&places.len()), "{}", places.len());
@@ -283,13 +262,13 @@ fn somebody_who_is_found_and_does_not_have_it_is_only_asked() {
     let other = world.member(1);
     world.lie(vec![vec![addr_of(other)]]);
     let getter = world.member(2);
-    world.get(getter, &bytes);
+    world.get(getter, &bare(&bytes)).unwrap();
     world.run_for(30 * SECOND);
     assert_eq!(world.dialled_by(getter).len(), 1, "it is there, and not dialled again");
     assert!(world.nodes[getter.0].book.pins.is_empty());
     world.sharer(3, &bytes);
     world.run_for(70 * SECOND);
-    assert!(world.has_got(getter, &bytes));
+    assert!(world.has_got(getter));
 }
 
 #[test]
@@ -299,7 +278,7 @@ fn that_nobody_answers_is_said_once_and_when_somebody_does_again() {
     let away = || DhtState::Away { why: "the DHT cannot be reached: no network".into() };
     world.hear_of_dht(node, away());
     world.hear_of_dht(node, away());
-    world.get(node, b"nobody has it");
+    world.get(node, &bare(b"nobody has it")).unwrap();
     world.join_dht(node);
     let said = world.warnings(node);
     assert_eq!(
@@ -324,5 +303,5 @@ fn who_takes_part_in_no_dht_says_nothing_to_one() {
     assert!(failure.message.contains("nobody is connected"), "{failure:?}");
     world.connect(getter, sharer);
     world.run_command(getter, bare).unwrap();
-    world.run_until(|world| world.has_got(getter, &bytes));
+    world.run_until(|world| world.has_got(getter));
 }

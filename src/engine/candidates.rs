@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::downloads::Download;
 use super::gets::MAX_SOURCES;
+use super::peers::Peer;
 use super::reach::can_be_peer;
 use super::{ConnId, Dialled, Engine, Output, Target, TransferId};
 
@@ -205,9 +206,9 @@ impl Pace {
 impl Engine {
     /// Somebody may have it there.
     pub(super) fn add_candidate(&mut self, id: TransferId, target: Target, found_by: FoundBy) {
-        let is_self = target.id.is_some() && target.id == self.config.node_id;
-        let is_nobody = address_of(&target).is_some_and(|addr| !can_be_peer(addr));
-        if is_self || is_nobody {
+        // Another process of this user has the same identity, and another address.
+        let is_nobody = address_of(&target).is_some_and(|addr| !can_be_peer(addr) || self.is_this_node(addr));
+        if is_nobody {
             return;
         }
         if let Some(get) = self.gets.get_mut(&id) {
@@ -259,9 +260,13 @@ impl Engine {
 
     fn is_connected_to(&self, target: &Target) -> bool {
         let addr = address_of(target);
-        self.peers.iter().any(|(_, peer)| {
-            (target.id.is_some() && peer.node_id == target.id)
-                || (addr.is_some() && (peer.listens_at() == addr || Some(peer.addr) == addr))
+        let is_there = |peer: &Peer| addr.is_some() && (peer.listens_at() == addr || Some(peer.addr) == addr);
+        self.peers.iter().any(|(_, peer)| match target.id {
+            // This user's other processes have the same one.
+            Some(id) if self.config.node_id != Some(id) => peer.node_id == Some(id),
+            // Where it says it listens somebody else may listen too, of whom it is known who that is.
+            Some(id) => peer.node_id == Some(id) && is_there(peer),
+            None => is_there(peer),
         })
     }
 

@@ -30,6 +30,8 @@ impl Engine {
                     "it was dialled for a search, and others want its place",
                     Ending::Closed,
                 );
+            } else if peer.found_for.is_some() {
+                // Nobody gives way to who was dialled for a search.
             } else if let Some(one_of_many) = self.one_of_a_crowd(&peer) {
                 self.drop_peer(one_of_many, "there are many from where it comes, and there is no room");
             } else if let Some(oldest) = self.peers.silent_past(0, |_| true) {
@@ -195,7 +197,7 @@ impl Engine {
     fn on_swarm_message(&mut self, conn: ConnId, message: Message) {
         match message {
             Message::Ask { id, proof } => self.on_ask(conn, id, proof),
-            Message::Lack { id, .. } => self.on_lack(conn, id),
+            Message::Lack { id, code } => self.on_lack(conn, id, &code),
             Message::Have { id, chunks } => self.on_have(conn, id, &chunks),
             Message::Unpull { id, first, count } => self.on_unpull(conn, id, first, count),
             Message::Peers { id, peers } if self.peers.get(conn).is_some_and(|peer| peer.features.pex) => {

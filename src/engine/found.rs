@@ -39,12 +39,15 @@ impl Engine {
 
     /// Closes those of no use, and looks again later at those with which something is under way.
     pub(super) fn close_found_in_vain(&mut self) {
-        let in_vain: Vec<_> =
-            self.peers.iter().filter(|(_, peer)| peer.is_found_in_vain()).map(|(conn, _)| conn).collect();
+        let in_vain =
+            self.peers.iter().filter(|(_, peer)| peer.is_found_in_vain() && !self.is_acquainted(peer));
+        let in_vain: Vec<_> = in_vain.map(|(conn, _)| conn).collect();
         for conn in in_vain {
             self.close_peer(conn, "it was dialled for a search that has ended", Ending::Closed);
         }
-        let is_for_nothing = |peer: &Peer| peer.found_for.as_ref().is_some_and(BTreeSet::is_empty);
+        let is_for_nothing = |peer: &Peer| {
+            peer.found_for.as_ref().is_some_and(BTreeSet::is_empty) && !self.is_acquainted(peer)
+        };
         if self.peers.iter().any(|(_, peer)| is_for_nothing(peer)) {
             self.look_after_found();
         }
@@ -56,8 +59,14 @@ impl Engine {
         if newcomer.found_for.is_some() {
             return None;
         }
-        let idle = self.peers.iter().filter(|(_, peer)| peer.is_found_and_idle());
+        let idle =
+            self.peers.iter().filter(|(_, peer)| peer.is_found_and_idle() && !self.is_acquainted(peer));
         idle.min_by_key(|(conn, peer)| (!peer.asks.is_empty(), *conn)).map(|(conn, _)| conn)
+    }
+
+    /// Whether a person at this node knows it.
+    fn is_acquainted(&self, peer: &Peer) -> bool {
+        peer.node_id.is_some_and(|id| self.book.is_known(id))
     }
 
     /// A person at this node names a peer: it is there for more than a search.

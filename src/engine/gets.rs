@@ -34,7 +34,11 @@ const MAX_ASKERS: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Whoever has not answered for so long is not waited for. An answer that comes later is welcome.
-const ANSWER_WAIT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// When those are asked again who had no room to answer, and how long that goes on while nobody else does.
+const BUSY_WAIT: Duration = Duration::from_secs(4);
+const BUSY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often those are asked again who are no sources.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
@@ -48,6 +52,10 @@ pub(super) struct Get {
     pub(super) link: Link,
     /// Who was asked and has not answered, and since when.
     pub(super) asked: BTreeMap<ConnId, (AskId, Duration)>,
+    /// Who had no room to answer, and when it is asked again.
+    busy: BTreeMap<ConnId, Duration>,
+    /// When somebody last left who was asked and had not answered.
+    left_at: Option<Duration>,
     /// How many were asked.
     asked_in_all: usize,
     /// Who asked us for it before there was anything to give.
@@ -55,7 +63,7 @@ pub(super) struct Get {
     pub(super) lists: Lists,
     pub(super) candidates: Candidates,
     pub(super) looking: Looking,
-    deliveries: BTreeMap<SocketAddr, Delivery>,
+    deliveries: BTreeMap<(Option<NodeId>, Option<SocketAddr>), Delivery>,
     pub(super) log: HoldLog,
     /// Times that what was written by a false list was let go of, of which the answer has not come.
     pub(super) releasing: u32,
@@ -105,12 +113,18 @@ impl Get {
 
     /// Whether somebody who was asked may still answer.
     pub(super) fn is_waiting(&self, now: Duration) -> bool {
+        let is_patient = now < self.moved_at + BUSY_PATIENCE;
+        let has_just_left = self.left_at.is_some_and(|at| now < at + LOOK_EVERY);
         self.asked.values().any(|(_, since)| now < *since + ANSWER_WAIT)
+            || (is_patient && !self.busy.is_empty())
+            || has_just_left
     }
 
     pub(super) fn delivery(&mut self, peer: SocketAddr, node_id: Option<NodeId>) -> &mut Delivery {
         let new = || Delivery { peer, node_id, bytes: 0, wasted_bytes: 0, bad_chunks: 0 };
-        self.deliveries.entry(peer).or_insert_with(new)
+        // Whoever connects anew is the same.
+        let key = if node_id.is_some() { (node_id, None) } else { (None, Some(peer)) };
+        self.deliveries.entry(key).or_insert_with(new)
     }
 
     /// Who delivered how much, most first.
@@ -125,7 +139,8 @@ impl Engine {
     pub(super) fn get(&mut self, link: Link) -> Result<Reply, Failure> {
         let hash = link.hash;
         if let Some(path) = self.shares.path_of_unchanged(hash) {
-            let message = format!("it is here: `{}`", path.display());
+            let message =
+                format!("it is here: `{}`; `unshare` it first where that is not so", path.display());
             return Err(Failure::new(Code::Usage, message));
         }
         if let Some(id) = self.get_of(hash) {
@@ -141,6 +156,8 @@ impl Engine {
         let get = Get {
             link,
             asked: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            left_at: None,
             asked_in_all: 0,
             askers: BTreeMap::new(),
             lists: Lists::default(),
@@ -154,16 +171,12 @@ impl Engine {
         };
         self.gets.insert(id, get);
         self.askable_changed(hash);
-        let peers: Vec<_> = self.peers.iter().map(|(conn, _)| conn).collect();
-        for conn in peers {
-            self.ask(id, conn);
-        }
         for target in targets {
             self.add_candidate(id, target, FoundBy::Link);
         }
+        self.ask_all(id);
         self.dial_candidates(id);
-        let get = &self.gets[&id];
-        if !self.is_looked_up(id) && get.asked.is_empty() && !get.candidates.are_being_tried() {
+        if !self.is_looked_up(id) && !self.may_be_answered(id) {
             self.gets.remove(&id);
             self.askable_changed(hash);
             let message = match known_only {
@@ -257,10 +270,16 @@ impl Engine {
         self.on_listed(id);
     }
 
-    pub(super) fn on_lack(&mut self, conn: ConnId, ask: AskId) {
+    pub(super) fn on_lack(&mut self, conn: ConnId, ask: AskId, code: &str) {
+        let now = self.now;
         let Some(id) = self.peers.get_mut(conn).and_then(|peer| peer.asks.remove(&ask)) else { return };
         if let Some(get) = self.gets.get_mut(&id) {
             get.asked.remove(&conn);
+            if code == Code::Busy.as_str() {
+                get.busy.insert(conn, now + BUSY_WAIT);
+            } else {
+                get.busy.remove(&conn);
+            }
         }
         self.settle_search(id);
     }
@@ -279,6 +298,14 @@ impl Engine {
         }
         let have = if offer.is_partial { Have::none(geometry) } else { Have::All };
         self.add_source(id, conn, Source::new(offer.id, have, self.now));
+        if offer.is_known_only
+            && let Some(get) = self.gets.get_mut(&id)
+        {
+            get.link.known_only = true;
+            let hash = get.hash();
+            self.end_forbidden_answers();
+            self.review_announcement(hash);
+        }
         if state == State::Receiving {
             self.send(conn, Message::Accept { id: offer.id, kept: None, wants_list: false });
             self.pull_more(id);
@@ -342,34 +369,39 @@ impl Engine {
 
     /// A connection is gone.
     pub(super) fn forget_in_gets(&mut self, conn: ConnId) {
+        let now = self.now;
         for id in self.gets.keys().copied().collect::<Vec<_>>() {
             let Some(get) = self.gets.get_mut(&id) else { continue };
             get.lists.others.remove(&conn);
             get.askers.remove(&conn);
-            let was_asked = get.asked.remove(&conn).is_some();
+            get.busy.remove(&conn);
+            // It may have another connection, or make one, and is asked there.
+            if get.asked.remove(&conn).is_some() {
+                get.left_at = Some(now);
+            }
             let pull = self.downloads.get_mut(&id).and_then(Download::pull);
             if pull.is_some_and(|pull| pull.sources.get(conn).is_some()) {
                 self.lose_source(id, conn);
             }
-            if was_asked {
-                self.settle_search(id);
-            }
         }
     }
 
-    /// Ends a search that nobody can answer any more.
+    /// Whether somebody who was asked, or is being dialled, may answer yet.
+    pub(super) fn may_be_answered(&self, id: TransferId) -> bool {
+        let Some(get) = self.gets.get(&id) else { return false };
+        // Whoever was dialled and has not introduced itself yet will be asked.
+        let is_greeting = |peer: &Peer| peer.dialled_by_us && peer.level.is_none();
+        get.is_waiting(self.now)
+            || get.candidates.are_being_tried()
+            || self.peers.iter().any(|(_, peer)| is_greeting(peer))
+    }
+
+    /// Ends a search that nobody can answer any more, or that nobody has answered for too long.
     pub(super) fn settle_search(&mut self, id: TransferId) {
         let Some(get) = self.gets.get(&id) else { return };
-        let is_trying = get.is_waiting(self.now) || get.candidates.are_being_tried();
-        // Whoever was found and did not introduce itself yet will be asked.
-        let is_greeting = |peer: &Peer| peer.was_found() && peer.level.is_none();
-        if self.downloads.contains_key(&id)
-            || is_trying
-            || self.peers.iter().any(|(_, peer)| is_greeting(peer))
+        let is_new = self.now < get.moved_at + self.config.limits.starved;
+        if self.downloads.contains_key(&id) || (is_new && self.may_be_answered(id)) || self.keeps_looking(id)
         {
-            return;
-        }
-        if self.keeps_looking(id) {
             return;
         }
         let failure = match (&get.lists.given_up, get.asked_in_all) {
@@ -377,6 +409,10 @@ impl Engine {
                 Failure::new(*code, format!("{message}; and nobody else who was asked has it"))
             }
             (None, 0) if self.is_looked_up(id) => Failure::new(Code::NotFound, self.nobody_in_dht()),
+            (None, _) if !get.busy.is_empty() => Failure::new(
+                Code::Busy,
+                "whoever may have it answers too many others at the moment; try again later",
+            ),
             (None, 0) => Failure::new(
                 Code::NotFound,
                 "nobody answers where the link says that it is; `connect` to somebody who has it",
@@ -454,6 +490,11 @@ impl Engine {
         let now = self.now;
         let sources = self.downloads.get_mut(&id).and_then(Download::pull).map(|pull| pull.sources.len());
         let Some(get) = self.gets.get_mut(&id) else { return };
+        let due: Vec<_> = get.busy.iter().filter(|(_, at)| now >= **at).map(|(conn, _)| *conn).collect();
+        for conn in due {
+            self.ask(id, conn);
+        }
+        let Some(get) = self.gets.get_mut(&id) else { return };
         if sources.is_none_or(|sources| sources >= MAX_SOURCES) || now < get.asked_at + ASK_AGAIN {
             return;
         }
@@ -497,9 +538,10 @@ impl Engine {
         let seconds = self.config.limits.starved.as_secs();
         let message = format!("nobody who has the rest of it has sent anything for {seconds} seconds");
         let failure = Failure::new(Code::Stalled, message);
-        match get.lists.others.is_empty() {
-            true => self.fail_download(id, failure),
-            false => self.follow_another(id, failure),
+        if get.lists.others.is_empty() {
+            return self.fail_download(id, failure);
         }
+        self.set_list_aside(id);
+        self.follow_another(id, failure);
     }
 }

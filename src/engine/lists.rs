@@ -6,14 +6,20 @@
 //! it by that is banned, and everybody else is asked anew. Whoever merely fetched by the false list could
 //! not know, and is not blamed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::downloads::{Download, Form, State};
+use super::gets::ANSWER_WAIT;
 use super::holding::HoldLog;
 use super::pulling::{Cause, Pull};
 use super::{Code, ConnId, Deadline, Engine, Event, Failure, Incoming, Job, TransferId};
 use crate::wire::{AskId, ContentOffer, LinkKind, ManifestHead, NodeId, Root, SafeName, TreeInfo};
+
+/// How often somebody's lists of one content are given up before it is not asked any more. Whoever fetches by a
+/// false list may not know; whoever does so again and again is of no use.
+const MAX_IN_VAIN: u32 = 3;
 
 /// Lists of one content that are given up before it is itself.
 const MAX_LISTS: usize = 64;
@@ -40,7 +46,11 @@ pub(super) struct Lists {
     pub(super) others: BTreeSet<ConnId>,
     /// Those that were given up.
     rejected: Vec<ListId>,
-    /// Who said that the content is larger than what there is room for, and is not asked again.
+    /// What came to nothing though nothing of it was false, and until when others are heard first.
+    set_aside: Option<(ListId, Duration)>,
+    /// Whose lists were given up, and how often.
+    in_vain: BTreeMap<NodeId, u32>,
+    /// Who is not asked again: it said that the content is larger than what there is room for.
     unbelieved: BTreeSet<NodeId>,
     /// Why the last one was given up.
     pub(super) given_up: Option<Failure>,
@@ -48,7 +58,12 @@ pub(super) struct Lists {
 
 impl Lists {
     pub(super) fn is_unbelieved(&self, node_id: NodeId) -> bool {
-        self.unbelieved.contains(&node_id)
+        let in_vain = self.in_vain.get(&node_id).copied().unwrap_or(0);
+        in_vain >= MAX_IN_VAIN || self.unbelieved.contains(&node_id)
+    }
+
+    fn is_set_aside(&self, list: ListId, now: Duration) -> bool {
+        self.set_aside.is_some_and(|(set_aside, until)| set_aside == list && now < until)
     }
 }
 
@@ -80,6 +95,10 @@ impl Engine {
             return self.settle_search(id);
         }
         let list = ListId::of(&head, offer.tree);
+        if get.lists.is_set_aside(list, self.now) {
+            self.turn_down(conn, number, Code::Busy, "others who say otherwise are heard first");
+            return self.settle_search(id);
+        }
         // Whoever merely fetches by it may not know yet.
         if get.lists.rejected.contains(&list) {
             self.turn_down(conn, number, Code::HashMismatch, LIST_IS_FALSE);
@@ -88,14 +107,6 @@ impl Engine {
         if self.is_of_bad_origin(conn) {
             self.turn_down(conn, number, Code::Busy, "too many from where it comes have lied");
             return self.settle_search(id);
-        }
-        if offer.is_known_only
-            && let Some(get) = self.gets.get_mut(&id)
-        {
-            get.link.known_only = true;
-            let hash = get.hash();
-            self.end_forbidden_answers();
-            self.review_announcement(hash);
         }
         match self.list_of(id) {
             None => self.adopt(id, conn, offer),
@@ -130,6 +141,7 @@ impl Engine {
             || self.manifest_bytes + pull.memory() > limits.manifest_bytes
         {
             let why = "this node has as many open transfers as it can hold; try again later";
+            self.turn_down(conn, offer.id, Code::Busy, why);
             return self.fail_get(id, Failure::new(Code::Busy, why));
         }
         let files = offer.tree.map(|tree| tree.files);
@@ -184,6 +196,15 @@ impl Engine {
         self.follow_another(id, why);
     }
 
+    /// What is followed came to nothing: others are heard first for a while.
+    pub(super) fn set_list_aside(&mut self, id: TransferId) {
+        let until = self.now + ANSWER_WAIT;
+        let list = self.list_of(id);
+        if let Some(get) = self.gets.get_mut(&id) {
+            get.lists.set_aside = list.map(|list| (list, until));
+        }
+    }
+
     fn reject_list(&mut self, id: TransferId) {
         let list = self.list_of(id);
         if let Some(get) = self.gets.get_mut(&id) {
@@ -193,10 +214,12 @@ impl Engine {
 
     /// Searches for another list than so far.
     pub(super) fn follow_another(&mut self, id: TransferId, why: Failure) {
+        let now = self.now;
         for served in self.served_from(id) {
             self.end_answer(served, &Failure::new(Code::Withdrawn, "its list was given up"));
         }
         self.tell_refused(id, &why);
+        let whose = self.source_ids(id);
         let Some(mut download) = self.downloads.remove(&id) else { return };
         self.manifest_bytes -= download.manifest_bytes();
         self.stop_pulling(id, &mut download);
@@ -207,6 +230,10 @@ impl Engine {
         get.log = HoldLog::default();
         get.releasing += 1;
         get.lists.others.clear();
+        for node_id in whose {
+            *get.lists.in_vain.entry(node_id).or_default() += 1;
+        }
+        get.moved_at = now;
         if get.lists.rejected.len() >= MAX_LISTS {
             let message = format!(
                 "{MAX_LISTS} lists that were offered for it were false; use a link that says its root, or connect \
@@ -222,20 +249,23 @@ impl Engine {
     /// There is no room for what a list says. Where nobody but its sender says that the content is so large, it
     /// may be false.
     pub(super) fn has_no_room(&mut self, id: TransferId, failure: Failure) {
-        let now = self.now;
         let Some(get) = self.gets.get(&id) else { return };
-        let others_may_say_else = !get.lists.others.is_empty() || get.is_waiting(now);
+        let others_may_say_else = !get.lists.others.is_empty() || self.may_be_answered(id);
         if get.link.size.is_some() || get.link.root.is_some() || !others_may_say_else {
             return self.fail_download(id, failure);
         }
-        let conns = self.downloads.get(&id).map(Download::source_conns).unwrap_or_default();
-        let senders: Vec<_> =
-            conns.into_iter().filter_map(|conn| self.peers.get(conn).and_then(|peer| peer.node_id)).collect();
+        let senders = self.source_ids(id);
         if let Some(get) = self.gets.get_mut(&id) {
             get.lists.unbelieved.extend(senders);
         }
         self.reject_list(id);
         self.follow_another(id, failure);
+    }
+
+    /// Who sends a content.
+    fn source_ids(&self, id: TransferId) -> Vec<NodeId> {
+        let conns = self.downloads.get(&id).map(Download::source_conns).unwrap_or_default();
+        conns.into_iter().filter_map(|conn| self.peers.get(conn).and_then(|peer| peer.node_id)).collect()
     }
 
     /// A job of a download failed. Where it was searched for, that may be the fault of the list that is followed.

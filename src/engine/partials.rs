@@ -78,6 +78,8 @@ impl Engine {
                 download.releasing = download.releasing.saturating_sub(1);
                 download.left = left.filter(|_| download.state == State::Waiting);
             }
+            // What is searched for finds it again.
+            None if self.gets.contains_key(&id) => {}
             None => self.leftovers.extend(left.map(|left| (id, left))),
         }
         self.releases.done(id);

@@ -146,11 +146,6 @@ impl Peer {
         self.level.is_some() && !self.read_closed
     }
 
-    /// Whether it was dialled because somebody else, or a link, told of it.
-    pub(super) fn was_found(&self) -> bool {
-        self.dialled_by_us && self.dialled.is_none()
-    }
-
     /// Whether nothing is under way with it.
     pub(super) fn is_idle(&self) -> bool {
         self.downloads.is_empty()

@@ -44,7 +44,13 @@ impl Engine {
         let bytes = pull.incoming.tree.map_or(0, |tree| 2 * tree.list_bytes as usize) - pull.tree_bytes;
         if used + bytes > most {
             let why = "this node has as many open transfers of directories as it can hold; try again later";
-            self.fail_download(id, Failure::new(Code::Busy, why));
+            let failure = Failure::new(Code::Busy, why);
+            let is_wanted = self.downloads.get(&id).is_some_and(Download::is_wanted);
+            // What somebody says of its list may be false.
+            match is_wanted {
+                true => self.has_no_room(id, failure),
+                false => self.fail_download(id, failure),
+            }
             return false;
         }
         pull.tree_bytes += bytes;

@@ -206,6 +206,16 @@ fn one_shots_share_and_get_as_scripts_want_it() {
 }
 
 #[test]
+fn two_terminals_of_one_user_fetch_from_each_other_by_link() {
+    let mut one = TestNode::start();
+    let mut two = NodeSetup::new().home_at(one.home()).start();
+    write_noise(&one.dir().join("big.iso"), SIZE, 8);
+    let link = share(&mut one, "big.iso");
+    two.result_of(&format!("get {link}"));
+    assert_eq!(sha256_of(&two.wait_received("big.iso")), hash_of(&link));
+}
+
+#[test]
 fn who_poisons_is_banned_and_the_file_is_right() {
     let (honest, link) = seeder(2);
     let mut getter = TestNode::start();

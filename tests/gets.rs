@@ -246,3 +246,141 @@ fn who_connects_twice_in_a_get_is_one_source_of_it() {
     assert_eq!(sources.len(), 1, "{sources:?}");
     assert_eq!(sources[0].node_id, Some(Identity([1; 32])));
 }
+
+#[test]
+fn a_line_on_which_one_chunk_takes_a_minute_is_no_reason_to_give_up_its_only_source() {
+    let mut world = World::new(11);
+    let getter = world.secure_node(100, AcceptPolicy::Ask);
+    let honest = world.secure_node(1, AcceptPolicy::Ask);
+    let bytes = world.put(honest, "file", 2 * CHUNK);
+    world.share(honest, "file");
+    world.line.bytes_per_sec = 4000;
+    world.connect(getter, honest);
+    world.run_for(2 * SECOND);
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_until(|world| world.has_got(getter) || !world.failures(getter).is_empty());
+    assert_eq!(world.failures(getter), []);
+    let stored = world.nodes[getter.0].disk.bytes_stored;
+    assert_eq!(stored, bytes.len() as u64, "and nothing came twice");
+}
+
+#[test]
+fn who_delivers_slower_and_slower_does_not_hold_up_the_end() {
+    let (mut world, getter, honest, bytes) = pair(12);
+    let slow: Vec<_> = (66..71).map(|who| swarm_script(&mut world, getter, who)).collect();
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_for(SECOND / 10);
+    for script in &slow {
+        answer(&mut world, *script, file_hash(&bytes), bytes.len(), &lists(&bytes), false);
+    }
+    let mut given = vec![0; slow.len()];
+    let begun = world.now;
+    while !world.has_got(getter) && world.now < begun + 200 * SECOND {
+        // Each sends one chunk after twenty seconds, and no more.
+        if world.now >= begun + 20 * SECOND {
+            for (script, given) in slow.iter().zip(&mut given) {
+                let pull = world.scripts[script.0].heard.iter().find_map(|message| match message {
+                    Message::Pull { id, first, .. } => Some((*id, *first)),
+                    _ => None,
+                });
+                if let Some((id, index)) = pull.filter(|_| *given == 0) {
+                    let chunk = bytes.chunks(CHUNK).nth(index as usize).unwrap().to_vec();
+                    let data = peer_to_peer::wire::ChunkData(chunk.into());
+                    world.say(*script, Message::Data { id, index, data, entry: None });
+                    *given += 1;
+                }
+            }
+            if world.connections() < 7 {
+                world.connect(getter, honest);
+            }
+        }
+        world.run_for(SECOND);
+    }
+    assert!(world.has_got(getter), "{world:?}");
+}
+
+#[test]
+fn who_tells_mostly_what_it_told_before_is_refused() {
+    let mut world = World::new(13);
+    let getter = world.secure_node(100, AcceptPolicy::Ask);
+    let bytes = world.rng.bytes(40 * CHUNK);
+    let teller = swarm_script(&mut world, getter, 66);
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_for(SECOND / 10);
+    answer(&mut world, teller, file_hash(&bytes), bytes.len(), &lists(&bytes), true);
+    let refused = |world: &World| {
+        let warned = |event: &Event| matches!(event, Event::Warning { .. }).then_some(());
+        world.events(getter, warned).len()
+    };
+    for (count, refusals) in [(10, 0), (11, 1), (12, 2), (40, 2)] {
+        world.say(teller, Message::Have { id: OfferId(1), chunks: vec![(0, count)] });
+        world.run_for(SECOND / 10);
+        assert_eq!(refused(&world), refusals, "{count}");
+    }
+}
+
+#[test]
+fn who_asks_once_more_is_answered_once_more() {
+    let (mut world, _, honest, bytes) = pair(14);
+    let asker = swarm_script(&mut world, honest, 66);
+    ask_for(&mut world, asker, file_hash(&bytes));
+    ask_for(&mut world, asker, file_hash(&bytes));
+    world.run_for(SECOND);
+    let heard = &world.scripts[asker.0].heard;
+    let offers = heard.iter().filter(|message| matches!(message, Message::Offer(_))).count();
+    let withdrawn = heard.iter().filter(|message| matches!(message, Message::Withdraw { .. })).count();
+    assert_eq!((offers, withdrawn), (2, 1), "{heard:?}");
+    assert_eq!(world.events(honest, |event| matches!(event, Event::Warning { .. }).then_some(())), []);
+}
+
+#[test]
+fn who_asks_for_nothing_of_what_it_asked_about_gives_way_in_the_end() {
+    let mut world = World::new(15);
+    let limits = Limits { peers: 5, ..Limits::default() };
+    let honest = world.secure_node_with(1, AcceptPolicy::Ask, limits);
+    let bytes = world.put(honest, "file", 3 * CHUNK);
+    world.share(honest, "file");
+    for who in 66..71 {
+        let holder = swarm_script(&mut world, honest, who);
+        ask_for(&mut world, holder, file_hash(&bytes));
+        world.run_for(SECOND / 10);
+        let id = world.scripts[holder.0].heard.iter().find_map(|message| match message {
+            Message::Offer(offer) => Some(offer.id),
+            _ => None,
+        });
+        world.say(holder, Message::Accept { id: id.unwrap(), kept: None, wants_list: false });
+        world.run_for(SECOND / 10);
+    }
+    let getter = world.secure_node(100, AcceptPolicy::Ask);
+    let connect = peer_to_peer::engine::Command::Connect(world::addr_of(honest).to_string().parse().unwrap());
+    assert!(world.run_command(getter, connect.clone()).is_err(), "they may want it yet");
+    world.run_for(400 * SECOND);
+    world.run_command(getter, connect).unwrap();
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_until(|world| world.has_got(getter));
+}
+
+#[test]
+fn of_what_is_here_nothing_is_told_before_the_offer() {
+    let (mut world, getter, honest, bytes) = pair(16);
+    world.line.bytes_per_sec = 400_000;
+    world.connect(getter, honest);
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_for(4 * SECOND);
+    let asker = swarm_script(&mut world, getter, 66);
+    world.nodes[getter.0].slowness.disk = 2 * SECOND;
+    ask_for(&mut world, asker, file_hash(&bytes));
+    world.run_until(|world| world.has_got(getter));
+    world.run_for(10 * SECOND);
+    let heard = &world.scripts[asker.0].heard;
+    let first = heard.iter().find(|m| matches!(m, Message::Offer(_) | Message::Have { .. }));
+    assert!(matches!(first, Some(Message::Offer(_))), "{heard:?}");
+    let told: u32 = heard
+        .iter()
+        .map(|message| match message {
+            Message::Have { chunks, .. } => chunks.iter().map(|(_, count)| count).sum(),
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(told, 12);
+}

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::askable::Busy;
 use super::gets::Get;
 use super::serving::Serving;
-use super::uploads::{Form, State, Upload};
+use super::uploads::{Form, Upload};
 use super::{Code, ConnId, Deadline, Engine, Event, Failure, Job, Look, Stamp, TransferId};
 use crate::wire::{AskId, AskProof, FileHash, Message, OfferId, Reason, SafeName, Side};
 
@@ -25,6 +25,8 @@ pub(super) struct Answer {
     pub(super) told: usize,
     /// What the share looked like when it was opened.
     stamp: Option<Stamp>,
+    /// Nothing was asked of it for long.
+    pub(super) is_dormant: bool,
     hashing: Hashing,
     /// Whether it has waited until they could be remembered.
     has_waited: bool,
@@ -43,7 +45,16 @@ enum Hashing {
 
 impl Answer {
     fn new(ask: AskId, hash: FileHash, held: Option<TransferId>) -> Self {
-        Self { ask, hash, held, told: 0, stamp: None, hashing: Hashing::No, has_waited: false }
+        Self {
+            ask,
+            hash,
+            held,
+            told: 0,
+            stamp: None,
+            is_dormant: false,
+            hashing: Hashing::No,
+            has_waited: false,
+        }
     }
 
     pub(super) fn hash(&self) -> FileHash {
@@ -64,17 +75,35 @@ impl Engine {
             Ok(_) => return self.lack(conn, ask, Code::NotFound),
             Err(Busy) => return self.lack(conn, ask, Code::Busy),
         };
-        let is_served = |upload: &Upload| upload.conn == Some(conn) && upload.is_answer_to(hash);
-        if self.uploads.values().any(is_served) {
-            return self.refuse(conn, "it asked twice for the same");
+        // Whoever asks once more has given up what it asked before.
+        let is_served =
+            |(_, upload): &(&TransferId, &Upload)| upload.conn == Some(conn) && upload.is_answer_to(hash);
+        if let Some(earlier) = self.uploads.iter().find(is_served).map(|(id, _)| *id) {
+            self.end_answer(earlier, &Failure::new(Code::Cancelled, "it was asked for once more"));
         }
-        if let Some((name, path)) = self.shares.source_for(hash, self.now) {
-            return self.begin_answer(conn, Answer::new(ask, hash, None), name, Job::OpenSource(path));
+        if self.answer_from_share(conn, ask, hash) {
+            return;
         }
         match self.get_of(hash) {
             Some(get) => self.note_asker(get, conn, ask),
             None => self.lack(conn, ask, Code::NotFound),
         }
+    }
+
+    /// Answers a search with what is shared; `false` where it is not.
+    pub(super) fn answer_from_share(&mut self, conn: ConnId, ask: AskId, hash: FileHash) -> bool {
+        let Some((name, path)) = self.shares.source_for(hash, self.now) else { return false };
+        if !self.may_have(conn, hash) {
+            return false;
+        }
+        self.begin_answer(conn, Answer::new(ask, hash, None), name, Job::OpenSource(path));
+        true
+    }
+
+    /// Whether nothing was asked of an answer for long.
+    pub(super) fn is_dormant(&self, id: TransferId) -> bool {
+        let upload = self.uploads.get(&id);
+        upload.and_then(|upload| upload.answers.as_ref()).is_some_and(|answer| answer.is_dormant)
     }
 
     /// Whether a peer may have what is here of a content.
@@ -250,9 +279,8 @@ impl Engine {
         let Some(upload) = self.uploads.get(&id) else { return };
         let Some(answer) = &upload.answers else { return };
         let (conn, ask) = (upload.conn, answer.ask);
-        let is_offered = upload.state >= State::Offered && !upload.is_offering();
         if let Some(conn) = conn {
-            if is_offered {
+            if upload.is_offered() {
                 let reason = Reason::new(failure.code.as_str(), failure.message.clone());
                 self.send(conn, Message::Withdraw { id: OfferId(id.0), reason });
             } else {

@@ -78,7 +78,9 @@ impl Engine {
             !peer.dialled_by_us && !known
         };
         let mut crowds = BTreeMap::<Origin, Vec<ConnId>>::new();
-        for (conn, peer) in self.peers.iter().filter(|(_, peer)| is_stranger(peer) && peer.is_idle()) {
+        // Whoever knows one hash could hold a place for good by asking for it, and for nothing of it.
+        let is_idle = |peer: &Peer| peer.is_idle_but_for(|id| self.is_dormant(id));
+        for (conn, peer) in self.peers.iter().filter(|(_, peer)| is_stranger(peer) && is_idle(peer)) {
             crowds.entry(Origin::of(peer.addr.ip())).or_default().push(conn);
         }
         let (origin, largest) = crowds.into_iter().max_by_key(|(_, crowd)| crowd.len())?;

@@ -322,9 +322,11 @@ impl Engine {
         }
         let Some(pull) = download.pull() else { return };
         let chunks = runs.iter().flat_map(|(first, count)| *first..first + count);
-        if pull.sources.has_more(conn, chunks.filter_map(|n| geometry.index(n.into()))) {
+        let news = pull.sources.has_more(conn, chunks.filter_map(|n| geometry.index(n.into())));
+        if news.new > 0 {
             self.pull_from(id, conn);
-        } else {
+        }
+        if news.old > news.new {
             self.refuse(conn, "it told of chunks that it had told of before");
         }
     }
@@ -451,7 +453,8 @@ impl Engine {
     /// Takes a get out of the books. Who waits for an answer gets one.
     pub(super) fn end_get(&mut self, id: TransferId) {
         let Some(get) = self.gets.remove(&id) else { return };
-        self.askable_changed(get.hash());
+        let hash = get.hash();
+        self.askable_changed(hash);
         self.review_announcement(get.hash());
         if self.config.dht {
             self.outputs.push_back(Output::StopLooking { id });
@@ -463,8 +466,11 @@ impl Engine {
         }
         self.timers.clear(Deadline::Look(id));
         self.timers.clear(Deadline::Have(id));
+        // What was fetched may be shared by now.
         for (conn, ask) in get.askers {
-            self.lack(conn, ask, Code::NotFound);
+            if !self.answer_from_share(conn, ask, hash) {
+                self.lack(conn, ask, Code::NotFound);
+            }
         }
         self.release_found(id);
     }
@@ -507,7 +513,8 @@ impl Engine {
         let Some(download) = self.downloads.get_mut(&id) else { return };
         let Some(pull) = download.pull() else { return };
         let is_stuck = pull.is_busy();
-        let mut silent = pull.sources.look_for_late(now, SILENCE);
+        let stall = self.config.limits.stall;
+        let mut silent = pull.sources.look_for_late(now, SILENCE, stall);
         if let Some((conn, since)) = pull.awaits_page_from()
             && now >= since + SILENCE
         {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::downloads::State as DownloadState;
 use super::gets::Get;
-use super::uploads::{State, Upload};
+use super::uploads::Upload;
 use super::{Code, ConnId, Deadline, Engine, Failure, TransferId};
 use crate::wire::{ChunkIndex, MAX_RUNS, Message, OfferId, Runs};
 
@@ -110,7 +110,7 @@ impl Engine {
     /// The same of one of them.
     pub(super) fn tell_held_to(&mut self, id: TransferId, get: TransferId) {
         let Some(log) = self.gets.get_mut(&get).map(Get::log) else { return };
-        let Some(upload) = self.uploads.get_mut(&id).filter(|upload| upload.state >= State::Offered) else {
+        let Some(upload) = self.uploads.get_mut(&id).filter(|upload| upload.is_offered()) else {
             return;
         };
         let (Some(conn), Some(answer)) = (upload.conn, &mut upload.answers) else { return };

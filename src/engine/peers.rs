@@ -148,8 +148,13 @@ impl Peer {
 
     /// Whether nothing is under way with it.
     pub(super) fn is_idle(&self) -> bool {
+        self.is_idle_but_for(|_| false)
+    }
+
+    /// The same, whatever uploads there are that do not count.
+    pub(super) fn is_idle_but_for(&self, counts_not: impl Fn(TransferId) -> bool) -> bool {
         self.downloads.is_empty()
-            && self.active_uploads.is_empty()
+            && self.active_uploads.iter().all(|id| counts_not(*id))
             && self.waiting_uploads.is_empty()
             && self.texts.pending() == 0
     }

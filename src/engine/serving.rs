@@ -207,6 +207,9 @@ impl Engine {
         let Form::Pulled(serving) = &mut upload.form else { return };
         serving.frontier = serving.frontier.max(end);
         upload.requested.push_back(first..end);
+        if let Some(answer) = &mut upload.answers {
+            answer.is_dormant = false;
+        }
         self.await_confirmation(id);
         self.read_ahead(conn);
     }

@@ -31,6 +31,9 @@ const ASKED_OF: u32 = 2;
 
 /// What was asked for is late after so long, and after so many times what it usually takes.
 const LATE_AFTER: Duration = Duration::from_secs(4);
+
+/// Nobody is given longer, however slowly it delivered before: it could hold up the end.
+const LATE_AT_MOST: Duration = Duration::from_secs(30);
 const LATE_TIMES: u32 = 4;
 
 /// So few chunks are asked for twice at the end.
@@ -141,8 +144,17 @@ impl Source {
     /// What it was asked for and did not send for so long.
     fn is_late(&self, asked: Asked, now: Duration) -> bool {
         let usual = self.window.usual_latency().unwrap_or_default() * LATE_TIMES;
+        let usual = usual.min(LATE_AT_MOST);
         now.saturating_sub(self.moved_at) >= LATE_AFTER && asked.age(now) >= LATE_AFTER.max(usual)
     }
+}
+
+/// What a source told of the chunks that it has.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) new: u32,
+    /// Those that it had told of before.
+    pub(super) old: u32,
 }
 
 /// What to ask a source for.
@@ -271,21 +283,23 @@ impl Sources {
 
     /// A source has more chunks. Those that it had before change nothing.
     /// `false` where it told nothing new.
-    pub(super) fn has_more(&mut self, conn: ConnId, chunks: impl Iterator<Item = ChunkIndex>) -> bool {
-        let Some(source) = self.by_conn.get_mut(&conn) else { return false };
-        let Have::Some(have) = &mut source.have else { return false };
-        let mut is_news = false;
+    pub(super) fn has_more(&mut self, conn: ConnId, chunks: impl Iterator<Item = ChunkIndex>) -> News {
+        let mut news = News::default();
+        let Some(source) = self.by_conn.get_mut(&conn) else { return news };
+        let Have::Some(have) = &mut source.have else { return news };
         for index in chunks {
             let (word, bit) = bit_of(index);
-            if have[word] & bit == 0 {
-                is_news = true;
+            if have[word] & bit != 0 {
+                news.old += 1;
+            } else {
+                news.new += 1;
                 have[word] |= bit;
                 self.held[index.as_usize()] += 1;
                 source.nothing_before = source.nothing_before.min(index.get());
             }
         }
-        source.is_barren &= !is_news;
-        is_news
+        source.is_barren &= news.new == 0;
+        news
     }
 
     /// Chooses what to ask a source for now, of the chunks before `reach`, and notes it as asked.
@@ -509,8 +523,9 @@ impl Sources {
 
     /// Notes who is late; what they were asked for may be asked of others. Answers those who have been
     /// silent for so long.
-    pub(super) fn look_for_late(&mut self, now: Duration, silent: Duration) -> Vec<ConnId> {
+    pub(super) fn look_for_late(&mut self, now: Duration, silent: Duration, stall: Duration) -> Vec<ConnId> {
         let mut silent_ones = Vec::new();
+        let moved_last = self.by_conn.values().map(|source| source.moved_at).max().unwrap_or_default();
         let mut found = Vec::new();
         for (conn, source) in &mut self.by_conn {
             let late: Vec<_> = source
@@ -523,7 +538,9 @@ impl Sources {
                 continue;
             }
             source.is_slow = true;
-            if now.saturating_sub(source.moved_at) >= silent {
+            // Where nobody is faster the line may be so slow.
+            let others_deliver = moved_last > source.moved_at && now < moved_last + silent;
+            if now.saturating_sub(source.moved_at) >= if others_deliver { silent } else { stall } {
                 silent_ones.push(*conn);
             }
             found.extend(late.into_iter().filter(|index| self.late.insert(*index)));

@@ -194,6 +194,11 @@ impl Upload {
     }
 
     /// Whether its offer waits to be made, though its turn has come.
+    /// Whether its receiver has been told of it.
+    pub(super) fn is_offered(&self) -> bool {
+        self.state >= State::Offered && !self.is_offering()
+    }
+
     pub(super) fn is_offering(&self) -> bool {
         matches!(&self.form, Form::Pulled(serving) if serving.is_offering())
     }
@@ -686,7 +691,11 @@ impl Engine {
     pub(super) fn on_stalled(&mut self, id: TransferId) {
         let Some(upload) = self.uploads.get(&id) else { return self.on_download_stalled(id) };
         // Who fetches from many may need nothing of this one for long.
-        if !upload.all_written() || (upload.answers.is_some() && upload.conn.is_some()) {
+        let is_answer = upload.answers.is_some() && upload.conn.is_some();
+        if !upload.all_written() || is_answer {
+            if let Some(answer) = self.uploads.get_mut(&id).and_then(|upload| upload.answers.as_mut()) {
+                answer.is_dormant = true;
+            }
             // The line is slow, or taken by others; one that takes nothing is noticed elsewhere.
             return self.await_confirmation(id);
         }

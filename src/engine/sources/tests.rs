@@ -43,7 +43,7 @@ impl Swarm {
 
     fn tell(&mut self, conn: u64, first: u32, count: u32) -> bool {
         let told = (first..first + count).map(|number| index(&self.chunks, number));
-        self.sources.has_more(ConnId(conn), told)
+        self.sources.has_more(ConnId(conn), told).new > 0
     }
 
     /// What a source is asked for, and what others are told that they need not send.
@@ -131,7 +131,7 @@ fn an_idle_source_is_asked_as_soon_as_another_leaves_is_late_or_sends_what_is_wr
             "leaves" => drop(swarm.sources.remove(ConnId(1))),
             "is late" => {
                 swarm.now = FAR;
-                swarm.sources.look_for_late(swarm.now, 2 * FAR);
+                swarm.sources.look_for_late(swarm.now, 2 * FAR, 2 * FAR);
             }
             "sends what is wrong" => swarm.deliver(1, asked[0], false),
             _ => {
@@ -171,7 +171,7 @@ fn life(seed: u64, looks_everywhere: bool) -> Vec<Step> {
                 swarm.sources.remove(ConnId(conn));
                 swarm.add(conn, conn == 0);
             }
-            4 => drop(swarm.sources.look_for_late(swarm.now, FAR)),
+            4 => drop(swarm.sources.look_for_late(swarm.now, FAR, FAR)),
             5..9 => {
                 let requested: Vec<_> =
                     swarm.sources.by_conn[&ConnId(conn)].requested.keys().copied().collect();

@@ -189,6 +189,7 @@ impl Config {
                     reconnect: Duration::from_secs(args.reconnect.into()),
                     up: args.limit_up,
                     down: args.limit_down,
+                    relay: (args.relay == RelayPolicy::Known).then_some(args.relay_limit),
                     received_in_all: if let Mode::Receive { count } = mode { count } else { None },
                     ..Limits::default()
                 },
@@ -254,6 +255,15 @@ struct Args {
     #[arg(long, global = true, value_name = "RATE", env = "P2P_LIMIT_DOWN", value_parser = parse_rate)]
     limit_down: Option<Rate>,
 
+    /// Pass connections on between peers that this node trusts and that cannot reach each other
+    /// (`connect <peer> via <this node>`): `known`, or `none`.
+    #[arg(long, global = true, value_name = "WHOSE", env = "P2P_RELAY", default_value = "none")]
+    relay: RelayPolicy,
+
+    /// How fast connections are passed on at most, all together.
+    #[arg(long, global = true, value_name = "RATE", env = "P2P_RELAY_LIMIT", default_value = "1MB/s", value_parser = parse_rate)]
+    relay_limit: Rate,
+
     /// Do not let others fetch what was fetched by its hash.
     #[arg(long, global = true, env = "P2P_NO_SEED", value_parser = FalseyValueParser::new())]
     no_seed: bool,
@@ -288,6 +298,15 @@ struct Args {
     quiet: bool,
 }
 
+/// For whom connections are passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum RelayPolicy {
+    /// For peers that this node trusts, and to them.
+    Known,
+    /// For nobody.
+    None,
+}
+
 impl Args {
     /// Refuses what would promise something that cannot be kept.
     fn check(&self) -> Result<(), &'static str> {
@@ -302,6 +321,9 @@ impl Args {
         }
         if self.dht_bootstrap.len() > 1 && self.dht_bootstrap.contains(&Entry::None) {
             return Err("--dht-bootstrap is `none` or names nodes, not both");
+        }
+        if self.plain && self.relay == RelayPolicy::Known {
+            return Err("--relay known cannot be used with --plain: there nobody has an identity");
         }
         if let Some(Sub::Get { link, from, .. }) = &self.sub
             && link.from.is_empty()
@@ -454,13 +476,19 @@ fn command() -> Command {
             ("send", name) => {
                 !["bind", "downloads", "accept", "keep_partials", "limit_down", "no_seed"].contains(&name)
                     && !name.starts_with("dht")
+                    && !name.starts_with("relay")
             }
-            ("receive", name) => !["require_id", "no_seed"].contains(&name) && !name.starts_with("dht"),
+            ("receive", name) => {
+                !["require_id", "no_seed"].contains(&name)
+                    && !name.starts_with("dht")
+                    && !name.starts_with("relay")
+            }
             ("share", name) => {
                 !["downloads", "accept", "keep_partials", "limit_down", "no_seed", "require_id"]
                     .contains(&name)
+                    && !name.starts_with("relay")
             }
-            ("get", name) => !["accept", "no_seed"].contains(&name),
+            ("get", name) => !["accept", "no_seed"].contains(&name) && !name.starts_with("relay"),
             _ => false,
         };
         let without = everywhere.iter().filter(|arg| !has_effect(arg));

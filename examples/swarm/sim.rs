@@ -314,6 +314,7 @@ impl Sim {
                     binding: Some(Binding(both_know)),
                     node_id: Some(identity(other)),
                     first_contact: false,
+                    stream: None,
                 },
             );
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Alias, BanInfo, Book, Code, DhtInfo, Failure, Level, Rate, Record, TransferId};
+use super::{Alias, BanInfo, Book, Code, DhtInfo, Failure, Level, Rate, Record, TransferId, Via};
 use crate::wire::{FileHash, Instance, Link, NodeId, SafeName};
 
 /// Something a user wants done. Each is answered with one [`Reply`] or [`Failure`].
@@ -14,6 +14,13 @@ use crate::wire::{FileHash, Instance, Link, NodeId, SafeName};
 pub enum Command {
     /// Connect to an address; answered when it is known what the peer speaks.
     Connect(Target),
+    /// The same to a known identity, through a peer that passes the connection on.
+    ConnectVia {
+        /// Whom to.
+        peer: PeerRef,
+        /// Through whom.
+        via: PeerRef,
+    },
     /// End a connection.
     Disconnect(PeerRef),
     /// Send a text to one peer; answered when it is queued.
@@ -318,6 +325,8 @@ pub struct PeerInfo {
     pub dialled: Option<HostPort>,
     /// Who it is; nobody knows under `--plain`.
     pub node_id: Option<NodeId>,
+    /// Through whom it is connected, where that is not directly.
+    pub via: Option<Via>,
     /// What this side calls it.
     pub alias: Option<Alias>,
     /// Whether its offers are taken without asking.

@@ -14,6 +14,7 @@ impl Engine {
     pub(super) fn on_command(&mut self, id: CommandId, command: Command) {
         let result = match command {
             Command::Connect(target) => return self.connect(id, target),
+            Command::ConnectVia { peer, via } => return self.connect_via(id, &peer, &via),
             Command::Wait => return self.waiting.push(id),
             Command::Trust(peer) => return self.trust(id, &peer),
             Command::Alias(peer, alias) => return self.name_peer(id, &peer, alias),
@@ -58,6 +59,7 @@ impl Engine {
             || !self.gets.is_empty()
             || self.shares.is_busy()
             || !self.dials.is_empty()
+            || self.circuits.are_awaited()
             || self.downloads.values().any(|download| !download.awaits_answer())
             || self.absent.texts() > 0
             || self.peers.iter().any(|(_, peer)| peer.texts.pending() > 0);
@@ -348,6 +350,7 @@ impl Engine {
                 peer: peer.addr,
                 dialled: peer.dialled.clone(),
                 node_id: peer.node_id,
+                via: peer.via,
                 alias: peer.node_id.and_then(|id| self.book.alias_of(id)).cloned(),
                 trusted: peer.node_id.is_some_and(|id| self.book.is_trusted(id)),
                 level: peer.level?,

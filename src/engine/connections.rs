@@ -115,6 +115,7 @@ impl Engine {
             peer: addr,
             dialled: peer.dialled.clone(),
             node_id,
+            via: peer.via,
             alias: node_id.and_then(|id| self.book.alias_of(id)).cloned(),
             first_contact: peer.first_contact,
             again: peer.dialled_by_us && peer.dialled.is_some() && connecting.is_empty(),
@@ -165,6 +166,9 @@ impl Engine {
                 if let Some(peer) = self.peers.get_mut(conn) {
                     peer.said_bye = true;
                 }
+            }
+            Message::Circuit { id, part } if features.relay && self.is_secure() => {
+                self.on_circuit(conn, id, part);
             }
             Message::Ping(id) if features.ping => self.send(conn, Message::Pong(id)),
             Message::NumberedText { id, text } if features.text_ack => self.on_numbered_text(conn, id, text),
@@ -257,6 +261,12 @@ impl Engine {
         let (Some(new_peer), Some(old_peer)) = (self.peers.get(new), self.peers.get(old)) else { return };
         let we_are_lower =
             (self.config.node_id, Some(self.config.instance)) < (new_peer.node_id, new_peer.instance);
+        // Whoever can be reached directly need not be reached through another.
+        match (new_peer.via.is_some(), old_peer.via.is_some()) {
+            (true, false) => return self.merge_double(new, old),
+            (false, true) => return self.merge_double(old, new),
+            _ => {}
+        }
         let (kept, closed) = match (new_peer.dialled_by_us, old_peer.dialled_by_us) {
             (true, true) => (new, old),
             // An old connection that its dialler makes anew is one that broke, as we do not know yet.
@@ -390,6 +400,7 @@ impl Engine {
         self.chunks_ahead -= peer.chunks_ahead;
         self.timers.clear(Deadline::Hello(conn));
         self.timers.clear(Deadline::Write(conn));
+        self.end_circuits_of(conn);
         if ending == Ending::Closed && peer.level == Some(Level::Extended) {
             self.outputs.push_back(Output::Send { conn, message: Message::Bye });
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Alias, Bottleneck, Code, Delivery, Direction, HostPort, Level, Stage, TransferId};
+use super::{Alias, Bottleneck, Code, Delivery, Direction, HostPort, Level, Stage, TransferId, Via};
 use crate::wire::{FileHash, NodeId, SafeName};
 
 /// Something that happened. Text and names that came from a peer are as the peer sent them:
@@ -26,6 +26,8 @@ pub enum Event {
         node_id: Option<NodeId>,
         /// What this side calls it.
         alias: Option<Alias>,
+        /// Through whom it is connected, where that is not directly.
+        via: Option<Via>,
         /// Whether the dialled address was pinned to it just now.
         first_contact: bool,
         /// Whether it was dialled because an earlier connection had broken.

@@ -10,6 +10,8 @@ const TREE: &str = "tree";
 const SWARM: &str = "swarm";
 /// Who trades a content tells others of those who do.
 const PEX: &str = "pex";
+/// Connections to others are passed on, or taken from whoever passes them on.
+const RELAY: &str = "relay";
 /// `PING` is answered.
 const PING: &str = "ping";
 
@@ -22,12 +24,13 @@ pub(super) struct Features {
     pub(super) ping: bool,
     pub(super) swarm: bool,
     pub(super) pex: bool,
+    pub(super) relay: bool,
 }
 
 impl Features {
     /// What this node names.
     pub(super) fn ours() -> Vec<String> {
-        [TRANSFER, TREE, TEXT_ACK, PING, SWARM, PEX].map(str::to_owned).to_vec()
+        [TRANSFER, TREE, TEXT_ACK, PING, SWARM, PEX, RELAY].map(str::to_owned).to_vec()
     }
 
     /// What we share with a peer that named these.
@@ -40,6 +43,7 @@ impl Features {
             ping: named(PING),
             swarm: named(TRANSFER) && named(SWARM),
             pex: named(TRANSFER) && named(SWARM) && named(PEX),
+            relay: named(RELAY),
         }
     }
 }

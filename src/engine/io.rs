@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use super::{
     Change, Command, CommandId, ConnId, DhtState, Event, Failure, HostPort, Job, JobDone, Reading, Reply,
-    Shared, Target, Took, TransferId,
+    Shared, StreamId, Target, Took, TransferId,
 };
-use crate::wire::{BadLine, Binding, DhtKey, FileHash, FrameError, Message, NodeId};
+use crate::wire::{BadLine, Binding, CircuitPart, DhtKey, FileHash, FrameError, Message, NodeId};
 
 /// Something that happened outside.
 #[derive(Debug)]
@@ -26,6 +26,22 @@ pub enum Input {
         node_id: Option<NodeId>,
         /// Whether the dialled address was pinned to it just now.
         first_contact: bool,
+        /// The stream that it goes over, where that is a circuit.
+        stream: Option<StreamId>,
+    },
+    /// Nobody could be greeted over a circuit.
+    StreamFailed {
+        /// Over which stream.
+        stream: StreamId,
+        /// Why.
+        failure: Failure,
+    },
+    /// This node's end of a circuit wrote something, read something, or is closed.
+    Stream {
+        /// Which one.
+        stream: StreamId,
+        /// What.
+        part: CircuitPart,
     },
     /// Somebody connected and was not let in.
     TurnedAway {
@@ -182,6 +198,21 @@ pub enum Output {
     },
     /// Connect; answered by [`Input::Opened`] or [`Input::DialFailed`].
     Dial(Dialled),
+    /// Greet who is at the other end of a circuit: as who dialled it, if it is known who that must be, else as
+    /// somebody who connected. Answered by [`Input::Opened`] or [`Input::StreamFailed`].
+    OpenStream {
+        /// This node's end.
+        stream: StreamId,
+        /// Who must be there.
+        wanted: Option<NodeId>,
+    },
+    /// Something came for this node's end of a circuit.
+    Stream {
+        /// Which one.
+        stream: StreamId,
+        /// What.
+        part: CircuitPart,
+    },
     /// Note something about others for good; answered by [`Input::BookChanged`].
     ChangeBook {
         /// The command that wants it.

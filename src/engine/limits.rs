@@ -29,6 +29,8 @@ pub struct Limits {
     pub ask_proofs: usize,
     /// How many of them are computed in a second for peers that ask for the first time.
     pub ask_proofs_per_sec: u32,
+    /// How fast connections are passed on between trusted peers; `None` where they are not.
+    pub relay: Option<Rate>,
     /// Uploads that answer the searches of one peer.
     pub answers_per_peer: usize,
     /// Dials at the same time that nobody typed.
@@ -91,6 +93,7 @@ impl Default for Limits {
             down: None,
             ask_proofs: 1 << 18,
             ask_proofs_per_sec: 1 << 18,
+            relay: None,
             answers_per_peer: 64,
             found_dials: 16,
             starved: Duration::from_secs(300),

@@ -40,6 +40,7 @@ mod pex;
 mod pulling;
 mod reach;
 mod reconnect;
+mod relay;
 mod reputation;
 mod serving;
 mod shared;
@@ -75,6 +76,7 @@ pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, Look, PartialK
 pub use limits::Limits;
 pub use origin::Origin;
 pub(crate) use reach::{farthest, is_public};
+pub use relay::{StreamId, Via};
 pub use reputation::{Banned, Dealing, Record, ban_time};
 pub use shared::Shared;
 pub use throttle::Rate;
@@ -93,6 +95,7 @@ use offered::Finished;
 use partials::Releases;
 use peers::{Peer, Peers};
 use reconnect::{Absent, Process};
+use relay::Circuits;
 use shares::Shares;
 use texts::Heard;
 use throttle::{Bucket, Queue};
@@ -219,6 +222,8 @@ enum Deadline {
     Down,
     /// Peers that were dialled for searches that ended may be of no use any more.
     Found,
+    /// Something may be passed on again, as far as that is limited.
+    PassOn,
     /// Chunks are here that those who wait for them were not told of.
     Have(TransferId),
     /// The hashes of a share can be remembered from now on.
@@ -241,6 +246,7 @@ pub struct Engine {
     config: EngineConfig,
     now: Duration,
     peers: Peers,
+    circuits: Circuits,
     uploads: BTreeMap<TransferId, Upload>,
     downloads: BTreeMap<TransferId, Download>,
     /// What earlier attempts left, which nothing uses.
@@ -297,6 +303,7 @@ pub struct Engine {
 impl Engine {
     /// A node with no peer and nothing to do.
     pub fn new(config: EngineConfig) -> Self {
+        let relay = config.limits.relay;
         let (up, down) = (config.limits.up, config.limits.down);
         Self {
             dice: Dice::new(config.seed),
@@ -314,6 +321,7 @@ impl Engine {
             dht: Dht::default(),
             last_ask: 0,
             sent_counts: BTreeMap::new(),
+            circuits: Circuits::new(relay),
             up: Bucket::limited(up),
             down: Bucket::limited(down),
             sending: Queue::default(),
@@ -345,8 +353,10 @@ impl Engine {
     pub fn handle(&mut self, now: Duration, input: Input) {
         self.now = self.now.max(now);
         match input {
-            Input::Opened { conn, addr, dialled, binding, node_id, first_contact } => {
-                let by_us = dialled.is_some();
+            Input::Opened { conn, addr, dialled, binding, node_id, first_contact, stream } => {
+                let greeted = stream.and_then(|stream| self.on_stream_greeted(stream));
+                let wanted = greeted.as_ref().is_some_and(|greeted| greeted.is_wanted);
+                let by_us = dialled.is_some() || wanted;
                 let mut found_for = None;
                 let typed = match dialled {
                     Some(Dialled { target, is_typed: false }) => {
@@ -358,8 +368,9 @@ impl Engine {
                 if let Some(target) = &typed {
                     self.on_redialled(target);
                 }
-                let connecting =
+                let mut connecting =
                     typed.as_ref().and_then(|target| self.dials.remove(target)).unwrap_or_default();
+                connecting.extend(greeted.as_ref().and_then(|greeted| greeted.command));
                 let mut peer = Peer::new(addr, typed.map(|target| target.address), self.now);
                 peer.dialled_by_us = by_us;
                 peer.found_for = found_for;
@@ -367,8 +378,11 @@ impl Engine {
                 peer.node_id = node_id;
                 peer.first_contact = first_contact;
                 peer.connecting = connecting;
+                peer.via = greeted.map(|greeted| greeted.via);
                 self.on_opened(conn, peer);
             }
+            Input::StreamFailed { stream, failure } => self.on_stream_failed(stream, &failure),
+            Input::Stream { stream, part } => self.on_stream(stream, part),
             Input::BookRead(reading) => self.take_book(reading),
             Input::BookChanged { command, result, reply } => {
                 let result = result.map(|reading| self.take_book(reading));
@@ -506,6 +520,7 @@ impl Engine {
                 Deadline::Dealings => self.note_dealings(),
                 Deadline::Up => self.on_up_due(),
                 Deadline::Down => self.on_down_due(),
+                Deadline::PassOn => self.pass_on(),
                 Deadline::Away(process) => self.on_away_too_long(process),
                 Deadline::Redial(process) => self.on_redial(process),
                 Deadline::Complaints(about) => {

@@ -10,10 +10,11 @@ use std::time::Duration;
 use super::features::Features;
 use super::liveness::Pings;
 use super::reconnect::Process;
+use super::relay::Via;
 use super::texts::Texts;
 use super::throttle::Bucket;
 use super::{Book, Code, CommandId, ConnId, Failure, HostPort, Level, PeerRef, TransferId};
-use crate::wire::{AskId, Binding, Instance, Message, NodeId, OfferId};
+use crate::wire::{AskId, Binding, CircuitId, Instance, Message, NodeId, OfferId};
 
 /// A message that waits to be written and carries no file content.
 #[derive(Debug)]
@@ -33,6 +34,11 @@ pub(super) struct Peer {
     pub(super) found_for: Option<BTreeSet<TransferId>>,
     /// Who it is; `None` in plaintext.
     pub(super) node_id: Option<NodeId>,
+    /// Through whom it is connected, where that is not directly.
+    pub(super) via: Option<Via>,
+    /// The last circuits that this side and the peer opened on the connection.
+    pub(super) last_circuit: Option<CircuitId>,
+    pub(super) last_circuit_heard: Option<CircuitId>,
     /// Which of its processes it says it is; `None` until `HELLO`.
     pub(super) instance: Option<Instance>,
     pub(super) first_contact: bool,
@@ -100,6 +106,9 @@ impl Peer {
             found_for: None,
             dialled,
             node_id: None,
+            via: None,
+            last_circuit: None,
+            last_circuit_heard: None,
             instance: None,
             first_contact: false,
             level: None,

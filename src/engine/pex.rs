@@ -22,6 +22,8 @@ impl Peer {
     /// Where it can be dialled, as far as is known.
     pub(super) fn listens_at(&self) -> Option<SocketAddr> {
         match (self.dialled_by_us, self.listen_port) {
+            // Whoever is reached through another has no address here.
+            _ if self.via.is_some() => None,
             (true, _) => Some(self.addr),
             (false, 0) => None,
             (false, port) => Some(SocketAddr::new(self.addr.ip(), port)),

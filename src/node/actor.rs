@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,14 +16,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::greet::{Greeted, Greeter, NotGreeted, Place, Strangers, in_plaintext};
+use super::circuits::Circuits;
+use super::greet::{Greeted, Greeter, NotGreeted, Place, Secure, Strangers, Stream, in_plaintext};
 use super::handle::{EventSender, Receipt, Request, Ticket, Told};
 use super::jobs::{FromDisk, Jobs};
 use crate::engine::{
-    Change, CommandId, ConnId, Dialled, Engine, Event, Failure, Input, Output, Reading, Shared,
+    Change, Code, CommandId, ConnId, Dialled, Engine, Event, Failure, HostPort, Input, Output, Reading,
+    Shared, StreamId, Target,
 };
-use crate::net::{Charge, Connection, Desk, FromPeer, HandshakeError, ReceiveBudget};
-use crate::wire::{FileHash, FrameDecoder};
+use crate::net::{Charge, Connection, Desk, FromPeer, HandshakeError, ReceiveBudget, configure};
+use crate::wire::{FileHash, FrameDecoder, NodeId};
 
 /// What came of greeting somebody, or of noting something about others.
 pub(super) enum FromGreeter {
@@ -30,9 +33,36 @@ pub(super) enum FromGreeter {
     Dialled(Dialled, Result<Greeted, Failure>),
     /// Somebody connected: the number of its place among the strangers, and who it is. `None`
     /// where its place was given to another.
-    Accepted(u64, SocketAddr, Option<Result<Greeted, NotGreeted>>),
+    Accepted(u64, Entrance, Option<Result<Greeted, NotGreeted>>),
+    /// Who is at the other end of a circuit that this node wanted.
+    Circuit(StreamId, Result<Greeted, Failure>),
     /// What [`Output::ChangeBook`] led to.
     BookChanged(Input),
+}
+
+/// Where somebody came from who connected.
+#[derive(Clone, Copy)]
+pub(super) enum Entrance {
+    /// An address.
+    Socket(SocketAddr),
+    /// A circuit.
+    Circuit(StreamId),
+}
+
+impl Entrance {
+    fn addr(self) -> SocketAddr {
+        match self {
+            Self::Socket(addr) => addr,
+            Self::Circuit(stream) => stream.addr(),
+        }
+    }
+
+    fn stream(self) -> Option<StreamId> {
+        match self {
+            Self::Socket(_) => None,
+            Self::Circuit(stream) => Some(stream),
+        }
+    }
 }
 
 /// Where everything that happens arrives.
@@ -71,6 +101,7 @@ pub(super) struct Actor {
     pub(super) strangers: Strangers,
     /// The last note of what is shared: the next one waits for it, so that they are made in order.
     pub(super) keeping: Option<JoinHandle<()>>,
+    pub(super) circuits: Circuits,
     pub(super) outlets: Outlets,
     /// What is wanted of a DHT. Nobody attends to it where the node takes part in none.
     pub(super) dht: Desk,
@@ -116,15 +147,39 @@ impl Actor {
 
     fn greet(&mut self, stream: TcpStream, addr: SocketAddr) {
         let secure = match &self.greeter {
-            Greeter::Plain => return self.on_connection(in_plaintext(stream, addr), None),
+            Greeter::Plain => return self.on_connection(in_plaintext(stream, addr), None, None),
             Greeter::Secure(secure) => secure.clone(),
         };
+        configure(&stream);
+        self.accept(secure, stream, Entrance::Socket(addr));
+    }
+
+    fn accept(&mut self, secure: Arc<Secure>, stream: impl Stream, from: Entrance) {
+        let addr = from.addr();
         let Place { number, spoke, leave } = self.strangers.admit(addr.ip());
         let (greeted, stop) = (self.outlets.greeted.clone(), self.stop.clone());
         self.spawn_until(stop, async move {
             let accepting = secure.accept(stream, addr, || spoke.store(true, Ordering::Relaxed));
             let result = leave.run_until_cancelled(accepting).await;
-            let _ = greeted.send(FromGreeter::Accepted(number, addr, result)).await;
+            let _ = greeted.send(FromGreeter::Accepted(number, from, result)).await;
+        });
+    }
+
+    /// Greets who is at the other end of a circuit.
+    fn greet_through(&mut self, id: StreamId, wanted: Option<NodeId>) {
+        // In plaintext the engine knows no circuits.
+        let Greeter::Secure(secure) = self.greeter.clone() else { return };
+        let (stream, pump) = self.circuits.open(id, self.outlets.from_peers.clone());
+        self.spawn_until(self.stop.clone(), pump);
+        if wanted.is_none() {
+            return self.accept(secure, stream, Entrance::Circuit(id));
+        }
+        let (greeted, stop) = (self.outlets.greeted.clone(), self.stop.clone());
+        self.spawn_until(stop, async move {
+            let target = Target { address: HostPort::from(id.addr()), id: wanted };
+            let dialled = Dialled { target, is_typed: false };
+            let result = secure.dialled(stream, id.addr(), &dialled).await;
+            let _ = greeted.send(FromGreeter::Circuit(id, result)).await;
         });
     }
 
@@ -173,14 +228,24 @@ impl Actor {
 
     fn on_greeted(&mut self, from_greeter: FromGreeter) {
         match from_greeter {
-            FromGreeter::Dialled(dialled, Ok(greeted)) => self.on_connection(greeted, Some(dialled)),
+            FromGreeter::Dialled(dialled, Ok(greeted)) => self.on_connection(greeted, Some(dialled), None),
+            FromGreeter::Circuit(stream, Ok(greeted)) => self.on_connection(greeted, None, Some(stream)),
+            FromGreeter::Circuit(stream, Err(failure)) => {
+                self.handle(Input::StreamFailed { stream, failure });
+            }
             FromGreeter::Dialled(dialled, Err(failure)) => {
                 self.handle(Input::DialFailed { dialled, failure });
             }
-            FromGreeter::Accepted(number, addr, result) => {
+            FromGreeter::Accepted(number, from, result) => {
                 self.strangers.left(number);
+                let addr = from.addr();
+                if let (Some(stream), Some(Err(_)) | None) = (from.stream(), &result) {
+                    let failure =
+                        Failure::new(Code::HandshakeFailed, "nobody could be greeted over a circuit");
+                    self.handle(Input::StreamFailed { stream, failure });
+                }
                 match result {
-                    Some(Ok(greeted)) => self.on_connection(greeted, None),
+                    Some(Ok(greeted)) => self.on_connection(greeted, None, from.stream()),
                     Some(Err(NotGreeted::Handshake(HandshakeError::Broken(error)))) => {
                         // A port scan, a monitor, a change of mind.
                         tracing::debug!("{addr}: left during the handshake: {error}");
@@ -193,7 +258,7 @@ impl Actor {
         }
     }
 
-    fn on_connection(&mut self, greeted: Greeted, dialled: Option<Dialled>) {
+    fn on_connection(&mut self, greeted: Greeted, dialled: Option<Dialled>, stream: Option<StreamId>) {
         let Greeted { halves, addr, node_id, binding, first_contact, book } = greeted;
         self.last_connection += 1;
         let conn = ConnId(self.last_connection);
@@ -207,7 +272,7 @@ impl Actor {
         if let Some(book) = book {
             self.handle(Input::BookRead(book));
         }
-        self.handle(Input::Opened { conn, addr, dialled, binding, node_id, first_contact });
+        self.handle(Input::Opened { conn, addr, dialled, binding, node_id, first_contact, stream });
     }
 
     fn on_disk(&mut self, from_disk: FromDisk) {
@@ -261,6 +326,8 @@ impl Actor {
             Output::Withdraw { key } => self.dht.withdraw(key),
             Output::LookUp { id, key } => self.dht.look_up(id, key),
             Output::StopLooking { id } => self.dht.stop_looking(id),
+            Output::OpenStream { stream, wanted } => self.greet_through(stream, wanted),
+            Output::Stream { stream, part } => self.circuits.heard(stream, part),
             Output::Note(changes) => self.change_book(changes, |result| match result {
                 Ok(reading) => Input::BookRead(reading),
                 Err(failure) => Input::NoteFailed(failure),

@@ -30,6 +30,11 @@ pub(super) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
 /// The half of a stream that is written.
 pub(super) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 
+/// What a peer is greeted over.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
 /// A connection that may be given to the engine.
 pub(super) struct Greeted {
     pub(super) halves: (ReadHalf, WriteHalf),
@@ -94,6 +99,7 @@ impl Greeter {
             }
             Self::Secure(secure) => {
                 let (stream, addr) = dial(&target.address).await?;
+                configure(&stream);
                 secure.dialled(stream, addr, dialled).await
             }
         }
@@ -123,25 +129,24 @@ impl Greeter {
 
 impl Secure {
     /// Greets somebody who connected. `spoke` is called when the first byte arrives.
-    pub(super) async fn accept(
+    pub(super) async fn accept<S: Stream>(
         &self,
-        stream: TcpStream,
+        stream: S,
         addr: SocketAddr,
         spoke: impl FnOnce(),
     ) -> Result<Greeted, NotGreeted> {
-        configure(&stream);
         let (stream, node_id, binding) = self.identity.accept(stream, spoke).await?;
         let book = on_disk(&self.home, Home::book).await?;
         Ok(encrypted(stream, addr, (node_id, binding), false, book))
     }
 
-    async fn dialled(
+    /// Greets who was dialled.
+    pub(super) async fn dialled<S: Stream>(
         &self,
-        stream: TcpStream,
+        stream: S,
         addr: SocketAddr,
         Dialled { target, is_typed }: &Dialled,
     ) -> Result<Greeted, Failure> {
-        configure(&stream);
         let (stream, found, binding) = self.identity.connect(stream).await.map_err(|error| {
             Failure::new(Code::HandshakeFailed, format!("cannot talk to {}: {error}", target.address))
         })?;
@@ -205,16 +210,13 @@ pub(super) fn in_plaintext(stream: TcpStream, addr: SocketAddr) -> Greeted {
     }
 }
 
-fn encrypted<S>(
+fn encrypted<S: Stream>(
     stream: S,
     addr: SocketAddr,
     (node_id, binding): (NodeId, Binding),
     first_contact: bool,
     book: Reading,
-) -> Greeted
-where
-    S: AsyncRead + AsyncWrite + Send + 'static,
-{
+) -> Greeted {
     let (read, write) = tokio::io::split(stream);
     Greeted {
         halves: (Box::new(read), Box::new(write)),

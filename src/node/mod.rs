@@ -1,6 +1,7 @@
 //! The node: the one task that owns the engine and turns what it decides into I/O.
 
 mod actor;
+mod circuits;
 mod dht;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -32,6 +33,7 @@ use crate::net::{Desk, Identity, ReceiveBudget, accept_loop, attend, bind, gener
 use crate::store::{Disk, Home, HomeError};
 use crate::wire::{Instance, NodeId};
 use actor::{Actor, Inbox, Outlets};
+use circuits::Circuits;
 pub use dht::{Bootstrap, DhtConfig};
 use greet::{Greeter, Secure, Strangers};
 use jobs::Jobs;
@@ -265,6 +267,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         greeter,
         strangers: Strangers::default(),
         keeping: None,
+        circuits: Circuits::default(),
         outlets: Outlets { greeted, from_peers, shown },
         dht: desk.clone(),
         tasks: tasks.clone(),

@@ -37,6 +37,8 @@ enum Line<'a> {
         node_id: Option<NodeId>,
         #[serde(skip_serializing_if = "Option::is_none")]
         alias: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        via: Option<SocketAddr>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         first_contact: bool,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -307,6 +309,8 @@ struct PeerRow<'a> {
     node_id: Option<NodeId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alias: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<SocketAddr>,
     trusted: bool,
     level: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -356,12 +360,13 @@ impl Render for Json {
         let path;
         Some(write(&match event {
             Event::Listening { addr } => Line::Listening { addr: *addr },
-            Event::PeerConnected { peer, dialled, node_id, alias, first_contact, again, level } => {
+            Event::PeerConnected { peer, dialled, node_id, alias, via, first_contact, again, level } => {
                 Line::PeerConnected {
                     peer: *peer,
                     dialled: dialled.as_ref().map(ToString::to_string),
                     node_id: *node_id,
                     alias: alias.as_ref().map(ToString::to_string),
+                    via: via.map(|via| via.peer),
                     first_contact: *first_contact,
                     again: *again,
                     level: level.as_str(),
@@ -551,6 +556,7 @@ fn peer_row(info: &PeerInfo) -> PeerRow<'_> {
         dialled: info.dialled.as_ref().map(ToString::to_string),
         node_id: info.node_id,
         alias: info.alias.as_ref().map(ToString::to_string),
+        via: info.via.map(|via| via.peer),
         trusted: info.trusted,
         level: info.level.as_str(),
         agent: info.agent.as_deref(),

@@ -23,10 +23,28 @@ struct State {
     book: Book,
 }
 
+impl State {
+    fn name_of(&self, addr: SocketAddr, aliased: impl Fn(&Alias) -> String) -> String {
+        let alias = |addr: &SocketAddr| self.peers.get(addr).and_then(|peer| peer.alias.as_ref());
+        let name = alias(&addr).map_or_else(|| addr.to_string(), &aliased);
+        let via = self.peers.get(&addr).and_then(|peer| peer.via);
+        match via {
+            Some(via) => {
+                let through = alias(&via).map_or_else(|| via.to_string(), ToString::to_string);
+                format!("{name} [via {through}]")
+            }
+            None if self.plain => format!("{name} [plain]"),
+            None => name,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Peer {
     dialled: Option<HostPort>,
     alias: Option<Alias>,
+    /// Through whom it is connected.
+    via: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone)]
@@ -50,8 +68,9 @@ impl Known {
     pub(super) fn event(&self, event: &Event) {
         let mut state = self.lock();
         match event {
-            Event::PeerConnected { peer, dialled, alias, .. } => {
-                state.peers.insert(*peer, Peer { dialled: dialled.clone(), alias: alias.clone() });
+            Event::PeerConnected { peer, dialled, alias, via, .. } => {
+                let via = via.map(|via| via.peer);
+                state.peers.insert(*peer, Peer { dialled: dialled.clone(), alias: alias.clone(), via });
             }
             Event::PeerNamed { peer, alias } => {
                 if let Some(peer) = state.peers.get_mut(peer) {
@@ -124,26 +143,15 @@ impl Known {
         state.book.peers.values().filter_map(|known| known.alias.as_ref()).map(ToString::to_string).collect()
     }
 
-    /// What this side calls a peer, else its address; marked where nobody knows who it is.
+    /// What this side calls a peer, else its address; marked where nobody knows who it is, and where it is
+    /// connected through another.
     pub(super) fn name_of(&self, peer: SocketAddr) -> String {
-        let state = self.lock();
-        let alias = state.peers.get(&peer).and_then(|peer| peer.alias.as_ref());
-        match alias {
-            Some(alias) => alias.to_string(),
-            None if state.plain => format!("{peer} [plain]"),
-            None => peer.to_string(),
-        }
+        self.lock().name_of(peer, ToString::to_string)
     }
 
     /// The same with the address in any case.
     pub(super) fn name_and_address_of(&self, peer: SocketAddr) -> String {
-        let state = self.lock();
-        let alias = state.peers.get(&peer).and_then(|peer| peer.alias.as_ref());
-        match alias {
-            Some(alias) => format!("{alias} ({peer})"),
-            None if state.plain => format!("{peer} [plain]"),
-            None => peer.to_string(),
-        }
+        self.lock().name_of(peer, |alias| format!("{alias} ({peer})"))
     }
 
     /// Transfers and offers with the names of their files; with `asking` only the offers that
@@ -166,6 +174,7 @@ mod tests {
     fn a_peer_is_called_by_its_alias_and_marked_where_nobody_has_an_identity() {
         let (known, peer): (_, SocketAddr) = (Known::default(), "192.0.2.5:1".parse().unwrap());
         let connected = Event::PeerConnected {
+            via: None,
             peer,
             dialled: None,
             node_id: Some(NodeId([7; 32])),
@@ -192,6 +201,7 @@ mod tests {
         let (known, peer, id) = (Known::default(), "192.0.2.5:1".parse().unwrap(), TransferId(3));
         let name = SafeName::new("x").unwrap();
         known.event(&Event::PeerConnected {
+            via: None,
             peer,
             dialled: None,
             node_id: None,

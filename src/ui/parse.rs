@@ -66,12 +66,12 @@ pub(super) enum Parsed {
 pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "connect",
-        arguments: "<host:port>",
+        arguments: "<host:port> | <peer> via <peer>",
         takes: &[Takes::Address],
         about: "connect to a peer",
-        more: "`host:port#<node id>` connects only to who proves to be that. Afterwards the peer goes by what you typed, and by the address that `peers` lists.",
-        examples: &["connect localhost:8000", "connect 192.0.2.5:8000", "connect [2001:db8::5]:8000"],
-        parse: |spec, rest| Ok(Parsed::Run(spec, Command::Connect(one(spec, rest)?))),
+        more: "`host:port#<node id>` connects only to who proves to be that. Afterwards the peer goes by what you typed, and by the address that `peers` lists. `via` connects through a peer that both of you are connected to, that was started with `--relay known` and trusts both; it sees nothing of what is said. Who is meant is said by an alias or an identity then.",
+        examples: &["connect localhost:8000", "connect [2001:db8::5]:8000", "connect alice via bob"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, connect(spec, rest)?)),
     },
     Spec {
         name: "disconnect",
@@ -414,6 +414,14 @@ fn one<T: FromStr<Err = Failure>>(spec: &Spec, rest: &str) -> Result<T, Failure>
             );
             Err(Failure::new(Code::Usage, message))
         }
+    }
+}
+
+fn connect(spec: &Spec, rest: &str) -> Result<Command, Failure> {
+    match rest.split_whitespace().collect::<Vec<_>>().as_slice() {
+        [peer, "via", via] => Ok(Command::ConnectVia { peer: peer.parse()?, via: via.parse()? }),
+        [_, "via"] => Err(missing(spec)),
+        _ => one(spec, rest).map(Command::Connect),
     }
 }
 

@@ -81,8 +81,9 @@ impl Render for Human {
                 format!("connected to {typed} again")
             }
             Event::PeerConnected { dialled: Some(_), .. } => return None,
-            Event::PeerConnected { peer, node_id, alias, .. } => {
-                format!("{peer} connected{}", who(*node_id, alias.as_ref()))
+            Event::PeerConnected { peer, node_id, alias, via, .. } => {
+                let through = via.map(|via| format!(" [via {}]", name_of(&via.peer))).unwrap_or_default();
+                format!("{peer} connected{}{through}", who(*node_id, alias.as_ref()))
             }
             Event::PeerDisconnected { peer, reason } => {
                 format!("{} disconnected: {}", known.name_and_address_of(*peer), escape(reason))
@@ -171,6 +172,7 @@ impl Render for Human {
                     Command::Connect(typed) if typed.address.to_string() != peer.to_string() => {
                         format!("{verb} {} ({peer}){mark}", typed.address)
                     }
+                    Command::ConnectVia { .. } => format!("{verb} {}", known.name_and_address_of(*peer)),
                     _ => format!("{verb} {peer}{mark}"),
                 }
             }
@@ -198,7 +200,7 @@ impl Render for Human {
             Reply::Limits(limits) => limits_list(limits, known),
             Reply::Shares(shares) => shares_list(shares),
             Reply::Getting { id, hash } => format!("[{id}] searching for {}", short_hash(*hash)),
-            Reply::Peers(peers) => peers_table(peers, (self.columns)()),
+            Reply::Peers(peers) => peers_table(peers, known, (self.columns)()),
             Reply::Transfers(transfers) => transfers_table(transfers, known, rates, (self.columns)()),
             Reply::Whoami(node) => whoami(node),
             Reply::Accepted(ids) => format!("accepted {}", numbers(ids)),
@@ -354,7 +356,7 @@ fn numbers(ids: &[TransferId]) -> String {
     }
 }
 
-fn peers_table(peers: &[PeerInfo], columns: usize) -> String {
+fn peers_table(peers: &[PeerInfo], known: &Known, columns: usize) -> String {
     if peers.is_empty() {
         return "no peer is connected; `connect <host:port>` connects to one".to_owned();
     }
@@ -368,7 +370,10 @@ fn peers_table(peers: &[PeerInfo], columns: usize) -> String {
             let or_dash = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
             [
                 peer.peer.to_string(),
-                or_dash(peer.dialled.as_ref().map(ToString::to_string)),
+                or_dash(match &peer.via {
+                    Some(via) => Some(format!("[via {}]", known.name_of(via.peer))),
+                    None => peer.dialled.as_ref().map(ToString::to_string),
+                }),
                 peer.node_id.map_or_else(|| "[plain]".to_owned(), short),
                 or_dash(peer.alias.as_ref().map(ToString::to_string)),
                 or_dash(peer.trusted.then(|| "yes".to_owned())),

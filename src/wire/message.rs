@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::circuit::{self, CircuitId, CircuitPart};
 use super::extended::{self, AskId, ContentOffer, Decoded, OfferId, PeerAddr, Prefix, Reason, Runs};
 use super::{
     AskProof, BadManifest, BadName, BadTree, CHUNK_SIZE, ChunkHash, Entry, FileHash, Geometry,
@@ -181,6 +182,13 @@ pub enum Message {
     },
     /// The file is in place at the receiver.
     Done(OfferId),
+    /// A connection to somebody else that is passed on.
+    Circuit {
+        /// Which one.
+        id: CircuitId,
+        /// What is said about it.
+        part: CircuitPart,
+    },
     /// A type that we do not know, which is ignored.
     Unknown(String),
 }
@@ -521,6 +529,9 @@ impl Message {
         if let Some(decoded) = extended::decode(kind, payload, body) {
             return decoded;
         }
+        if let Some(decoded) = circuit::decode(kind, payload, body) {
+            return decoded.map(Decoded::Message);
+        }
         let message = match kind {
             "HELLO" => parse("HELLO", payload).map(Self::Hello),
             "TEXT" if payload.starts_with('{') => extended::decode_text(payload),
@@ -559,6 +570,7 @@ impl Message {
                 put_line(out, "CHUNK_ACK", &AckPayload { index: *index, ok: *ok });
             }
             Self::Complete(hash) => put_line(out, "COMPLETE", hash),
+            Self::Circuit { id, part } => circuit::encode(*id, part, out),
             Self::Unknown(kind) => put_line(out, kind, &()),
             extended => extended::encode(extended, out),
         }
@@ -593,6 +605,7 @@ impl Message {
             Self::Have { chunks, .. } => SMALL + 8 * chunks.len(),
             Self::Peers { peers, .. } => SMALL + peers.len() * size_of::<PeerAddr>(),
             Self::Page { entries, .. } => SMALL + entries.len(),
+            Self::Circuit { part: CircuitPart::Data(bytes), .. } => SMALL + bytes.len(),
             Self::Refuse { reason, .. } | Self::Withdraw { reason, .. } => SMALL + reason.message.len(),
             Self::Hello(_)
             | Self::FileAccept(_)
@@ -602,6 +615,7 @@ impl Message {
             | Self::Ping(_)
             | Self::Pong(_)
             | Self::Bye
+            | Self::Circuit { .. }
             | Self::Accept { .. }
             | Self::Pull { .. }
             | Self::Unpull { .. }

@@ -1,25 +1,19 @@
 //! Contents that real processes fetch from each other by their hash.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use peer_to_peer::wire::{
-    CHUNK_SIZE, ChunkData, ContentOffer, Digested, Entry, FrameDecoder, Hello, Instance, ManifestBuilder,
-    ManifestHead, Message, OfferId, SafeName, State,
+    CHUNK_SIZE, ChunkData, ContentOffer, Digested, Entry, ManifestBuilder, ManifestHead, Message, OfferId,
+    SafeName, State,
 };
-use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
 use serde_json::json;
 
 use crate::support::files::{noise, sha256_of, snapshot, write_noise};
 use crate::support::{NodeSetup, TestNode};
+use crate::tls_peer::TlsPeer;
 
 const SIZE: u64 = 40 << 20;
 
@@ -243,59 +237,34 @@ struct Poisoner;
 impl Poisoner {
     /// Connects to a node, and answers whom that takes it for.
     fn connect(to: &TestNode, file: &Path) -> String {
-        let (config, id) = client_config();
+        let (peer, id) = TlsPeer::connect(to.addr(), &["transfer", "swarm"]);
         let (head, page) = manifest_of(&std::fs::read(file).unwrap());
-        let name = ServerName::try_from("p2p.invalid").unwrap();
-        let client = ClientConnection::new(Arc::new(config), name).unwrap();
-        let stream = StreamOwned::new(client, TcpStream::connect(to.addr()).unwrap());
-        thread::spawn(move || Self::poison(stream, &head, &page));
+        thread::spawn(move || Self::poison(peer, &head, &page));
         id
     }
 
     /// Until it is thrown out.
-    fn poison(mut stream: StreamOwned<ClientConnection, TcpStream>, head: &Arc<ManifestHead>, page: &Bytes) {
-        let hello = Hello {
-            version: 1,
-            agent: "poisoner".into(),
-            node_id: None,
-            instance: Instance(7),
-            listen_port: 0,
-            features: ["transfer", "swarm"].map(str::to_owned).to_vec(),
-        };
-        let mut say = vec![Message::Hello(hello)];
-        let (mut decoder, mut heard, mut buffer) =
-            (FrameDecoder::encrypted(), BytesMut::new(), vec![0; 65_536]);
-        loop {
-            let mut out = BytesMut::new();
-            say.drain(..).for_each(|message| message.encode(&mut out));
-            if stream.write_all(&out).and_then(|()| stream.flush()).is_err() {
-                return;
-            }
-            let Ok(read @ 1..) = stream.read(&mut buffer) else { return };
-            heard.extend_from_slice(&buffer[..read]);
-            while let Ok(Some(Ok(message))) = decoder.decode(&mut heard) {
-                match message {
-                    Message::Ask { id, .. } => say.push(Message::Offer(ContentOffer {
-                        id: OfferId(1),
-                        answers: Some(id),
-                        is_partial: false,
-                        is_known_only: false,
-                        name: SafeName::new("big.iso").unwrap(),
-                        size: head.geometry().size(),
-                        tree: None,
-                        head: Some(head.clone()),
-                        page: page.clone(),
-                    })),
-                    Message::Pull { id, first, count } => {
-                        say.extend((first..first + count).map(|index| Message::Data {
-                            id,
-                            index,
-                            data: ChunkData(vec![6; CHUNK_SIZE as usize].into()),
-                            entry: None,
-                        }));
+    fn poison(mut peer: TlsPeer, head: &Arc<ManifestHead>, page: &Bytes) {
+        while let Some(message) = peer.hear() {
+            match message {
+                Message::Ask { id, .. } => peer.say(&Message::Offer(ContentOffer {
+                    id: OfferId(1),
+                    answers: Some(id),
+                    is_partial: false,
+                    is_known_only: false,
+                    name: SafeName::new("big.iso").unwrap(),
+                    size: head.geometry().size(),
+                    tree: None,
+                    head: Some(head.clone()),
+                    page: page.clone(),
+                })),
+                Message::Pull { id, first, count } => {
+                    for index in first..first + count {
+                        let data = ChunkData(vec![6; CHUNK_SIZE as usize].into());
+                        peer.say(&Message::Data { id, index, data, entry: None });
                     }
-                    _ => {}
                 }
+                _ => {}
             }
         }
     }
@@ -312,59 +281,4 @@ fn manifest_of(bytes: &[u8]) -> (Arc<ManifestHead>, Bytes) {
         drop(builder.push(entry).unwrap());
     }
     (Arc::new(builder.finish(hash).unwrap()), page.into())
-}
-
-/// What it takes to shake hands as somebody new, and who that is.
-fn client_config() -> (ClientConfig, String) {
-    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-    let certificate = CertificateParams::default().self_signed(&key).unwrap().der().clone();
-    let id = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(key.public_key_raw()));
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
-        .with_client_auth_cert(vec![certificate], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-        .unwrap();
-    config.alpn_protocols = vec![b"p2p/1".to_vec()];
-    (config, id)
-}
-
-/// Does not care who is there.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
 }

@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use peer_to_peer::engine::{
     AcceptPolicy, Book, Change, Closing, Command, CommandId, ConnId, DhtState, Dialled, Engine, EngineConfig,
-    Event, Failure, HostPort, Input, Job, Limits, Output, Reading, Reply, Shared, Target, Took, TransferId,
+    Event, Failure, HostPort, Input, Job, Limits, Output, Reading, Reply, Shared, StreamId, Target, Took,
+    TransferId,
 };
-use peer_to_peer::wire::{BadLine, Binding, DhtKey, Instance, Message, NodeId as Identity};
+use peer_to_peer::wire::{BadLine, Binding, CircuitPart, DhtKey, Instance, Message, NodeId as Identity};
 
 pub use disk_model::MemDisk;
 
@@ -74,6 +75,9 @@ pub struct Node {
     pub book: Book,
     /// What it shares again when it is started anew.
     pub shares: Vec<Shared>,
+    /// Its ends of circuits, who must be at the other, and what came for them.
+    pub streams: Vec<(StreamId, Option<Identity>)>,
+    pub came: Vec<(StreamId, CircuitPart)>,
     book_changes: u64,
     strands: BTreeMap<TransferId, VecDeque<(Job, Took)>>,
     /// How much longer each of its jobs takes.
@@ -248,6 +252,8 @@ impl World {
             identity,
             book: Book::default(),
             shares: Vec::new(),
+            streams: Vec::new(),
+            came: Vec::new(),
             book_changes: 0,
             strands: BTreeMap::new(),
             slowness: Took::default(),
@@ -331,13 +337,22 @@ impl World {
             binding,
             node_id,
             first_contact: false,
+            stream: None,
         };
         self.input(to, opened);
         if let End::Node(node, conn) = from {
             let (node_id, first_contact) = (self.nodes[to.0].identity, self.first_contact);
             self.input(
                 node,
-                Input::Opened { conn, addr: addr_of(to), dialled, binding, node_id, first_contact },
+                Input::Opened {
+                    conn,
+                    addr: addr_of(to),
+                    dialled,
+                    binding,
+                    node_id,
+                    first_contact,
+                    stream: None,
+                },
             );
         }
     }
@@ -478,7 +493,7 @@ impl World {
         self.happenings.insert(self.last_happening, happening);
     }
 
-    fn input(&mut self, node: NodeId, input: Input) {
+    pub fn input(&mut self, node: NodeId, input: Input) {
         self.nodes[node.0].engine.handle(self.now, input);
         while let Some(output) = self.nodes[node.0].engine.poll_output() {
             self.output(node, output);
@@ -542,6 +557,9 @@ impl World {
                     }
                 }
             }
+            // What goes over a circuit is up to a test.
+            Output::OpenStream { stream, wanted } => self.nodes[node.0].streams.push((stream, wanted)),
+            Output::Stream { stream, part } => self.nodes[node.0].came.push((stream, part)),
             Output::Note(changes) => {
                 for change in changes {
                     let _ = self.nodes[node.0].book.apply(&change);

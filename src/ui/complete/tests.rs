@@ -6,6 +6,7 @@ use std::time::Duration;
 fn known() -> Known {
     let known = Known::default();
     let connected = |peer: &str, dialled: Option<&str>| Event::PeerConnected {
+        via: None,
         peer: peer.parse().unwrap(),
         dialled: dialled.map(|dialled| dialled.parse().unwrap()),
         node_id: None,

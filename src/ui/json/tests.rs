@@ -39,6 +39,7 @@ fn events_have_the_promised_fields() {
     );
     assert_eq!(
         shown(&Event::PeerConnected {
+            via: None,
             peer: peer(),
             dialled: None,
             node_id: None,

@@ -121,6 +121,7 @@ fn the_end_of_a_transfer_says_what_where_and_how_long() {
 fn connecting_is_told_once_to_whoever_typed_it() {
     let typed: HostPort = "example.org:4711".parse().unwrap();
     let by_us = Event::PeerConnected {
+        via: None,
         peer: peer(),
         dialled: Some(typed),
         node_id: None,
@@ -131,6 +132,7 @@ fn connecting_is_told_once_to_whoever_typed_it() {
     };
     assert_eq!(PROMPT.event(&by_us, &Known::default()), None);
     let by_them = Event::PeerConnected {
+        via: None,
         peer: peer(),
         dialled: None,
         node_id: None,
@@ -156,6 +158,7 @@ fn connecting_is_told_once_to_whoever_typed_it() {
 fn a_peer_goes_by_the_alias_it_was_given() {
     let known = Known::default();
     known.event(&Event::PeerConnected {
+        via: None,
         peer: peer(),
         dialled: None,
         node_id: Some(NodeId([7; 32])),
@@ -184,6 +187,7 @@ fn tables_line_up_and_empty_ones_say_what_to_do() {
     let say = |line, reply| PROMPT.reply(&asked(line), &reply, &Known::default(), &rates).unwrap();
     assert!(say("peers", Reply::Peers(Vec::new())).contains("`connect <host:port>`"));
     let info = PeerInfo {
+        via: None,
         node_id: Some(NodeId([7; 32])),
         alias: Some("laptop".parse().unwrap()),
         trusted: true,

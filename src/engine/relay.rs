@@ -1,0 +1,510 @@
+//! Connections over a third node: passed on for friends, and used.
+//!
+//! Two nodes that are both connected to a third, and cannot reach each other, connect through it. What goes
+//! through is an encrypted connection of its own: the node between sees how much is said, and by whom, and
+//! no more. It passes on only for peers that it trusts, and only as fast as it was told to.
+//!
+//! A circuit is named by a connection and a number there ([`Hop`]); in the node between it has two of them, and a
+//! [`Leg`] for each direction. The end of a circuit in this node is a stream ([`StreamId`]), over which peers
+//! are greeted as over TCP. The bytes of each direction are bounded by a window, in whoever passes them on as in
+//! whoever reads them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use bytes::{Bytes, BytesMut};
+
+use super::throttle::Bucket;
+use super::{Code, CommandId, ConnId, Deadline, Engine, Failure, Output, PeerRef, Rate, Reply};
+use crate::wire::{CIRCUIT_WINDOW, CircuitId, CircuitPart, MAX_CIRCUIT_BYTES, Message, NodeId};
+
+/// Circuits of one connection.
+const MAX_PER_PEER: usize = 4;
+
+/// Circuits of this node, passed on or used.
+const MAX_CIRCUITS: usize = 64;
+
+/// One end of a circuit within this node, over which a peer is greeted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+impl StreamId {
+    /// What stands for an address of whoever is at the other end: it leads nowhere (RFC 6666), and nobody
+    /// else has it.
+    pub fn addr(self) -> SocketAddr {
+        let [.., a, b, c, d] = self.0.to_be_bytes().map(u16::from);
+        let (high, low) = (a << 8 | b, c << 8 | d);
+        (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, high, low), 1).into()
+    }
+}
+
+/// Through whom a peer is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Via {
+    /// The address of the connection to it.
+    pub peer: SocketAddr,
+    /// Who it is.
+    pub node_id: Option<NodeId>,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "via {}", self.peer)
+    }
+}
+
+/// A circuit, as one connection calls it.
+type Hop = (ConnId, CircuitId);
+
+/// One direction of a circuit that is passed on.
+#[derive(Debug)]
+struct Leg {
+    /// Where it goes.
+    to: Hop,
+    /// Bytes that came and that the other end has not read.
+    unread: u32,
+    /// Those of them that are not passed on yet.
+    held: BytesMut,
+    /// Whether all has come; and whether that was passed on.
+    is_whole: bool,
+    told_whole: bool,
+    /// Why nothing more will come, where the circuit ends.
+    ending: Option<String>,
+    /// Nobody is there any more who would read it.
+    is_deaf: bool,
+}
+
+impl Leg {
+    fn to(to: Hop) -> Self {
+        Self {
+            to,
+            unread: 0,
+            held: BytesMut::new(),
+            is_whole: false,
+            told_whole: false,
+            ending: None,
+            is_deaf: false,
+        }
+    }
+
+    /// Takes what is to be passed on next.
+    fn take(&mut self) -> Option<CircuitPart> {
+        if !self.held.is_empty() {
+            let bytes = self.held.split_to(self.held.len().min(MAX_CIRCUIT_BYTES));
+            return Some(CircuitPart::Data(bytes.freeze()));
+        }
+        if self.is_whole && !std::mem::replace(&mut self.told_whole, true) {
+            return Some(CircuitPart::Data(Bytes::new()));
+        }
+        self.ending.clone().map(|code| CircuitPart::End { code })
+    }
+}
+
+/// An end of a circuit in this node.
+#[derive(Debug)]
+struct Stream {
+    hop: Hop,
+    /// Who is to be at the other end, where this node wants the circuit.
+    wanted: Option<NodeId>,
+    /// Who waits for it.
+    command: Option<CommandId>,
+    via: Via,
+    /// Bytes that came and were not read here, and bytes that went and were not read there.
+    unread_here: u32,
+    unread_there: u32,
+}
+
+/// A stream at whose other end somebody is.
+pub(super) struct GreetedStream {
+    pub(super) via: Via,
+    /// Whether this node wanted it.
+    pub(super) is_wanted: bool,
+    /// Who waits for it.
+    pub(super) command: Option<CommandId>,
+}
+
+/// All circuits that this node has to do with.
+#[derive(Debug, Default)]
+pub(super) struct Circuits {
+    /// What is passed on, by where it comes from.
+    legs: BTreeMap<Hop, Leg>,
+    /// What ends here.
+    ends: BTreeMap<Hop, StreamId>,
+    streams: BTreeMap<StreamId, Stream>,
+    last_stream: u64,
+    /// How fast is passed on.
+    bucket: Bucket,
+    /// The legs that have something to pass on, in turn.
+    waiting: VecDeque<Hop>,
+}
+
+impl Circuits {
+    /// As fast as that is passed on; nothing where it is `None`.
+    pub(super) fn new(rate: Option<Rate>) -> Self {
+        Self { bucket: Bucket::limited(rate), ..Self::default() }
+    }
+
+    fn of(&self, conn: ConnId) -> Vec<Hop> {
+        let range = (conn, CircuitId(0))..=(conn, CircuitId(u64::MAX));
+        let legs = self.legs.range(range.clone()).map(|(hop, _)| *hop);
+        legs.chain(self.ends.range(range).map(|(hop, _)| *hop)).collect()
+    }
+
+    fn has_room(&self, conn: ConnId) -> bool {
+        // Each that is passed on has two legs.
+        self.legs.len() / 2 + self.ends.len() < MAX_CIRCUITS && self.of(conn).len() < MAX_PER_PEER
+    }
+
+    /// Whether somebody waits for one.
+    pub(super) fn are_awaited(&self) -> bool {
+        self.streams.values().any(|stream| stream.command.is_some())
+    }
+
+    fn wait(&mut self, hop: Hop) {
+        if !self.waiting.contains(&hop) {
+            self.waiting.push_back(hop);
+        }
+    }
+}
+
+impl Engine {
+    /// Connects to a peer through another.
+    pub(super) fn connect_via(&mut self, command: CommandId, peer: &PeerRef, via: &PeerRef) {
+        if let Err(failure) = self.open_circuit(command, peer, via).map(|there| {
+            if let Some(reply) = there {
+                self.reply(command, Ok(reply));
+            }
+        }) {
+            self.reply(command, Err(failure));
+        }
+    }
+
+    /// The answer, where there is one at once.
+    fn open_circuit(
+        &mut self,
+        command: CommandId,
+        peer: &PeerRef,
+        via: &PeerRef,
+    ) -> Result<Option<Reply>, Failure> {
+        let usage = |message: String| Err(Failure::new(Code::Usage, message));
+        if !self.is_secure() {
+            return usage("under --plain nobody has an identity to connect to through another".to_owned());
+        }
+        let conn = self.peers.resolve(via, &self.book)?;
+        let wanted = self.peers.identity(peer, &self.book)?.ok_or_else(|| {
+            let message = format!(
+                "it is not known who `{peer}` is; give its identity (64 digits, as its `whoami` prints it), or an \
+                 alias that you gave it"
+            );
+            Failure::new(Code::UnknownIdentity, message)
+        })?;
+        if self.config.node_id == Some(wanted) {
+            return Err(Failure::new(Code::SelfConnection, format!("`{peer}` is this node itself")));
+        }
+        let there = self.peers.iter().find(|(_, peer)| peer.is_usable() && peer.node_id == Some(wanted));
+        if let Some((_, there)) = there {
+            let (peer, node_id) = (there.addr, there.node_id);
+            return Ok(Some(Reply::Connected { peer, node_id, already: true }));
+        }
+        let Some(between) = self.peers.get_mut(conn) else { return usage("it has just left".to_owned()) };
+        if !between.features.relay {
+            let message = format!("`{via}` runs a version that passes no connections on");
+            return Err(Failure::new(Code::Unsupported, message));
+        }
+        if !self.circuits.has_room(conn) {
+            let message = format!("there are {MAX_PER_PEER} connections through `{via}` already");
+            return Err(Failure::new(Code::Busy, message));
+        }
+        let id = CircuitId::next(between.last_circuit, between.side());
+        between.last_circuit = Some(id);
+        self.open_stream((conn, id), Some(wanted), Some(command));
+        self.say(&(conn, id), CircuitPart::Open { to: Some(wanted) });
+        Ok(None)
+    }
+
+    fn open_stream(&mut self, hop: Hop, wanted: Option<NodeId>, command: Option<CommandId>) {
+        let Some(between) = self.peers.get(hop.0) else { return };
+        let via = Via { peer: between.addr, node_id: between.node_id };
+        self.circuits.last_stream += 1;
+        let id = StreamId(self.circuits.last_stream);
+        let stream = Stream { hop, wanted, command, via, unread_here: 0, unread_there: 0 };
+        self.circuits.streams.insert(id, stream);
+        self.circuits.ends.insert(hop, id);
+        self.outputs.push_back(Output::OpenStream { stream: id, wanted });
+    }
+
+    fn say(&mut self, (conn, id): &Hop, part: CircuitPart) {
+        self.send(*conn, Message::Circuit { id: *id, part });
+    }
+
+    fn say_end(&mut self, hop: &Hop, code: &str) {
+        self.say(hop, CircuitPart::End { code: code.to_owned() });
+    }
+
+    /// Whether circuits are passed on for a peer, and to it.
+    fn is_friend(&self, conn: ConnId) -> bool {
+        let id = self.peers.get(conn).and_then(|peer| peer.node_id);
+        id.is_some_and(|id| self.book.is_trusted(id) || self.config.node_id == Some(id))
+    }
+
+    pub(super) fn on_circuit(&mut self, conn: ConnId, id: CircuitId, part: CircuitPart) {
+        let hop = (conn, id);
+        match part {
+            CircuitPart::Open { to } => self.on_circuit_wanted(hop, to),
+            part if self.circuits.legs.contains_key(&hop) => self.on_leg(hop, part),
+            part => {
+                if let Some(stream) = self.circuits.ends.get(&hop).copied() {
+                    self.on_stream_heard(stream, part);
+                }
+                // Else it ended here, and the other side does not know yet.
+            }
+        }
+    }
+
+    fn on_circuit_wanted(&mut self, hop: Hop, to: Option<NodeId>) {
+        let (conn, id) = hop;
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        if !id.is_chosen_by(peer.side().other()) || peer.last_circuit_heard >= Some(id) {
+            return self.refuse(conn, "it opened a circuit by a number that is not its to choose");
+        }
+        peer.last_circuit_heard = Some(id);
+        let was_typed = peer.dialled.is_some();
+        if !self.circuits.has_room(conn) {
+            return self.say_end(&hop, Code::Busy.as_str());
+        }
+        let Some(to) = to else {
+            // Somebody wants to this node. Through strangers nobody comes.
+            return match was_typed || self.is_friend(conn) {
+                true => self.open_stream(hop, None, None),
+                false => self.say_end(&hop, Code::Declined.as_str()),
+            };
+        };
+        if self.config.limits.relay.is_none() || !self.is_friend(conn) {
+            return self.say_end(&hop, Code::Declined.as_str());
+        }
+        let can_go_to = |(other, peer): &(ConnId, &super::peers::Peer)| {
+            *other != conn && peer.node_id == Some(to) && peer.is_usable() && peer.features.relay
+        };
+        let other = self.peers.iter().find(can_go_to).map(|(other, _)| other);
+        // Who is connected here is told to friends, and only of friends.
+        let Some(other) = other.filter(|other| self.is_friend(*other)) else {
+            return self.say_end(&hop, Code::NotFound.as_str());
+        };
+        if !self.circuits.has_room(other) {
+            return self.say_end(&hop, Code::Busy.as_str());
+        }
+        let Some(peer) = self.peers.get_mut(other) else { return };
+        let id = CircuitId::next(peer.last_circuit, peer.side());
+        peer.last_circuit = Some(id);
+        let onward = (other, id);
+        self.circuits.legs.insert(hop, Leg::to(onward));
+        self.circuits.legs.insert(onward, Leg::to(hop));
+        self.say(&onward, CircuitPart::Open { to: None });
+    }
+
+    /// Something came of a circuit that is passed on.
+    fn on_leg(&mut self, hop: Hop, part: CircuitPart) {
+        let Some(leg) = self.circuits.legs.get_mut(&hop) else { return };
+        let to = leg.to;
+        match part {
+            CircuitPart::Data(_) if leg.is_deaf => {}
+            CircuitPart::Data(bytes) => {
+                let len = u32::try_from(bytes.len()).expect("a message is bounded");
+                if leg.is_whole || leg.ending.is_some() || leg.unread + len > CIRCUIT_WINDOW {
+                    return self.break_circuit(hop);
+                }
+                leg.unread += len;
+                leg.held.extend_from_slice(&bytes);
+                leg.is_whole = bytes.is_empty();
+                self.circuits.wait(hop);
+                self.pass_on();
+            }
+            CircuitPart::More(bytes) => {
+                let Some(back) = self.circuits.legs.get_mut(&to) else { return };
+                let passed_on = back.unread - u32::try_from(back.held.len()).expect("within the window");
+                if bytes == 0 || bytes > passed_on {
+                    return self.break_circuit(hop);
+                }
+                back.unread -= bytes;
+                self.say(&to, CircuitPart::More(bytes));
+            }
+            CircuitPart::End { code } => self.end_leg(hop, code),
+            CircuitPart::Open { .. } => {}
+        }
+    }
+
+    /// A peer broke the rules of a circuit that is passed on.
+    fn break_circuit(&mut self, hop: Hop) {
+        self.say_end(&hop, Code::Usage.as_str());
+        self.end_leg(hop, Code::Disconnected.as_str().to_owned());
+        self.refuse(hop.0, OUTSIDE_WINDOW);
+    }
+
+    /// Nothing more comes from there, and nobody there reads. What came is passed on still.
+    fn end_leg(&mut self, hop: Hop, code: String) {
+        let Some(leg) = self.circuits.legs.get_mut(&hop) else { return };
+        leg.ending.get_or_insert(code);
+        let to = leg.to;
+        if let Some(back) = self.circuits.legs.get_mut(&to) {
+            back.held.clear();
+            back.is_deaf = true;
+        }
+        self.circuits.wait(hop);
+        self.pass_on();
+    }
+
+    /// Passes on what waits, as far as that is limited.
+    pub(super) fn pass_on(&mut self) {
+        while let Some(hop) = self.circuits.waiting.front().copied() {
+            let ready_at = self.circuits.bucket.ready_at(self.now);
+            if ready_at > self.now {
+                return self.timers.set(Deadline::PassOn, ready_at);
+            }
+            self.circuits.waiting.pop_front();
+            let Some(leg) = self.circuits.legs.get_mut(&hop) else { continue };
+            let Some(part) = leg.take() else { continue };
+            let to = leg.to;
+            match &part {
+                CircuitPart::Data(bytes) => {
+                    let bytes = bytes.len() as u64;
+                    self.circuits.bucket.take(bytes, self.now);
+                    self.charge_up(to.0, bytes);
+                    self.circuits.wait(hop);
+                }
+                _ => {
+                    self.circuits.legs.remove(&hop);
+                    self.circuits.legs.remove(&to);
+                }
+            }
+            self.say(&to, part);
+        }
+    }
+
+    /// Something came for an end of a circuit in this node.
+    fn on_stream_heard(&mut self, id: StreamId, part: CircuitPart) {
+        let Some(stream) = self.circuits.streams.get_mut(&id) else { return };
+        match &part {
+            CircuitPart::Data(bytes) => {
+                let len = u32::try_from(bytes.len()).expect("a message is bounded");
+                if stream.unread_here + len > CIRCUIT_WINDOW {
+                    return self.break_stream(id);
+                }
+                stream.unread_here += len;
+            }
+            CircuitPart::More(bytes) => match stream.unread_there.checked_sub(*bytes) {
+                Some(left) => stream.unread_there = left,
+                None => return self.break_stream(id),
+            },
+            CircuitPart::End { code } => {
+                let failure = self.why_ended(id, code);
+                return self.end_stream(id, &failure);
+            }
+            CircuitPart::Open { .. } => return,
+        }
+        self.outputs.push_back(Output::Stream { stream: id, part });
+    }
+
+    fn break_stream(&mut self, id: StreamId) {
+        let Some(Stream { hop, .. }) = self.circuits.streams.get(&id) else { return };
+        let hop = *hop;
+        self.say_end(&hop, Code::Usage.as_str());
+        self.end_stream(id, &Failure::new(Code::Disconnected, OUTSIDE_WINDOW));
+        self.refuse(hop.0, OUTSIDE_WINDOW);
+    }
+
+    /// What it means that a circuit ended that this node wanted.
+    fn why_ended(&self, id: StreamId, code: &str) -> Failure {
+        let via =
+            self.circuits.streams.get(&id).map(|stream| stream.via.peer.to_string()).unwrap_or_default();
+        match code {
+            "declined" => Failure::new(
+                Code::Declined,
+                format!(
+                    "{via} does not pass connections on for this node: it must run with `--relay known`, and trust \
+                     both of you"
+                ),
+            ),
+            "not_found" => Failure::new(
+                Code::NotFound,
+                format!("{via} is not connected to that peer, or does not trust it"),
+            ),
+            "busy" => Failure::new(
+                Code::Busy,
+                format!("{via} passes on as many connections as it allows; try again later"),
+            ),
+            _ => Failure::new(Code::Unreachable, format!("the connection through {via} ended")),
+        }
+    }
+
+    /// An end of a circuit in this node is no more.
+    fn end_stream(&mut self, id: StreamId, why: &Failure) {
+        let Some(stream) = self.circuits.streams.remove(&id) else { return };
+        self.circuits.ends.remove(&stream.hop);
+        let part = CircuitPart::End { code: why.code.as_str().to_owned() };
+        self.outputs.push_back(Output::Stream { stream: id, part });
+        if let Some(command) = stream.command {
+            self.reply(command, Err(why.clone()));
+        }
+    }
+
+    /// This node's end of a circuit says something.
+    pub(super) fn on_stream(&mut self, id: StreamId, part: CircuitPart) {
+        let Some(stream) = self.circuits.streams.get_mut(&id) else { return };
+        let hop = stream.hop;
+        match &part {
+            CircuitPart::Data(bytes) => {
+                stream.unread_there += u32::try_from(bytes.len()).expect("within the window");
+            }
+            CircuitPart::More(bytes) => stream.unread_here = stream.unread_here.saturating_sub(*bytes),
+            CircuitPart::End { .. } => {
+                let failure = Failure::new(Code::Unreachable, "the connection through another ended");
+                self.end_stream(id, &failure);
+            }
+            CircuitPart::Open { .. } => return,
+        }
+        self.say(&hop, part);
+    }
+
+    /// Nobody could be greeted over a circuit.
+    pub(super) fn on_stream_failed(&mut self, id: StreamId, failure: &Failure) {
+        if let Some(Stream { hop, .. }) = self.circuits.streams.get(&id) {
+            let hop = *hop;
+            self.end_stream(id, failure);
+            self.say_end(&hop, failure.code.as_str());
+        }
+    }
+
+    /// Somebody is there at the other end.
+    pub(super) fn on_stream_greeted(&mut self, id: StreamId) -> Option<GreetedStream> {
+        let stream = self.circuits.streams.get_mut(&id)?;
+        let (via, is_wanted) = (stream.via, stream.wanted.is_some());
+        Some(GreetedStream { via, is_wanted, command: stream.command.take() })
+    }
+
+    /// A connection is gone, and with it all circuits over it.
+    pub(super) fn end_circuits_of(&mut self, conn: ConnId) {
+        for hop in self.circuits.of(conn) {
+            if let Some(stream) = self.circuits.ends.get(&hop).copied() {
+                let message = "the connection to whom it goes through ended";
+                self.end_stream(stream, &Failure::new(Code::Disconnected, message));
+            } else {
+                self.end_leg(hop, Code::Disconnected.as_str().to_owned());
+            }
+        }
+    }
+}
+
+const OUTSIDE_WINDOW: &str = "it sent more through a circuit than was agreed on";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_for_an_address_is_unique_and_leads_nowhere() {
+        let addrs: std::collections::BTreeSet<_> = (0..70_000).map(|n| StreamId(n).addr()).collect();
+        assert_eq!(addrs.len(), 70_000);
+        assert!(addrs.iter().all(|addr| addr.to_string().starts_with("[100::")), "{addrs:?}");
+    }
+}

@@ -71,21 +71,11 @@ struct Leg {
     told_whole: bool,
     /// Why nothing more will come, where the circuit ends.
     ending: Option<String>,
-    /// Nobody is there any more who would read it.
-    is_deaf: bool,
 }
 
 impl Leg {
     fn to(to: Hop) -> Self {
-        Self {
-            to,
-            unread: 0,
-            held: BytesMut::new(),
-            is_whole: false,
-            told_whole: false,
-            ending: None,
-            is_deaf: false,
-        }
+        Self { to, unread: 0, held: BytesMut::new(), is_whole: false, told_whole: false, ending: None }
     }
 
     /// Takes what is to be passed on next.
@@ -308,7 +298,6 @@ impl Engine {
         let Some(leg) = self.circuits.legs.get_mut(&hop) else { return };
         let to = leg.to;
         match part {
-            CircuitPart::Data(_) if leg.is_deaf => {}
             CircuitPart::Data(bytes) => {
                 let len = u32::try_from(bytes.len()).expect("a message is bounded");
                 if leg.is_whole || leg.ending.is_some() || leg.unread + len > CIRCUIT_WINDOW {
@@ -341,15 +330,10 @@ impl Engine {
         self.refuse(hop.0, OUTSIDE_WINDOW);
     }
 
-    /// Nothing more comes from there, and nobody there reads. What came is passed on still.
+    /// Nothing more comes from there. What came is passed on still.
     fn end_leg(&mut self, hop: Hop, code: String) {
         let Some(leg) = self.circuits.legs.get_mut(&hop) else { return };
         leg.ending.get_or_insert(code);
-        let to = leg.to;
-        if let Some(back) = self.circuits.legs.get_mut(&to) {
-            back.held.clear();
-            back.is_deaf = true;
-        }
         self.circuits.wait(hop);
         self.pass_on();
     }

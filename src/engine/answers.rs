@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::askable::Busy;
 use super::gets::Get;
+use super::peers::Peer;
 use super::serving::Serving;
 use super::uploads::{Form, Upload};
 use super::{Code, ConnId, Deadline, Engine, Event, Failure, Job, Look, Stamp, TransferId};
@@ -21,12 +22,14 @@ pub(super) struct Answer {
     hash: FileHash,
     /// The download whose chunks it serves, where that was not complete when it was asked for.
     pub(super) held: Option<TransferId>,
+    /// Whether what is opened for it is that download's, also when that has ended.
+    is_of_download: bool,
     /// How many of the chunks that the download has stored were told of, in the order of its log.
     pub(super) told: usize,
+    /// Whether there are more that it is told of once the peer has read what it was told.
+    pub(super) owes_news: bool,
     /// What the share looked like when it was opened.
     stamp: Option<Stamp>,
-    /// Nothing was asked of it for long.
-    pub(super) is_dormant: bool,
     hashing: Hashing,
     /// Whether it has waited until they could be remembered.
     has_waited: bool,
@@ -49,9 +52,10 @@ impl Answer {
             ask,
             hash,
             held,
+            is_of_download: held.is_some(),
             told: 0,
+            owes_news: false,
             stamp: None,
-            is_dormant: false,
             hashing: Hashing::No,
             has_waited: false,
         }
@@ -75,13 +79,7 @@ impl Engine {
             Ok(_) => return self.lack(conn, ask, Code::NotFound),
             Err(Busy) => return self.lack(conn, ask, Code::Busy),
         };
-        // Whoever asks once more has given up what it asked before.
-        let is_served =
-            |(_, upload): &(&TransferId, &Upload)| upload.conn == Some(conn) && upload.is_answer_to(hash);
-        if let Some(earlier) = self.uploads.iter().find(is_served).map(|(id, _)| *id) {
-            self.end_answer(earlier, &Failure::new(Code::Cancelled, "it was asked for once more"));
-        }
-        if self.answer_from_share(conn, ask, hash) {
+        if self.is_asked_again(conn, ask, hash) || self.answer_with_share(conn, ask, hash) {
             return;
         }
         match self.get_of(hash) {
@@ -90,20 +88,35 @@ impl Engine {
         }
     }
 
-    /// Answers a search with what is shared; `false` where it is not.
-    pub(super) fn answer_from_share(&mut self, conn: ConnId, ask: AskId, hash: FileHash) -> bool {
-        let Some((name, path)) = self.shares.source_for(hash, self.now) else { return false };
-        if !self.may_have(conn, hash) {
-            return false;
+    /// Whoever asks again has given up what it asked before. `true` where that was not answered yet, and what is
+    /// under way answers the new question: who asks all the time has nothing opened or hashed anew.
+    fn is_asked_again(&mut self, conn: ConnId, ask: AskId, hash: FileHash) -> bool {
+        let is_earlier = |upload: &Upload| upload.conn == Some(conn) && upload.is_answer_to(hash);
+        let earlier = self.uploads.iter_mut().find(|(_, upload)| is_earlier(upload));
+        let Some((&id, upload)) = earlier else { return false };
+        if upload.is_offered() {
+            self.end_answer(id, &Failure::new(Code::Withdrawn, "it was asked for again"));
+            return self.peers.get(conn).is_none();
         }
+        if let Some(answer) = &mut upload.answers {
+            let earlier = std::mem::replace(&mut answer.ask, ask);
+            self.lack(conn, earlier, Code::Busy);
+        }
+        true
+    }
+
+    /// Answers a search with what is shared; `false` where that is not there.
+    fn answer_with_share(&mut self, conn: ConnId, ask: AskId, hash: FileHash) -> bool {
+        let Some((name, path)) = self.shares.source_for(hash, self.now) else { return false };
         self.begin_answer(conn, Answer::new(ask, hash, None), name, Job::OpenSource(path));
         true
     }
 
-    /// Whether nothing was asked of an answer for long.
-    pub(super) fn is_dormant(&self, id: TransferId) -> bool {
-        let upload = self.uploads.get(&id);
-        upload.and_then(|upload| upload.answers.as_ref()).is_some_and(|answer| answer.is_dormant)
+    /// What a peer asked for was being fetched, and is not any more.
+    pub(super) fn answer_after_get(&mut self, conn: ConnId, ask: AskId, hash: FileHash) {
+        if !self.may_have(conn, hash) || !self.answer_with_share(conn, ask, hash) {
+            self.lack(conn, ask, Code::NotFound);
+        }
     }
 
     /// Whether a peer may have what is here of a content.
@@ -139,6 +152,7 @@ impl Engine {
     }
 
     fn begin_answer(&mut self, conn: ConnId, answer: Answer, name: SafeName, job: Job) {
+        self.make_room_for_answers();
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let limits = &self.config.limits;
         if self.downloads.len() + self.uploads.len() >= limits.transfers
@@ -153,6 +167,40 @@ impl Engine {
         let id = self.next_transfer_id();
         self.uploads.insert(id, upload);
         self.job(id, job);
+    }
+
+    /// Where most places are taken, the answer gives way whose peer has asked it for nothing for longest, so that
+    /// who knows a hash and wants nothing keeps nobody from anything.
+    fn make_room_for_answers(&mut self) {
+        let most = self.config.limits.transfers - self.config.limits.transfers / 4;
+        if self.downloads.len() + self.uploads.len() < most {
+            return;
+        }
+        let unused =
+            self.uploads.iter().filter(|(_, upload)| upload.is_offered() && upload.is_unused_answer());
+        let longest = unused
+            .filter_map(|(id, upload)| Some((*id, self.peers.get(upload.conn?)?)))
+            .filter(|(_, peer)| !self.has_pulled_lately(peer))
+            .min_by_key(|(id, peer)| (peer.pulled_at, *id))
+            .map(|(id, _)| id);
+        if let Some(id) = longest {
+            self.end_answer(
+                id,
+                &Failure::new(Code::Busy, "nothing was asked for, and others want its place"),
+            );
+        }
+    }
+
+    fn has_pulled_lately(&self, peer: &Peer) -> bool {
+        peer.pulled_at.is_some_and(|at| self.now < at + self.config.limits.confirmation_wait)
+    }
+
+    /// Whether nothing is under way with a peer, but answers that it has asked for nothing for long.
+    pub(super) fn may_give_way(&self, peer: &Peer) -> bool {
+        let is_unused = |id| self.uploads.get(id).is_some_and(Upload::is_unused_answer);
+        let mut uploads = peer.active_uploads.iter().chain(&peer.waiting_uploads);
+        peer.is_idle()
+            || (peer.is_idle_but_for_uploads() && !self.has_pulled_lately(peer) && uploads.all(is_unused))
     }
 
     /// The content that a peer has proven to know, if that is here.
@@ -268,10 +316,24 @@ impl Engine {
         let Some(answer) = self.uploads.get(&id).and_then(|upload| upload.answers.as_ref()) else { return };
         let (hash, stamp) = (answer.hash, answer.stamp);
         match failure.code {
-            _ if answer.held.is_some() => {}
+            _ if answer.is_of_download => {}
             Code::SourceChanged => self.share_changed(hash, stamp, None),
             _ => self.share_changed(hash, None, Some(failure)),
         }
+    }
+
+    /// What a download has could not be opened because that has ended meanwhile: what became of it is opened
+    /// instead, where it is shared.
+    pub(super) fn opens_share_instead(&mut self, id: TransferId) -> bool {
+        let Some(upload) = self.uploads.get_mut(&id).filter(|upload| upload.geometry.is_none()) else {
+            return false;
+        };
+        let ended = upload.answers.as_mut().filter(|answer| answer.is_of_download && answer.held.is_none());
+        let Some(answer) = ended else { return false };
+        let Some((_, path)) = self.shares.source_for(answer.hash, self.now) else { return false };
+        answer.is_of_download = false;
+        self.job(id, Job::OpenSource(path));
+        true
     }
 
     /// Ends an answer without a word to this side's user.
@@ -353,7 +415,7 @@ fn not_here() -> Failure {
     Failure::new(Code::NotFound, "it is not here any more")
 }
 
-impl super::peers::Peer {
+impl Peer {
     /// Which end of the connection this node is.
     pub(super) fn side(&self) -> Side {
         if self.dialled_by_us { Side::Dialler } else { Side::Listener }

@@ -78,9 +78,8 @@ impl Engine {
             !peer.dialled_by_us && !known
         };
         let mut crowds = BTreeMap::<Origin, Vec<ConnId>>::new();
-        // Whoever knows one hash could hold a place for good by asking for it, and for nothing of it.
-        let is_idle = |peer: &Peer| peer.is_idle_but_for(|id| self.is_dormant(id));
-        for (conn, peer) in self.peers.iter().filter(|(_, peer)| is_stranger(peer) && is_idle(peer)) {
+        for (conn, peer) in self.peers.iter().filter(|(_, peer)| is_stranger(peer) && self.may_give_way(peer))
+        {
             crowds.entry(Origin::of(peer.addr.ip())).or_default().push(conn);
         }
         let (origin, largest) = crowds.into_iter().max_by_key(|(_, crowd)| crowd.len())?;

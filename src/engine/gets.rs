@@ -326,7 +326,9 @@ impl Engine {
         if news.new > 0 {
             self.pull_from(id, conn);
         }
-        if news.old > news.new {
+        // That all of it is there may be told at once.
+        let is_whole = news.new > 0 && runs.as_slice() == [(0, geometry.chunks())];
+        if news.old > news.new && !is_whole {
             self.refuse(conn, "it told of chunks that it had told of before");
         }
     }
@@ -468,9 +470,7 @@ impl Engine {
         self.timers.clear(Deadline::Have(id));
         // What was fetched may be shared by now.
         for (conn, ask) in get.askers {
-            if !self.answer_from_share(conn, ask, hash) {
-                self.lack(conn, ask, Code::NotFound);
-            }
+            self.answer_after_get(conn, ask, hash);
         }
         self.release_found(id);
     }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::answers::Answer;
 use super::downloads::State as DownloadState;
 use super::gets::Get;
 use super::uploads::Upload;
@@ -55,17 +56,28 @@ fn runs_of(mut chunks: Vec<ChunkIndex>) -> Runs {
 impl Engine {
     /// A download has ended: what was served from it goes on where it is whole.
     pub(super) fn on_held_ended(&mut self, get: TransferId, is_whole: bool) {
-        if is_whole {
-            self.tell_held(get);
-        }
         for id in self.served_from(get) {
-            if is_whole {
-                if let Some(answer) = self.uploads.get_mut(&id).and_then(|upload| upload.answers.as_mut()) {
-                    answer.held = None;
+            let hash = self.uploads.get(&id).and_then(|upload| upload.answers.as_ref()).map(Answer::hash);
+            let why = match is_whole {
+                true if hash.is_some_and(|hash| self.shares.has(hash)) => {
+                    self.tell_of_whole(id);
+                    continue;
                 }
-                continue;
-            }
-            self.end_answer(id, &Failure::new(Code::Withdrawn, "it was given up here"));
+                true => "it is not served here any longer",
+                false => "it was given up here",
+            };
+            self.end_answer(id, &Failure::new(Code::Withdrawn, why));
+        }
+    }
+
+    /// What is served of a download is whole, and is served on.
+    fn tell_of_whole(&mut self, id: TransferId) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let (conn, chunks, is_offered) = (upload.conn, upload.chunks(), upload.is_offered());
+        let Some(answer) = &mut upload.answers else { return };
+        answer.held = None;
+        if let Some(conn) = conn.filter(|_| is_offered && answer.told < chunks as usize) {
+            self.send(conn, Message::Have { id: OfferId(id.0), chunks: vec![(0, chunks)] });
         }
     }
 
@@ -107,18 +119,38 @@ impl Engine {
         }
     }
 
-    /// The same of one of them.
-    pub(super) fn tell_held_to(&mut self, id: TransferId, get: TransferId) {
-        let Some(log) = self.gets.get_mut(&get).map(Get::log) else { return };
-        let Some(upload) = self.uploads.get_mut(&id).filter(|upload| upload.is_offered()) else {
-            return;
+    /// The same of one of them. Of a large content that may be more than may wait to be written: then the rest
+    /// follows when some of that is.
+    fn tell_held_to(&mut self, id: TransferId, get: TransferId) {
+        while let Some((conn, chunks)) = self.next_news(id, get) {
+            self.send(conn, Message::Have { id: OfferId(id.0), chunks });
+        }
+    }
+
+    /// What to tell next, no more than fits one message.
+    fn next_news(&mut self, id: TransferId, get: TransferId) -> Option<(ConnId, Runs)> {
+        let upload = self.uploads.get_mut(&id).filter(|upload| upload.is_offered())?;
+        let (conn, answer) = (upload.conn?, upload.answers.as_mut()?);
+        let untold = self.gets.get(&get)?.log.chunks.get(answer.told..)?;
+        let news = &untold[..untold.len().min(MAX_RUNS)];
+        let is_full = self.peers.get(conn)?.queued_bytes >= self.config.limits.control_bytes_queued / 2;
+        answer.owes_news = is_full && !news.is_empty();
+        if is_full || news.is_empty() {
+            return None;
+        }
+        answer.told += news.len();
+        Some((conn, runs_of(news.to_vec())))
+    }
+
+    /// Tells a peer what it could not be told because too much waited to be written to it.
+    pub(super) fn tell_owed(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.get(conn) else { return };
+        let owed = |id: &TransferId| {
+            let answer = self.uploads.get(id)?.answers.as_ref().filter(|answer| answer.owes_news)?;
+            Some((*id, answer.held?))
         };
-        let (Some(conn), Some(answer)) = (upload.conn, &mut upload.answers) else { return };
-        let news = &log.chunks[answer.told.min(log.chunks.len())..];
-        answer.told = log.chunks.len();
-        let runs = runs_of(news.to_vec());
-        for part in runs.chunks(MAX_RUNS) {
-            self.send(conn, Message::Have { id: OfferId(id.0), chunks: part.to_vec() });
+        for (id, get) in peer.active_uploads.iter().filter_map(owed).collect::<Vec<_>>() {
+            self.tell_held_to(id, get);
         }
     }
 

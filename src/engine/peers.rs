@@ -84,6 +84,8 @@ pub(super) struct Peer {
     pub(super) downloads: BTreeSet<TransferId>,
     /// When it last sent a chunk that was wanted.
     pub(super) last_chunk_at: Duration,
+    /// When it last asked for a part of what it was offered.
+    pub(super) pulled_at: Option<Duration>,
     /// Chunks that may still come of downloads that were given up: a baseline sender cannot be
     /// told to stop, so they are not held against it.
     pub(super) tolerated_chunks: u64,
@@ -134,6 +136,7 @@ impl Peer {
             active_uploads: BTreeSet::new(),
             downloads: BTreeSet::new(),
             last_chunk_at: now,
+            pulled_at: None,
             tolerated_chunks: 0,
             last_offer: None,
             said_bye: false,
@@ -157,15 +160,11 @@ impl Peer {
 
     /// Whether nothing is under way with it.
     pub(super) fn is_idle(&self) -> bool {
-        self.is_idle_but_for(|_| false)
+        self.is_idle_but_for_uploads() && self.active_uploads.is_empty() && self.waiting_uploads.is_empty()
     }
 
-    /// The same, whatever uploads there are that do not count.
-    pub(super) fn is_idle_but_for(&self, counts_not: impl Fn(TransferId) -> bool) -> bool {
-        self.downloads.is_empty()
-            && self.active_uploads.iter().all(|id| counts_not(*id))
-            && self.waiting_uploads.is_empty()
-            && self.texts.pending() == 0
+    pub(super) fn is_idle_but_for_uploads(&self) -> bool {
+        self.downloads.is_empty() && self.texts.pending() == 0
     }
 
     /// Whether it was dialled for a search alone, and nothing is under way with it.

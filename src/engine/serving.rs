@@ -207,11 +207,17 @@ impl Engine {
         let Form::Pulled(serving) = &mut upload.form else { return };
         serving.frontier = serving.frontier.max(end);
         upload.requested.push_back(first..end);
-        if let Some(answer) = &mut upload.answers {
-            answer.is_dormant = false;
-        }
+        self.note_pull(conn);
         self.await_confirmation(id);
         self.read_ahead(conn);
+    }
+
+    /// A peer asks for something of what it was offered: it means to have it.
+    fn note_pull(&mut self, conn: ConnId) {
+        let now = self.now;
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.pulled_at = Some(now);
+        }
     }
 
     /// The last chunk was read, with which all are hashed.
@@ -284,6 +290,7 @@ impl Engine {
             return self.refuse(conn, "it asked for pages that the list does not have, or for too many");
         }
         serving.pages_asked.push(page);
+        self.note_pull(conn);
         self.await_confirmation(id);
         self.job(id, Job::ReadPage(page));
     }

@@ -193,14 +193,15 @@ impl Upload {
         matches!(self.form, Form::Pulled(_))
     }
 
-    /// Whether its offer waits to be made, though its turn has come.
-    /// Whether its receiver has been told of it.
+    /// Whether the receiver was offered it. When its turn has come, its only page may still be read for that.
     pub(super) fn is_offered(&self) -> bool {
-        self.state >= State::Offered && !self.is_offering()
+        let is_offering = matches!(&self.form, Form::Pulled(serving) if serving.is_offering());
+        self.state >= State::Offered && !is_offering
     }
 
-    pub(super) fn is_offering(&self) -> bool {
-        matches!(&self.form, Form::Pulled(serving) if serving.is_offering())
+    /// Whether it answers a search, and nothing is asked of it now.
+    pub(super) fn is_unused_answer(&self) -> bool {
+        self.answers.is_some() && self.all_written()
     }
 
     /// Whether it is finding out if what the receiver has is the beginning of the file.
@@ -321,8 +322,10 @@ impl Engine {
             JobDone::ChunkRead { index, data, entry } => self.on_chunk_read(id, index, data, entry),
             JobDone::PageRead { page, entries } => self.on_page_read(id, page, entries),
             JobDone::Failed(failure) => {
-                self.on_source_failed(id, &failure);
-                self.fail_upload(id, failure);
+                if !self.opens_share_instead(id) {
+                    self.on_source_failed(id, &failure);
+                    self.fail_upload(id, failure);
+                }
             }
             // What downloads are told.
             _ => {}
@@ -691,11 +694,7 @@ impl Engine {
     pub(super) fn on_stalled(&mut self, id: TransferId) {
         let Some(upload) = self.uploads.get(&id) else { return self.on_download_stalled(id) };
         // Who fetches from many may need nothing of this one for long.
-        let is_answer = upload.answers.is_some() && upload.conn.is_some();
-        if !upload.all_written() || is_answer {
-            if let Some(answer) = self.uploads.get_mut(&id).and_then(|upload| upload.answers.as_mut()) {
-                answer.is_dormant = true;
-            }
+        if !upload.all_written() || (upload.answers.is_some() && upload.conn.is_some()) {
             // The line is slow, or taken by others; one that takes nothing is noticed elsewhere.
             return self.await_confirmation(id);
         }
@@ -821,6 +820,7 @@ impl Engine {
     /// Goes on with a peer's uploads as far as its connection takes them.
     pub(super) fn serve(&mut self, conn: ConnId) {
         self.offer_waiting_uploads(conn);
+        self.tell_owed(conn);
         self.read_ahead(conn);
     }
 }

@@ -175,7 +175,9 @@ impl MemDisk {
         Ok(match job {
             Job::OpenSource(path) => self.open_source(transfer, path)?,
             Job::OpenHeld(of) => {
-                let pulled = &self.pulled[&of];
+                let pulled = self.pulled.get(&of).ok_or_else(|| {
+                    Failure::new(Code::DiskError, "the transfer has no file that is pulled")
+                })?;
                 let incoming = pulled.incoming.clone();
                 self.served.insert(transfer, (pulled.key.clone(), pulled.entries.clone()));
                 JobDone::SourceOpened {

@@ -168,6 +168,8 @@ pub struct World {
     pub data_bytes: u64,
     /// Whether nodes made from now on ask quiet peers whether they are there.
     pub pings: bool,
+    /// Whether nodes made from now on serve what they fetched.
+    pub seeds: bool,
     /// Whether who is dialled was never met there before.
     pub first_contact: bool,
     /// Nodes made from now on take part in it.
@@ -194,6 +196,7 @@ impl World {
             line: Line { latency: Duration::from_millis(5), bytes_per_sec: 100_000_000 },
             data_bytes: 0,
             pings: false,
+            seeds: true,
             first_contact: false,
             dht: None,
             dials: Vec::new(),
@@ -234,7 +237,7 @@ impl World {
             agent: "world".into(),
             listening: addr_of(id),
             reachable: vec![Target { address: HostPort::from(addr_of(id)), id: identity }],
-            seeds: true,
+            seeds: self.seeds,
             dht: self.dht.is_some(),
             unix_time: Duration::from_secs(1_800_000_000),
             seed: id.0 as u64,

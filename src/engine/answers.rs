@@ -316,7 +316,7 @@ impl Engine {
         let Some(answer) = self.uploads.get(&id).and_then(|upload| upload.answers.as_ref()) else { return };
         let (hash, stamp) = (answer.hash, answer.stamp);
         match failure.code {
-            _ if answer.is_of_download => {}
+            _ if answer.held.is_some() => {}
             Code::SourceChanged => self.share_changed(hash, stamp, None),
             _ => self.share_changed(hash, None, Some(failure)),
         }

@@ -321,15 +321,18 @@ impl Engine {
             }
             JobDone::ChunkRead { index, data, entry } => self.on_chunk_read(id, index, data, entry),
             JobDone::PageRead { page, entries } => self.on_page_read(id, page, entries),
-            JobDone::Failed(failure) => {
-                if !self.opens_share_instead(id) {
-                    self.on_source_failed(id, &failure);
-                    self.fail_upload(id, failure);
-                }
-            }
+            JobDone::Failed(failure) => self.on_upload_failed(id, failure),
             // What downloads are told.
             _ => {}
         }
+    }
+
+    fn on_upload_failed(&mut self, id: TransferId, failure: Failure) {
+        if self.opens_share_instead(id) {
+            return;
+        }
+        self.on_source_failed(id, &failure);
+        self.fail_upload(id, failure);
     }
 
     /// Fails an upload of a directory to a peer that knows none.

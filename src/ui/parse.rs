@@ -66,10 +66,10 @@ pub(super) enum Parsed {
 pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "connect",
-        arguments: "<host:port> | <peer> via <peer>",
+        arguments: "<host:port>",
         takes: &[Takes::Address],
         about: "connect to a peer",
-        more: "`host:port#<node id>` connects only to who proves to be that. Afterwards the peer goes by what you typed, and by the address that `peers` lists. `via` connects through a peer that both of you are connected to, that was started with `--relay known` and trusts both; it sees nothing of what is said. Who is meant is said by an alias or an identity then.",
+        more: "`host:port#<node id>` connects only to who proves to be that. Afterwards the peer goes by what you typed, and by the address that `peers` lists. `connect <peer> via <peer>` connects through a peer that both of you are connected to, that was started with `--relay known` and trusts both; it sees nothing of what is said. Who is meant is said by an alias or an identity then.",
         examples: &["connect localhost:8000", "connect [2001:db8::5]:8000", "connect alice via bob"],
         parse: |spec, rest| Ok(Parsed::Run(spec, connect(spec, rest)?)),
     },

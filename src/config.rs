@@ -13,7 +13,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::engine::{AcceptPolicy, HostPort, Limits, Rate, Target};
+use crate::engine::{AcceptPolicy, Destination, HostPort, Limits, Rate, Target};
 use crate::exit::Exit;
 use crate::node::{Bootstrap, DhtConfig, NodeConfig};
 use crate::wire::{Link, LinkKind, SafeName};
@@ -56,7 +56,7 @@ pub struct Getting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sending {
     /// To whom.
-    pub to: Target,
+    pub to: Destination,
     /// What; `-` is the standard input.
     pub paths: Vec<PathBuf>,
     /// What it is to be called there, if not as it is called here.
@@ -184,6 +184,7 @@ impl Config {
                 seeds: !args.no_seed,
                 // Only these share or fetch anything.
                 dht: (args.dht && shares_or_gets).then_some(dht),
+                lan: args.lan,
                 keep_partials: Duration::from_secs(u64::from(args.keep_partials) * 24 * 3600),
                 limits: Limits {
                     reconnect: Duration::from_secs(args.reconnect.into()),
@@ -281,6 +282,10 @@ struct Args {
     #[arg(long, global = true, value_name = "HOST:PORT", env = "P2P_DHT_BOOTSTRAP", value_delimiter = ',', value_parser = parse_bootstrap)]
     dht_bootstrap: Vec<Entry>,
 
+    /// Find others on the local network, and be found there: whoever is there can see this node's identity.
+    #[arg(long, global = true, env = "P2P_LAN", value_parser = FalseyValueParser::new())]
+    lan: bool,
+
     /// Speak the baseline protocol, unencrypted, to others that do the same.
     #[arg(long, global = true, env = "P2P_PLAIN", value_parser = FalseyValueParser::new())]
     plain: bool,
@@ -312,6 +317,12 @@ impl Args {
     fn check(&self) -> Result<(), &'static str> {
         if self.plain && self.require_id {
             return Err("--require-id cannot be used with --plain: there nobody has an identity");
+        }
+        if self.plain && self.lan {
+            return Err("--lan cannot be used with --plain: there nobody has an identity to be found by");
+        }
+        if self.lan && self.bind.is_some_and(|ip| ip.is_loopback()) {
+            return Err("--lan cannot be used with a --bind that only this computer can reach");
         }
         if self.plain && self.dht {
             return Err("--dht cannot be used with --plain: there nothing is shared or fetched by its hash");
@@ -359,9 +370,10 @@ enum Sub {
     /// Nobody can connect to this computer meanwhile. The exit code tells how it went.
     #[command(after_help = SEND_HELP, max_term_width = 100)]
     Send {
-        /// Who is to get it: `host:port`, or `host:port#<node id>` to be sure who that is.
-        #[arg(value_name = "PEER", value_parser = parse_target)]
-        to: Target,
+        /// Who is to get it: `host:port`, or `host:port#<node id>` to be sure who that is; or the alias or
+        /// identity of somebody known, or of somebody nearby with --lan.
+        #[arg(value_name = "PEER", value_parser = parse_destination)]
+        to: Destination,
         /// What to send; `-` is the standard input.
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<PathBuf>,
@@ -534,6 +546,10 @@ fn read_port(text: &OsStr) -> Result<u16, String> {
     port.ok_or_else(|| format!("`{}` is no port; that is a number from 0 to 65535", text.display()))
 }
 
+fn parse_destination(text: &str) -> Result<Destination, String> {
+    text.parse().map_err(|failure: crate::engine::Failure| failure.message)
+}
+
 fn parse_target(text: &str) -> Result<Target, String> {
     text.parse().map_err(|failure: crate::engine::Failure| failure.message)
 }
@@ -696,6 +712,8 @@ mod tests {
             (&["8000", "8001"], "8001"),
             (&["--plain", "--require-id"], "nobody has an identity"),
             (&["--plain", "--dht"], "--dht cannot be used with --plain"),
+            (&["--plain", "--lan"], "--lan cannot be used with --plain"),
+            (&["--bind", "::1", "--lan"], "only this computer can reach"),
             (&["--bind", "::1", "--dht"], "IPv4 only"),
             (&["--dht-port", "7000"], "--dht makes use of it"),
             (&["--dht", "--dht-bootstrap", "none,a:1"], "not both"),

@@ -15,7 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use peer_to_peer::engine::{
     AcceptPolicy, Book, Closing, Code, Command, CommandId, ConnId, Dialled, Engine, EngineConfig, Event,
-    Failure, HostPort, Input, Job, JobDone, Limits, Look, Output, Reading, Reply, Target, Took, TransferId,
+    Failure, HostPort, Input, Job, JobDone, Limits, Look, Output, Purpose, Reading, Reply, Target, Took,
+    TransferId,
 };
 use peer_to_peer::wire::{
     Binding, CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Entry, FileHash, Instance, Link, ManifestBuilder,
@@ -252,6 +253,7 @@ impl Node {
             reachable: vec![target],
             seeds: true,
             dht: false,
+            lan: false,
             unix_time: Duration::from_secs(1_800_000_000),
             seed: number as u64 ^ 0x5eed,
             downloads: "downloads".into(),
@@ -310,7 +312,7 @@ impl Sim {
                 Input::Opened {
                     conn,
                     addr: addr_of(other),
-                    dialled: (side == 0).then(|| Dialled { target: target.clone(), is_typed: true }),
+                    dialled: (side == 0).then(|| Dialled { target: target.clone(), why: Purpose::Typed }),
                     binding: Some(Binding(both_know)),
                     node_id: Some(identity(other)),
                     first_contact: false,

@@ -12,7 +12,7 @@ use super::downloads::Download;
 use super::gets::MAX_SOURCES;
 use super::peers::Peer;
 use super::reach::can_be_peer;
-use super::{ConnId, Dialled, Engine, Output, Target, TransferId};
+use super::{ConnId, Dialled, Engine, Output, Purpose, Target, TransferId};
 
 /// Places where sources of one content may be.
 const MAX_CANDIDATES: usize = 256;
@@ -249,7 +249,7 @@ impl Engine {
             self.found_dials.entry(target.clone()).or_default().insert(id);
             if is_new {
                 *self.found_pace.begun(now) += 1;
-                self.outputs.push_back(Output::Dial(Dialled { target, is_typed: false }));
+                self.outputs.push_back(Output::Dial(Dialled { target, why: Purpose::Found }));
             }
             dialled += 1;
             if dialled == room {

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Alias, BanInfo, Book, Code, DhtInfo, Failure, Level, Rate, Record, TransferId, Via};
+use super::{Alias, BanInfo, Book, Code, DhtInfo, Failure, Level, NearbyInfo, Rate, Record, TransferId, Via};
 use crate::wire::{FileHash, Instance, Link, NodeId, SafeName};
 
 /// Something a user wants done. Each is answered with one [`Reply`] or [`Failure`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Connect to an address; answered when it is known what the peer speaks.
-    Connect(Target),
+    /// Connect; answered when it is known what the peer speaks.
+    Connect(Destination),
     /// The same to a known identity, through a peer that passes the connection on.
     ConnectVia {
         /// Whom to.
@@ -70,6 +70,8 @@ pub enum Command {
     Broadcast(String),
     /// List the peers.
     Peers,
+    /// List who says that it is on the local network.
+    Nearby,
     /// List offers and transfers.
     Transfers,
     /// Tell about this node.
@@ -208,6 +210,36 @@ impl fmt::Display for Target {
     }
 }
 
+/// What to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Whoever is at an address.
+    Place(Target),
+    /// Somebody, wherever that is: an alias, or the beginning of a node id.
+    Person(String),
+}
+
+impl FromStr for Destination {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        // No alias contains a colon, and no identity either.
+        if text.contains([':', '#']) || text.is_empty() {
+            return text.parse().map(Self::Place);
+        }
+        Ok(Self::Person(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Place(target) => target.fmt(f),
+            Self::Person(name) => f.write_str(name),
+        }
+    }
+}
+
 /// How a user names a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerRef {
@@ -292,6 +324,8 @@ pub enum Reply {
     },
     /// The peers, longest connected first.
     Peers(Vec<PeerInfo>),
+    /// Who says that it is near, those with an alias first.
+    Nearby(Vec<NearbyInfo>),
     /// Offers and transfers, oldest first.
     Transfers(Vec<TransferInfo>),
     /// This node.

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use super::downloads::{Download, State, leftover_info};
 use super::reconnect::Ending;
 use super::{
-    Alias, Banned, Change, Code, Command, CommandId, ConnId, Dialled, Direction, Engine, Event, Failure, Job,
-    LimitsInfo, NodeInfo, Output, Peer, PeerInfo, PeerRef, Rate, Reply, Selection, Target, TransferId,
+    Alias, Banned, Change, Code, Command, CommandId, ConnId, Destination, Dialled, Direction, Engine, Event,
+    Failure, Job, LimitsInfo, NodeInfo, Output, Peer, PeerInfo, PeerRef, Purpose, Rate, Reply, Selection,
+    Target, TransferId,
 };
 use crate::wire::{NodeId, SafeName};
 
 impl Engine {
     pub(super) fn on_command(&mut self, id: CommandId, command: Command) {
         let result = match command {
-            Command::Connect(target) => return self.connect(id, target),
+            Command::Connect(Destination::Place(target)) => return self.connect(id, target),
+            Command::Connect(Destination::Person(name)) => return self.connect_to(id, name),
             Command::ConnectVia { peer, via } => return self.connect_via(id, &peer, &via),
             Command::Wait => return self.waiting.push(id),
             Command::Trust(peer) => return self.trust(id, &peer),
@@ -33,6 +35,7 @@ impl Engine {
             Command::SendFile { to, path, name } => self.send_file(&to, path, name),
             Command::Broadcast(text) => self.broadcast(&text),
             Command::Peers => Ok(Reply::Peers(self.peer_infos())),
+            Command::Nearby => self.nearby_infos(),
             Command::Transfers => Ok(Reply::Transfers(self.transfer_infos())),
             Command::Whoami => Ok(Reply::Whoami(self.node_info())),
             Command::Book => Ok(Reply::Book(self.book.clone())),
@@ -59,6 +62,7 @@ impl Engine {
             || !self.gets.is_empty()
             || self.shares.is_busy()
             || !self.dials.is_empty()
+            || !self.seeks.is_empty()
             || self.circuits.are_awaited()
             || self.downloads.values().any(|download| !download.awaits_answer())
             || self.absent.texts() > 0
@@ -103,7 +107,7 @@ impl Engine {
             self.reply(id, Err(Failure::new(Code::Busy, message)));
         } else {
             self.dials.insert(target.clone(), vec![id]);
-            self.outputs.push_back(Output::Dial(Dialled { target, is_typed: true }));
+            self.outputs.push_back(Output::Dial(Dialled { target, why: Purpose::Typed }));
         }
     }
 
@@ -241,18 +245,23 @@ impl Engine {
     }
 
     /// Whom a user means who need not be connected.
-    fn identity_of(&self, peer: &PeerRef) -> Result<NodeId, Failure> {
+    pub(super) fn identity_of(&self, peer: &PeerRef) -> Result<NodeId, Failure> {
         if !self.is_secure() {
             let message = "under --plain nobody has an identity; start without it to know who is who";
             return Err(Failure::new(Code::UnknownIdentity, message));
         }
-        self.peers.identity(peer, &self.book)?.ok_or_else(|| {
+        self.who(peer)?.ok_or_else(|| {
             let message = format!(
                 "`{peer}` is nobody known: name a peer that `peers` lists, an address once connected to, an alias, \
-                 or a node id: 64 digits, or the first 16 of somebody connected"
+                 or a node id: 64 digits, or the first 16 of somebody connected or nearby"
             );
             Failure::new(Code::UnknownPeer, message)
         })
+    }
+
+    /// The same, `None` where that is nobody known.
+    pub(super) fn who(&self, peer: &PeerRef) -> Result<Option<NodeId>, Failure> {
+        self.peers.identity(peer, &self.book, self.nearby.ids())
     }
 
     fn accept_offers(&mut self, which: Selection) -> Result<Reply, Failure> {

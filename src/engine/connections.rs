@@ -117,7 +117,7 @@ impl Engine {
             via: peer.via,
             alias: node_id.and_then(|id| self.book.alias_of(id)).cloned(),
             first_contact: peer.first_contact,
-            again: peer.dialled_by_us && peer.dialled.is_some() && connecting.is_empty(),
+            again: peer.dialled_by_us && (peer.dialled.is_some() || peer.is_named) && connecting.is_empty(),
             level,
         };
         self.timers.clear(Deadline::Hello(conn));

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::{
-    Change, Command, CommandId, ConnId, DhtState, Event, Failure, HostPort, Job, JobDone, Reading, Reply,
-    Shared, StreamId, Target, Took, TransferId,
+    Change, Command, CommandId, ConnId, DhtState, Event, Failure, HostPort, Job, JobDone, LanNews, Reading,
+    Reply, Shared, StreamId, Target, Took, TransferId,
 };
 use crate::wire::{BadLine, Binding, CircuitPart, DhtKey, FileHash, FrameError, Message, NodeId};
 
@@ -142,6 +142,8 @@ pub enum Input {
     },
     /// How the node stands with the DHT.
     Dht(DhtState),
+    /// Something is heard of the local network.
+    Lan(LanNews),
     /// A node of the DHT names places, in answer to [`Output::LookUp`].
     Found {
         /// Of what.
@@ -163,9 +165,19 @@ pub enum Input {
 pub struct Dialled {
     /// Where to.
     pub target: Target,
-    /// Whether a person typed it, now or before. What was found elsewhere is not pinned, and nobody is
-    /// called by it.
-    pub is_typed: bool,
+    /// Why.
+    pub why: Purpose,
+}
+
+/// Why something is dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A person typed the address, now or before: who is found there is pinned to it, and called by it.
+    Typed,
+    /// A person named somebody who may be there. It must be that identity, whoever was there before.
+    Named,
+    /// Somebody may be there who has what is searched for.
+    Found,
 }
 
 /// Why nothing arrives any more.

@@ -32,6 +32,7 @@ mod job;
 mod limits;
 mod lists;
 mod liveness;
+mod nearby;
 mod offered;
 mod origin;
 mod partials;
@@ -42,6 +43,7 @@ mod reach;
 mod reconnect;
 mod relay;
 mod reputation;
+mod seeks;
 mod serving;
 mod shared;
 mod shares;
@@ -64,16 +66,17 @@ pub use book::{Alias, Book, Change, Known, Reading, identity_changed};
 pub use bottleneck::{Bottleneck, Took};
 pub use code::{Code, Failure};
 pub use command::{
-    Command, Delivery, Direction, HostPort, LimitsInfo, NodeInfo, PeerInfo, PeerRef, Reply, Selection,
-    ShareInfo, Stage, Target, TransferInfo,
+    Command, Delivery, Destination, Direction, HostPort, LimitsInfo, NodeInfo, PeerInfo, PeerRef, Reply,
+    Selection, ShareInfo, Stage, Target, TransferInfo,
 };
 pub use conduct::BanInfo;
 pub(crate) use dht::FIRST_FOUND_PORT;
 pub use dht::{DhtInfo, DhtState};
 pub use event::Event;
-pub use io::{Closing, Dialled, Input, Output};
+pub use io::{Closing, Dialled, Input, Output, Purpose};
 pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, Look, PartialKey, Stamp};
 pub use limits::Limits;
+pub use nearby::{LanNews, NearbyInfo, Sighting};
 pub use origin::Origin;
 pub(crate) use reach::{farthest, is_public};
 pub use relay::{StreamId, Via};
@@ -91,11 +94,13 @@ use dice::Dice;
 use downloads::Download;
 use gets::Get;
 use holding::SentCounts;
+use nearby::Nearby;
 use offered::Finished;
 use partials::Releases;
 use peers::{Peer, Peers};
 use reconnect::{Absent, Process};
 use relay::Circuits;
+use seeks::Seek;
 use shares::Shares;
 use texts::Heard;
 use throttle::{Bucket, Queue};
@@ -183,6 +188,8 @@ pub struct EngineConfig {
     pub seeds: bool,
     /// Whether contents are announced and looked up in a DHT.
     pub dht: bool,
+    /// Whether others are looked for on the local network.
+    pub lan: bool,
     /// The Unix time when the node started.
     pub unix_time: Duration,
     /// What looks random is drawn from this.
@@ -224,6 +231,8 @@ enum Deadline {
     Found,
     /// Something may be passed on again, as far as that is limited.
     PassOn,
+    /// The local network has told where somebody is who is sought, or does not know.
+    Seek(NodeId),
     /// Chunks are here that those who wait for them were not told of.
     Have(TransferId),
     /// The hashes of a share can be remembered from now on.
@@ -280,6 +289,9 @@ pub struct Engine {
     last_transfer: u64,
     /// Commands that wait for each dial.
     dials: BTreeMap<Target, Vec<CommandId>>,
+    /// Who is to be connected to, wherever that is.
+    seeks: BTreeMap<NodeId, Seek>,
+    nearby: Nearby,
     /// Who is known, as it was last read.
     book: Book,
     /// When that was: tasks that read and write it may end in another order than they began.
@@ -335,6 +347,8 @@ impl Engine {
             ended_with_chunks: BTreeMap::new(),
             last_transfer: 0,
             dials: BTreeMap::new(),
+            seeks: BTreeMap::new(),
+            nearby: Nearby::default(),
             book: Book::default(),
             book_as_of: 0,
             waiting: Vec::new(),
@@ -357,27 +371,28 @@ impl Engine {
                 let greeted = stream.and_then(|stream| self.on_stream_greeted(stream));
                 let wanted = greeted.as_ref().is_some_and(|greeted| greeted.is_wanted);
                 let by_us = dialled.is_some() || wanted;
-                let mut found_for = None;
-                let typed = match dialled {
-                    Some(Dialled { target, is_typed: false }) => {
-                        found_for = Some(self.on_found_dialled(&target, true));
-                        None
+                let mut peer = Peer::new(addr, self.now);
+                match dialled {
+                    Some(Dialled { target, why: Purpose::Found }) => {
+                        peer.found_for = Some(self.on_found_dialled(&target, true));
                     }
-                    dialled => dialled.map(|dialled| dialled.target),
-                };
-                if let Some(target) = &typed {
-                    self.on_redialled(target);
+                    Some(Dialled { target, why: Purpose::Typed }) => {
+                        self.on_redialled(&target);
+                        peer.connecting = self.dials.remove(&target).unwrap_or_default();
+                        peer.dialled = Some(target.address);
+                    }
+                    Some(Dialled { target, why: Purpose::Named })
+                        if self.on_place_reached(&mut peer, &target) => {}
+                    Some(Dialled { why: Purpose::Named, .. }) => {
+                        return self.outputs.push_back(Output::Close { conn });
+                    }
+                    None => {}
                 }
-                let mut connecting =
-                    typed.as_ref().and_then(|target| self.dials.remove(target)).unwrap_or_default();
-                connecting.extend(greeted.as_ref().and_then(|greeted| greeted.command));
-                let mut peer = Peer::new(addr, typed.map(|target| target.address), self.now);
+                peer.connecting.extend(greeted.as_ref().and_then(|greeted| greeted.command));
                 peer.dialled_by_us = by_us;
-                peer.found_for = found_for;
                 peer.binding = binding;
                 peer.node_id = node_id;
                 peer.first_contact = first_contact;
-                peer.connecting = connecting;
                 peer.via = greeted.map(|greeted| greeted.via);
                 self.on_opened(conn, peer);
             }
@@ -391,15 +406,19 @@ impl Engine {
             Input::Pinned { result: Ok(reading), .. } => self.take_book(reading),
             Input::Pinned { conn, result: Err(failure) } => self.drop_peer(conn, &failure.message),
             Input::TurnedAway { addr, why } => self.warn(addr, format!("closed: {why}")),
-            Input::DialFailed { dialled: Dialled { target, is_typed: false }, .. } => {
+            Input::DialFailed { dialled: Dialled { target, why: Purpose::Found }, .. } => {
                 self.on_found_dial_failed(&target);
+            }
+            Input::DialFailed { dialled: Dialled { target, why: Purpose::Named }, failure } => {
+                self.on_redial_failed(&target, Purpose::Named, &failure);
+                self.on_place_failed(&target, failure);
             }
             Input::NoteFailed(failure) => {
                 self.event(Event::Warning { peer: None, text: failure.message });
             }
             Input::SharesRead(shares) => self.on_shares_read(shares),
-            Input::DialFailed { dialled: Dialled { target, .. }, failure } => {
-                self.on_redial_failed(&target, &failure);
+            Input::DialFailed { dialled: Dialled { target, why: Purpose::Typed }, failure } => {
+                self.on_redial_failed(&target, Purpose::Typed, &failure);
                 for command in self.dials.remove(&target).unwrap_or_default() {
                     self.reply(command, Err(failure.clone()));
                 }
@@ -420,6 +439,7 @@ impl Engine {
             },
             Input::Command { id, command } => self.on_command(id, command),
             Input::Dht(state) => self.on_dht(state),
+            Input::Lan(news) => self.on_lan(news),
             Input::Found { id, addrs } => self.on_found(id, &addrs),
             Input::LookedUp { id } => self.on_looked_up(id),
             Input::Stopping => self.on_stopping(),
@@ -521,6 +541,7 @@ impl Engine {
                 Deadline::Up => self.on_up_due(),
                 Deadline::Down => self.on_down_due(),
                 Deadline::PassOn => self.pass_on(),
+                Deadline::Seek(id) => self.on_seek_due(id),
                 Deadline::Away(process) => self.on_away_too_long(process),
                 Deadline::Redial(process) => self.on_redial(process),
                 Deadline::Complaints(about) => {

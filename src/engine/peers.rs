@@ -30,6 +30,8 @@ pub(super) struct Peer {
     /// What was typed to reach it.
     pub(super) dialled: Option<HostPort>,
     pub(super) dialled_by_us: bool,
+    /// A person wanted whoever is there to be connected, wherever that is.
+    pub(super) is_named: bool,
     /// The searches for which it was dialled and that still run; `None` where somebody typed it, or it dialled.
     pub(super) found_for: Option<BTreeSet<TransferId>>,
     /// Who it is; `None` in plaintext.
@@ -101,12 +103,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(addr: SocketAddr, dialled: Option<HostPort>, now: Duration) -> Self {
+    pub(super) fn new(addr: SocketAddr, now: Duration) -> Self {
         Self {
             addr,
-            dialled_by_us: dialled.is_some(),
+            dialled_by_us: false,
+            is_named: false,
             found_for: None,
-            dialled,
+            dialled: None,
             node_id: None,
             via: None,
             last_circuit: None,
@@ -285,15 +288,20 @@ impl Peers {
     }
 
     /// The identity that a user means, who need not be connected: several connections to one
-    /// identity are one.
-    pub(super) fn identity(&self, name: &PeerRef, book: &Book) -> Result<Option<NodeId>, Failure> {
+    /// identity are one. `nearby` are those that may be named without being connected or known.
+    pub(super) fn identity(
+        &self,
+        name: &PeerRef,
+        book: &Book,
+        nearby: impl Iterator<Item = NodeId>,
+    ) -> Result<Option<NodeId>, Failure> {
         let ids: BTreeSet<_> = match name {
             PeerRef::Address(address) => {
                 let connected = self.candidates(name, book)?;
                 let ids: BTreeSet<_> = connected.iter().filter_map(|(_, peer)| peer.node_id).collect();
                 if ids.is_empty() { book.pins.get(address).copied().into_iter().collect() } else { ids }
             }
-            PeerRef::Name(text) => self.called(text, book),
+            PeerRef::Name(text) => self.called(text, book, nearby),
         };
         if ids.len() > 1 {
             return Err(ambiguous(name, ids.iter()));
@@ -316,7 +324,7 @@ impl Peers {
                 ]))
             }
             PeerRef::Name(text) => {
-                let ids = self.called(text, book);
+                let ids = self.called(text, book, std::iter::empty());
                 if ids.len() > 1 {
                     return Err(ambiguous(name, ids.iter()));
                 }
@@ -326,9 +334,9 @@ impl Peers {
         }
     }
 
-    fn called(&self, text: &str, book: &Book) -> BTreeSet<NodeId> {
+    fn called(&self, text: &str, book: &Book, nearby: impl Iterator<Item = NodeId>) -> BTreeSet<NodeId> {
         let connected = self.by_conn.values().filter(|peer| peer.is_usable());
-        book.called(text, connected.filter_map(|peer| peer.node_id))
+        book.called(text, connected.filter_map(|peer| peer.node_id).chain(nearby))
     }
 
     /// The peers for which the first of the rules holds that holds for any.

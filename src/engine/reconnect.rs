@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::texts::Said;
 use super::{
-    Code, ConnId, Deadline, Dialled, Engine, Event, Failure, HostPort, Output, Peer, Target, TransferId,
+    Code, ConnId, Deadline, Dialled, Engine, Event, Failure, HostPort, Output, Peer, Purpose, Target,
+    TransferId,
 };
 use crate::wire::{Instance, NodeId};
 
@@ -36,11 +37,18 @@ pub(super) type Process = (NodeId, Instance);
 #[derive(Debug)]
 pub(super) struct Away {
     addr: SocketAddr,
-    /// Where we dialled it, if we did.
-    address: Option<HostPort>,
+    /// Where we dialled it, if we did, and whether that was typed.
+    place: Option<(HostPort, Purpose)>,
     pause: Duration,
     /// Texts that it did not acknowledge.
     unheard: VecDeque<Said>,
+}
+
+impl Away {
+    /// What was typed to reach it.
+    fn typed(&self) -> Option<&HostPort> {
+        self.place.as_ref().filter(|(_, why)| *why == Purpose::Typed).map(|(address, _)| address)
+    }
 }
 
 /// The peers that are waited for.
@@ -68,19 +76,25 @@ impl Engine {
     pub(super) fn wait_for(&mut self, conn: ConnId, peer: &mut Peer) {
         let wait = self.config.limits.reconnect;
         let Some(process) = peer.process() else { return };
-        let wanted = peer.dialled.is_some() || !peer.texts.unheard.is_empty() || self.has_transfers(conn);
+        let wanted = peer.dialled.is_some()
+            || peer.is_named
+            || !peer.texts.unheard.is_empty()
+            || self.has_transfers(conn);
         if !peer.features.transfer || wait.is_zero() || !wanted || self.absent.by_process.len() >= AWAY {
             return;
         }
-        let address = peer.dialled.clone().filter(|_| peer.dialled_by_us);
+        let typed = peer.dialled.clone().map(|address| (address, Purpose::Typed));
+        let named = peer.is_named.then(|| (HostPort::from(peer.addr), Purpose::Named));
+        let place = typed.or(named).filter(|_| peer.dialled_by_us && peer.via.is_none());
+        let is_dialled = place.is_some();
         let unheard = std::mem::take(&mut peer.texts.unheard);
-        let away = Away { addr: peer.addr, address: address.clone(), pause: FIRST_PAUSE, unheard };
+        let away = Away { addr: peer.addr, place, pause: FIRST_PAUSE, unheard };
         self.leave_behind(conn);
         if let Some(before) = self.absent.by_process.insert(process, away) {
             self.give_up_texts(&before);
         }
         self.timers.set(Deadline::Away(process), self.now + wait);
-        if address.is_some() {
+        if is_dialled {
             self.timers.set(Deadline::Redial(process), self.now + FIRST_PAUSE);
         }
         // It may be there already: it found out before us.
@@ -96,7 +110,7 @@ impl Engine {
     pub(super) fn redial_after(&mut self, peer: &Peer) {
         let (None, Some(node_id)) = (peer.level, peer.node_id) else { return };
         let was_there = |(process, away): &(&Process, &Away)| {
-            process.0 == node_id && away.address.is_some() && away.address == peer.dialled
+            process.0 == node_id && away.place.is_some() && away.typed() == peer.dialled.as_ref()
         };
         for (process, away) in self.absent.by_process.iter().filter(was_there) {
             self.timers.set(Deadline::Redial(*process), self.now + away.pause);
@@ -108,35 +122,55 @@ impl Engine {
             || self.downloads.values().any(|download| download.conn == Some(conn))
     }
 
-    /// It is time to dial.
+    /// It is time to dial: where it was, and where the local network says that it is.
     pub(super) fn on_redial(&mut self, process: Process) {
         let Some(away) = self.absent.by_process.get_mut(&process) else { return };
-        let Some(address) = away.address.clone() else { return };
+        let Some((address, why)) = away.place.clone() else { return };
         away.pause = (away.pause * 2).min(LONGEST_PAUSE);
-        let target = Target { address, id: Some(process.0) };
-        if !self.dials.contains_key(&target) {
-            self.absent.redials.insert(target.clone(), process);
-            self.outputs.push_back(Output::Dial(Dialled { target, is_typed: true }));
-        } else {
-            // A person tries; where that leads nowhere, it is tried again.
-            self.timers.set(Deadline::Redial(process), self.now + away.pause);
+        let pause = away.pause;
+        let nearby = self.nearby.places_of_process(process).into_iter().map(HostPort::from);
+        let nearby = nearby.filter(|nearby| *nearby != address).map(|nearby| (nearby, Purpose::Named));
+        let mut is_dialled = false;
+        for (address, why) in std::iter::once((address.clone(), why)).chain(nearby) {
+            let target = Target { address, id: Some(process.0) };
+            // A person may be trying the same.
+            if !self.dials.contains_key(&target) && !self.absent.redials.contains_key(&target) {
+                self.absent.redials.insert(target.clone(), process);
+                self.outputs.push_back(Output::Dial(Dialled { target, why }));
+                is_dialled = true;
+            }
+        }
+        if !is_dialled {
+            self.timers.set(Deadline::Redial(process), self.now + pause);
+        }
+    }
+
+    /// The local network says where somebody is: if that is waited for, it is dialled there now.
+    pub(super) fn redial_nearby(&mut self, id: NodeId) {
+        let dialled =
+            self.absent.by_process.iter().filter(|(process, away)| process.0 == id && away.place.is_some());
+        let dialled: Vec<_> = dialled.map(|(process, _)| *process).collect();
+        for process in dialled {
+            self.timers.set(Deadline::Redial(process), self.now);
         }
     }
 
     /// Takes note of a dial that led nowhere.
-    pub(super) fn on_redial_failed(&mut self, target: &Target, failure: &Failure) {
+    pub(super) fn on_redial_failed(&mut self, target: &Target, why: Purpose, failure: &Failure) {
         let Some(process) = self.absent.redials.remove(target) else { return };
         let Some(away) = self.absent.by_process.get(&process) else { return };
-        if matches!(failure.code, Code::IdentityChanged | Code::WrongIdentity) {
+        let is_somebody_else = matches!(failure.code, Code::IdentityChanged | Code::WrongIdentity);
+        // Who has moved is found on the local network, whoever has its address now.
+        if is_somebody_else && why == Purpose::Typed && !self.config.lan {
             self.give_up(process, "somebody else answers at its address");
         } else {
             self.timers.set(Deadline::Redial(process), self.now + away.pause);
         }
     }
 
-    /// Takes note of a dial that led to a connection.
-    pub(super) fn on_redialled(&mut self, target: &Target) {
-        self.absent.redials.remove(target);
+    /// Takes note of a dial that led to a connection. Answers whether it was one of these.
+    pub(super) fn on_redialled(&mut self, target: &Target) -> bool {
+        self.absent.redials.remove(target).is_some()
     }
 
     /// A connection is there to somebody who may have been away.
@@ -150,7 +184,8 @@ impl Engine {
         }
         let Some(away) = self.absent.by_process.remove(&before) else { return };
         if let Some(peer) = self.peers.get_mut(conn) {
-            peer.dialled = peer.dialled.take().or(away.address);
+            peer.is_named |= away.place.is_some() && away.typed().is_none();
+            peer.dialled = peer.dialled.take().or(away.typed().cloned());
         }
         self.timers.clear(Deadline::Redial(before));
         self.say_again(conn, away.unheard);
@@ -168,9 +203,10 @@ impl Engine {
         if self.absent.by_process.contains_key(&now) {
             return Some(now);
         }
-        let of_user = |(process, away): &(&Process, &Away)| process.0 == now.0 && away.address.is_some();
+        let of_user = |(process, away): &(&Process, &Away)| process.0 == now.0 && away.place.is_some();
         let away: Vec<_> = self.absent.by_process.iter().filter(of_user).collect();
-        let in_its_place = away.iter().find(|(_, away)| away.address == peer.dialled);
+        let in_its_place =
+            away.iter().find(|(_, away)| away.typed().is_some() && away.typed() == peer.dialled.as_ref());
         let found = in_its_place.or(if let [only] = away.as_slice() { Some(only) } else { None });
         found.filter(|_| peer.dialled_by_us).map(|(process, _)| **process)
     }

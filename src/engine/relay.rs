@@ -182,7 +182,7 @@ impl Engine {
             return usage("under --plain nobody has an identity to connect to through another".to_owned());
         }
         let conn = self.peers.resolve(via, &self.book)?;
-        let wanted = self.peers.identity(peer, &self.book)?.ok_or_else(|| {
+        let wanted = self.who(peer)?.ok_or_else(|| {
             let message = format!(
                 "it is not known who `{peer}` is; give its identity (64 digits, as its `whoami` prints it), or an \
                  alias that you gave it"

@@ -6,6 +6,7 @@
 mod connection;
 mod dial;
 mod discovery;
+mod lan;
 mod listener;
 mod tls;
 mod unfinished;
@@ -14,6 +15,7 @@ pub(crate) use connection::{Charge, Connection, FromPeer, ReceiveBudget};
 pub(crate) use dial::dial;
 pub use discovery::Bootstrap;
 pub(crate) use discovery::{Desk, Mainline, attend, free_port};
+pub(crate) use lan::{Mdns, Myself, stay};
 pub(crate) use listener::{accept_loop, bind};
 pub(crate) use tls::{HandshakeError, Identity, generate_key};
 

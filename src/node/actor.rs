@@ -21,8 +21,8 @@ use super::greet::{Greeted, Greeter, NotGreeted, Place, Secure, Strangers, Strea
 use super::handle::{EventSender, Receipt, Request, Ticket, Told};
 use super::jobs::{FromDisk, Jobs};
 use crate::engine::{
-    Change, Code, CommandId, ConnId, Dialled, Engine, Event, Failure, HostPort, Input, Output, Reading,
-    Shared, StreamId, Target,
+    Change, Code, CommandId, ConnId, Dialled, Engine, Event, Failure, HostPort, Input, Output, Purpose,
+    Reading, Shared, StreamId, Target,
 };
 use crate::net::{Charge, Connection, Desk, FromPeer, HandshakeError, ReceiveBudget, configure};
 use crate::wire::{FileHash, FrameDecoder, NodeId};
@@ -76,6 +76,8 @@ pub(super) struct Inbox {
     pub(super) shown: mpsc::Receiver<(ConnId, u64)>,
     /// What a DHT says.
     pub(super) from_dht: mpsc::Receiver<Input>,
+    /// What is heard on the local network.
+    pub(super) from_lan: mpsc::Receiver<Input>,
 }
 
 /// The senders of which connections and dials get clones.
@@ -128,6 +130,7 @@ impl Actor {
                 }
                 Some(from_disk) = inbox.from_disk.recv() => self.on_disk(from_disk),
                 Some(input) = inbox.from_dht.recv() => self.handle(input),
+                Some(input) = inbox.from_lan.recv() => self.handle(input),
                 Some((conn, id)) = inbox.shown.recv() => self.handle(Input::Shown { conn, id }),
                 () = sleep_until(deadline) => self.handle(Input::Tick),
             }
@@ -177,7 +180,7 @@ impl Actor {
         let (greeted, stop) = (self.outlets.greeted.clone(), self.stop.clone());
         self.spawn_until(stop, async move {
             let target = Target { address: HostPort::from(id.addr()), id: wanted };
-            let dialled = Dialled { target, is_typed: false };
+            let dialled = Dialled { target, why: Purpose::Named };
             let result = secure.dialled(stream, id.addr(), &dialled).await;
             let _ = greeted.send(FromGreeter::Circuit(id, result)).await;
         });

@@ -13,7 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Change, Code, Dialled, Failure, Origin, Reading, Shared, Target, identity_changed};
+use crate::engine::{
+    Change, Code, Dialled, Failure, Origin, Purpose, Reading, Shared, Target, identity_changed,
+};
 use crate::net::{HandshakeError, Identity, configure, dial};
 use crate::store::{Home, HomeError};
 use crate::wire::{Binding, FileHash, NodeId};
@@ -145,7 +147,7 @@ impl Secure {
         &self,
         stream: S,
         addr: SocketAddr,
-        Dialled { target, is_typed }: &Dialled,
+        Dialled { target, why }: &Dialled,
     ) -> Result<Greeted, Failure> {
         let (stream, found, binding) = self.identity.connect(stream).await.map_err(|error| {
             Failure::new(Code::HandshakeFailed, format!("cannot talk to {}: {error}", target.address))
@@ -153,20 +155,21 @@ impl Secure {
         let damaged = |error: HomeError| Failure::new(Code::DiskError, error.to_string());
         let book = on_disk(&self.home, Home::book).await.map_err(damaged)?;
         let pinned = book.book.pins.get(&target.address).copied();
-        check_identity(target, found, pinned, self.require_id)?;
+        let was_there = pinned.filter(|_| *why != Purpose::Named);
+        check_identity(target, found, was_there, self.require_id)?;
         let book = match pinned {
             Some(_) => book,
             // Perhaps this very process, which is not pinned; the engine finds out.
             None if found == self.identity.node_id() => book,
             // Nobody said that it should be whoever is there.
-            None if !is_typed => book,
+            None if *why != Purpose::Typed => book,
             None => {
                 // Another process may have pinned it meanwhile, to somebody else.
                 let pin = Change::Pin(target.address.clone(), found);
                 on_disk(&self.home, move |home| home.change(&[pin])).await?
             }
         };
-        let first_contact = *is_typed && pinned.is_none() && target.id.is_none();
+        let first_contact = *why == Purpose::Typed && pinned.is_none() && target.id.is_none();
         Ok(encrypted(stream, addr, (found, binding), first_contact, book))
     }
 }

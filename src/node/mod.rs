@@ -29,7 +29,9 @@ pub use handle::{Events, Gone, NodeHandle, Ticket, Told};
 use crate::engine::{
     AcceptPolicy, Engine, EngineConfig, Event, FIRST_FOUND_PORT, HostPort, Input, Limits, Reading, Target,
 };
-use crate::net::{Desk, Identity, ReceiveBudget, accept_loop, attend, bind, generate_key};
+use crate::net::{
+    Desk, Identity, Mdns, Myself, ReceiveBudget, accept_loop, attend, bind, generate_key, stay,
+};
 use crate::store::{Disk, Home, HomeError};
 use crate::wire::{Instance, NodeId};
 use actor::{Actor, Inbox, Outlets};
@@ -77,6 +79,8 @@ pub struct NodeConfig {
     pub keep_partials: Duration,
     /// The DHT to take part in, if any.
     pub dht: Option<DhtConfig>,
+    /// Whether others on the local network are looked for, and told of this node where it listens.
+    pub lan: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -208,14 +212,16 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     getrandom::fill(&mut instance).map_err(StartError::Random)?;
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(StartError::Random)?;
+    let instance = Instance(u128::from_be_bytes(instance));
     let mut engine = Engine::new(EngineConfig {
-        instance: Instance(u128::from_be_bytes(instance)),
+        instance,
         node_id: greeter.node_id(),
         agent: concat!("p2p/", env!("CARGO_PKG_VERSION")).to_owned(),
         listening,
         reachable: reachable(listening, greeter.node_id(), config.listens),
         seeds: config.seeds,
         dht: dht.is_some(),
+        lan: config.lan && greeter.node_id().is_some(),
         unix_time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
         seed: u64::from_be_bytes(seed),
         downloads: config.downloads.clone(),
@@ -240,6 +246,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let (from_disk, from_disk_queue) = mpsc::channel(DISK_QUEUE);
     let (shown, shown_queue) = mpsc::channel(RECEIPTS);
     let (from_dht, from_dht_queue) = mpsc::channel(SMALL_QUEUE);
+    let (from_lan, from_lan_queue) = mpsc::channel(SMALL_QUEUE);
     let desk = Desk::default();
     if listener.is_some() {
         events.send(Told::Event(Event::Listening { addr: listening }), None, None);
@@ -253,6 +260,8 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         let text = "--dht: nobody dials a port below 1024 that was found there; listen on a higher one";
         events.send(Told::Event(Event::Warning { peer: None, text: text.to_owned() }), None, None);
     }
+    let myself = greeter.node_id().filter(|_| config.lan);
+    let myself = myself.map(|node_id| Myself { node_id, instance, port: listening.port() });
     let actor = Actor {
         engine,
         started: Instant::now(),
@@ -281,6 +290,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         from_disk: from_disk_queue,
         shown: shown_queue,
         from_dht: from_dht_queue,
+        from_lan: from_lan_queue,
     };
     if let Some(listener) = listener {
         tasks.spawn(stop.clone().run_until_cancelled_owned(accept_loop(listener, accepted)));
@@ -288,6 +298,9 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     if let Some(network) = dht {
         let attending = attend(network, desk, listening.port(), from_dht);
         tasks.spawn(stop.clone().run_until_cancelled_owned(attending));
+    }
+    if let Some(myself) = myself {
+        tasks.spawn(stay(Mdns { bind: config.bind }, myself, from_lan, stop.clone()));
     }
     tasks.spawn(actor.run(inbox));
     tasks.close();

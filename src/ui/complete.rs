@@ -64,8 +64,7 @@ pub(super) fn tab(typed: &str, known: &Known, columns: usize) -> Tab {
         [only] => Tab::Insert(start, format!("{}{}", only.text, only.after)),
         several => {
             let common = common_beginning(several);
-            // What an alias found does not begin with what was typed.
-            if common.len() > typed.len() - start && common.starts_with(&typed[start..]) {
+            if common.len() > typed.len() - start {
                 Tab::Insert(start, common.to_owned())
             } else {
                 Tab::List(listed(several, columns))
@@ -94,7 +93,7 @@ fn complete(typed: &str, known: &Known, home: Option<&OsStr>) -> Completion {
         let candidates = match takes {
             Takes::Peer => names(rest, peers(rest, known), after),
             Takes::Known => names(rest, everybody(rest, known), after),
-            Takes::Address => addresses(rest, known),
+            Takes::Destination => destinations(rest, known),
             Takes::Offer => numbers(rest, known, true),
             Takes::Transfer => numbers(rest, known, false),
             Takes::Command => commands(rest),
@@ -132,19 +131,25 @@ fn everybody(typed: &str, known: &Known) -> Vec<String> {
     names
 }
 
-/// The addresses that were typed before, which an alias finds too.
-fn addresses(typed: &str, known: &Known) -> Vec<Candidate> {
-    let fits = |address: &str, alias: &Option<String>| {
-        address.starts_with(typed) || alias.as_ref().is_some_and(|alias| alias.starts_with(typed))
-    };
-    let fitting = known.addresses().into_iter().filter(|(address, alias)| fits(address, alias));
+/// The addresses that were typed before, and who has a name.
+fn destinations(typed: &str, known: &Known) -> Vec<Candidate> {
+    let mut addresses = known.addresses();
+    let mut aliases = known.aliases();
+    aliases.retain(|name| {
+        let is_shown = addresses.iter().any(|(_, alias)| alias.as_ref() == Some(name));
+        name.starts_with(typed) && !(typed.is_empty() && is_shown)
+    });
+    addresses.retain(|(address, _)| address.starts_with(typed));
     let shown = |address: &str, alias| match alias {
         Some(alias) => format!("{address} ({alias})"),
         None => address.to_owned(),
     };
-    fitting
-        .map(|(address, alias)| Candidate { shown: shown(&address, alias), text: address, after: "" })
-        .collect()
+    let addresses = addresses.into_iter().map(|(address, alias)| Candidate {
+        shown: shown(&address, alias),
+        text: address,
+        after: "",
+    });
+    addresses.chain(names(typed, aliases, "")).collect()
 }
 
 fn names(typed: &str, mut names: Vec<String>, after: &'static str) -> Vec<Candidate> {

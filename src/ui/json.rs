@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::engine::{
     BanInfo, Bottleneck, Command, Delivery, DhtInfo, DhtState, Direction, Event, Failure, LimitsInfo,
-    NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo, TransferId, TransferInfo,
+    NearbyInfo, NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo, TransferId, TransferInfo,
 };
 use crate::wire::{FileHash, Instance, LinkKind, NodeId, is_deceptive};
 
@@ -189,6 +189,9 @@ enum Answer<'a> {
     Peers {
         peers: Vec<PeerRow<'a>>,
     },
+    Nearby {
+        nearby: Vec<NearbyRow<'a>>,
+    },
     Transfers {
         transfers: Vec<TransferRow<'a>>,
     },
@@ -320,6 +323,18 @@ struct PeerRow<'a> {
     bytes_received: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     reputation: Option<RecordRow>,
+}
+
+#[derive(Serialize)]
+struct NearbyRow<'a> {
+    node_id: NodeId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias: Option<String>,
+    trusted: bool,
+    own: bool,
+    addrs: &'a [SocketAddr],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<SocketAddr>,
 }
 
 #[derive(Serialize)]
@@ -527,6 +542,7 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
         Reply::Shares(shares) => Answer::Shares { shares: shares.iter().map(share_row).collect() },
         Reply::Getting { id, hash } => Answer::Getting { id: id.0, hash: *hash },
         Reply::Peers(peers) => Answer::Peers { peers: peers.iter().map(peer_row).collect() },
+        Reply::Nearby(nearby) => Answer::Nearby { nearby: nearby.iter().map(nearby_row).collect() },
         Reply::Transfers(transfers) => {
             Answer::Transfers { transfers: transfers.iter().map(|info| transfer_row(info, rates)).collect() }
         }
@@ -547,6 +563,17 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
         Reply::Forgotten(peer) => Answer::Forgotten { forgotten: peer.to_string() },
         // The book is for completing only, which nobody does here.
         Reply::Idle | Reply::Done | Reply::Book(_) => Answer::Nothing {},
+    }
+}
+
+fn nearby_row(info: &NearbyInfo) -> NearbyRow<'_> {
+    NearbyRow {
+        node_id: info.node_id,
+        alias: info.alias.as_ref().map(ToString::to_string),
+        trusted: info.trusted,
+        own: info.is_own,
+        addrs: &info.addrs,
+        peer: info.peer,
     }
 }
 

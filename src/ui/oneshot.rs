@@ -31,7 +31,7 @@ use super::signals::Signals;
 use super::style::Style;
 use super::{LAST_LINES, UiError, allow_descriptors, log, stderr_columns, to_the_end};
 use crate::config::{Config, Getting, STDIN, Sending, usual_home};
-use crate::engine::{AcceptPolicy, Code, Command, Event, Failure, HostPort, PeerRef, Reply};
+use crate::engine::{AcceptPolicy, Code, Command, Destination, Event, Failure, PeerRef, Reply};
 use crate::exit::Exit;
 use crate::node::{self, StartError};
 use crate::wire::SafeName;
@@ -207,7 +207,7 @@ impl Shop {
 
     /// Tells those who look on whom they wait for.
     fn connecting(&mut self, commands: &Commands) -> Option<Connecting> {
-        let to = address_of(commands)?.to_string();
+        let to = connected_to(commands)?;
         let drawn = self.bars.as_mut()?.connecting(&to);
         if drawn.is_none() {
             self.log.try_put(&format!("connecting to {to}"));
@@ -245,17 +245,18 @@ async fn draw(connecting: Option<&Connecting>) -> Infallible {
     }
 }
 
-/// Where it is connected to.
-fn address_of(commands: &Commands) -> Option<&HostPort> {
+/// What is connected to, as a peer is named in commands.
+fn connected_to(commands: &Commands) -> Option<String> {
     commands.iter().find_map(|(_, command)| match command {
-        Command::Connect(to) => Some(&to.address),
+        Command::Connect(Destination::Place(target)) => Some(target.address.to_string()),
+        Command::Connect(Destination::Person(name)) => Some(name.clone()),
         _ => None,
     })
 }
 
 /// What makes a shell forget who was at the address that is connected to.
 fn forgetting(config: &Config, commands: &Commands) -> Option<String> {
-    let to = address_of(commands)?;
+    let to = connected_to(commands)?;
     let home = if config.home == usual_home() {
         String::new()
     } else {
@@ -274,7 +275,10 @@ type Commands = Vec<(&'static str, Command)>;
 fn prepare(sending: Sending) -> Result<(Spooled, Commands), Failure> {
     let Sending { to, paths, name } = sending;
     let mut spooled = Vec::new();
-    let peer = PeerRef::Address(to.address.clone());
+    let peer = match &to {
+        Destination::Place(target) => PeerRef::Address(target.address.clone()),
+        Destination::Person(name) => PeerRef::Name(name.clone()),
+    };
     let mut commands = vec![("connect", Command::Connect(to))];
     // The input last: it may be long, and a path that is not there is found first.
     for path in paths.iter().filter(|path| path.as_os_str() != STDIN) {

@@ -35,8 +35,8 @@ pub(super) enum Takes {
     Peer,
     /// A peer that is known, connected or not.
     Known,
-    /// An address to connect to.
-    Address,
+    /// An address to connect to, or somebody.
+    Destination,
     /// Words of the user's own.
     Text,
     /// A file.
@@ -66,11 +66,16 @@ pub(super) enum Parsed {
 pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "connect",
-        arguments: "<host:port>",
-        takes: &[Takes::Address],
+        arguments: "<host:port|peer>",
+        takes: &[Takes::Destination],
         about: "connect to a peer",
-        more: "`host:port#<node id>` connects only to who proves to be that. Afterwards the peer goes by what you typed, and by the address that `peers` lists. `connect <peer> via <peer>` connects through a peer that both of you are connected to, that was started with `--relay known` and trusts both; it sees nothing of what is said. Who is meant is said by an alias or an identity then.",
-        examples: &["connect localhost:8000", "connect [2001:db8::5]:8000", "connect alice via bob"],
+        more: "`host:port#<node id>` connects only to who proves to be that. Afterwards the peer goes by what you typed, and by the address that `peers` lists. `connect <alias or identity>` looks where that was before and, with --lan, on this network; only who proves to be that is connected to. `connect <peer> via <peer>` connects through a peer that both of you are connected to, that was started with `--relay known` and trusts both; it sees nothing of what is said. Who is meant is said by an alias or an identity then.",
+        examples: &[
+            "connect localhost:8000",
+            "connect [2001:db8::5]:8000",
+            "connect alice",
+            "connect alice via bob",
+        ],
         parse: |spec, rest| Ok(Parsed::Run(spec, connect(spec, rest)?)),
     },
     Spec {
@@ -189,12 +194,15 @@ pub(super) static COMMANDS: &[Spec] = &[
     },
     Spec {
         name: "peers",
-        arguments: "",
+        arguments: "[--nearby]",
         takes: &[],
-        about: "list the connected peers",
-        more: "",
-        examples: &["peers"],
-        parse: |spec, rest| bare(spec, rest, Parsed::Run(spec, Command::Peers)),
+        about: "list the peers, or who is nearby",
+        more: "--nearby: who says that it is on this network, where that is looked at (--lan); `connect` connects by the alias or identity.",
+        examples: &["peers", "peers --nearby"],
+        parse: |spec, rest| match rest.trim() {
+            "--nearby" => Ok(Parsed::Run(spec, Command::Nearby)),
+            _ => bare(spec, rest, Parsed::Run(spec, Command::Peers)),
+        },
     },
     Spec {
         name: "transfers",
@@ -611,9 +619,9 @@ mod tests {
             "`sendfile` needs <peer> <path>…: for example `sendfile localhost:8000 report.pdf`"
         );
         assert_eq!(error("accept"), "`accept` needs <id|all>: for example `accept 2`");
-        assert_eq!(error("connect a:1 b:2"), "`connect` takes one <host:port>, but there is also `b:2`");
+        assert_eq!(error("connect a:1 b:2"), "`connect` takes one <host:port|peer>, but there is also `b:2`");
         assert_eq!(error("peers please"), "`peers` takes nothing after it, but there is `please`");
-        assert!(error("connect localhost").contains("the port is missing; write it like localhost:8000"));
+        assert!(error("connect localhost#").contains("is not a node id"));
         assert!(error("cancel all").contains("`transfers` lists them"));
         assert!(error("broadcast  ").contains("lunch?"));
     }

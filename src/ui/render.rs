@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::{
-    Alias, BanInfo, Bottleneck, Code, Command, Delivery, DhtInfo, DhtState, Direction, Event, Failure,
-    LimitsInfo, NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo, TransferId, TransferInfo,
+    Alias, BanInfo, Bottleneck, Code, Command, Delivery, Destination, DhtInfo, DhtState, Direction, Event,
+    Failure, LimitsInfo, NearbyInfo, NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo, TransferId,
+    TransferInfo,
 };
 use crate::size;
 use crate::wire::{FileHash, NodeId, SafeName};
@@ -169,8 +170,13 @@ impl Render for Human {
                 let verb = if *already { "already connected to" } else { "connected to" };
                 let mark = if node_id.is_none() { " [plain]" } else { "" };
                 match &asked.command {
-                    Command::Connect(typed) if typed.address.to_string() != peer.to_string() => {
+                    Command::Connect(Destination::Place(typed))
+                        if typed.address.to_string() != peer.to_string() =>
+                    {
                         format!("{verb} {} ({peer}){mark}", typed.address)
+                    }
+                    Command::Connect(Destination::Person(_)) => {
+                        format!("{verb} {}", known.name_and_address_of(*peer))
                     }
                     Command::ConnectVia { .. } => format!("{verb} {}", known.name_and_address_of(*peer)),
                     _ => format!("{verb} {peer}{mark}"),
@@ -201,6 +207,7 @@ impl Render for Human {
             Reply::Shares(shares) => shares_list(shares),
             Reply::Getting { id, hash } => format!("[{id}] searching for {}", short_hash(*hash)),
             Reply::Peers(peers) => peers_table(peers, known, (self.columns)()),
+            Reply::Nearby(nearby) => nearby_table(nearby, (self.columns)()),
             Reply::Transfers(transfers) => transfers_table(transfers, known, rates, (self.columns)()),
             Reply::Whoami(node) => whoami(node),
             Reply::Accepted(ids) => format!("accepted {}", numbers(ids)),
@@ -253,6 +260,33 @@ fn who_delivered(sources: &[Delivery], known: &Known) -> String {
         }
     }
     text
+}
+
+/// Who says that it is near: nothing of it is proven but what is connected.
+fn nearby_table(nearby: &[NearbyInfo], columns: usize) -> String {
+    if nearby.is_empty() {
+        return "nobody else on this network says that it is there (yet)".to_owned();
+    }
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
+    let rows: Vec<_> = nearby
+        .iter()
+        .map(|info| {
+            let addrs: Vec<_> = info.addrs.iter().map(ToString::to_string).collect();
+            let alias = if info.is_own {
+                Some("(you)".to_owned())
+            } else {
+                info.alias.as_ref().map(ToString::to_string)
+            };
+            [
+                short(info.node_id),
+                or_dash(alias),
+                or_dash(info.trusted.then(|| "yes".to_owned())),
+                or_dash(info.peer.map(|peer| peer.to_string())),
+                addrs.join(", "),
+            ]
+        })
+        .collect();
+    table(["SAYS IT IS", "ALIAS", "TRUSTED", "CONNECTED", "WHERE"], &rows, (2, columns))
 }
 
 fn bans_list(bans: &[BanInfo]) -> String {

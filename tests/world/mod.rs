@@ -174,8 +174,12 @@ pub struct World {
     pub first_contact: bool,
     /// Nodes made from now on take part in it.
     pub dht: Option<Dht>,
+    /// Whether nodes made from now on look for others on the local network.
+    pub lan: bool,
     /// What was dialled, by whom and when, whether or not somebody was there.
     pub dials: Vec<(Duration, NodeId, String)>,
+    /// Where nobody listens any more.
+    pub deserted: BTreeSet<String>,
     /// Whether a dial that nobody answers takes as long as one may.
     pub silent_dials: bool,
     links: Vec<Link>,
@@ -199,7 +203,9 @@ impl World {
             seeds: true,
             first_contact: false,
             dht: None,
+            lan: false,
             dials: Vec::new(),
+            deserted: BTreeSet::new(),
             silent_dials: false,
             links: Vec::new(),
             agenda: BinaryHeap::new(),
@@ -239,6 +245,7 @@ impl World {
             reachable: vec![Target { address: HostPort::from(addr_of(id)), id: identity }],
             seeds: self.seeds,
             dht: self.dht.is_some(),
+            lan: self.lan,
             unix_time: Duration::from_secs(1_800_000_000),
             seed: id.0 as u64,
             downloads: "downloads".into(),
@@ -539,10 +546,16 @@ impl World {
             Output::Dial(dialled) => {
                 self.dials.push((self.now, node, dialled.target.address.to_string()));
                 let target = &dialled.target;
-                let to = (0..self.nodes.len()).map(NodeId).find(|to| {
-                    [addr_of(*to).to_string(), name_of(*to)].contains(&target.address.to_string())
-                });
-                match to {
+                let address = target.address.to_string();
+                let to = (0..self.nodes.len())
+                    .map(NodeId)
+                    .find(|to| [addr_of(*to).to_string(), name_of(*to)].contains(&address));
+                match to.filter(|_| !self.deserted.contains(&address)) {
+                    Some(to) if target.id.is_some_and(|id| self.nodes[to.0].identity != Some(id)) => {
+                        let code = peer_to_peer::engine::Code::WrongIdentity;
+                        let failure = Failure::new(code, format!("{address} is somebody else"));
+                        self.input(node, Input::DialFailed { dialled, failure });
+                    }
                     Some(to) => {
                         let link = self.links.len();
                         let conn = self.new_conn(node, link);

@@ -73,11 +73,11 @@ fn peers_are_completed_by_what_was_typed_and_by_their_address() {
 }
 
 #[test]
-fn addresses_that_were_typed_before_are_completed_also_by_the_name_of_who_is_there() {
+fn addresses_that_were_typed_before_are_completed_and_the_names_of_those_who_have_one() {
     assert_eq!(list("connect "), "203.0.113.7:9              localhost:8000\nexample.org:8000 (laptop)");
     assert_eq!(insert("connect ex"), "connect example.org:8000");
-    assert_eq!(insert("connect lap"), "connect example.org:8000");
-    assert_eq!(list("connect l"), "example.org:8000 (laptop)  localhost:8000");
+    assert_eq!(insert("connect lap"), "connect laptop");
+    assert_eq!(list("connect l"), "localhost:8000  laptop");
     assert_eq!(list("forget "), "192.0.2.5:4711  203.0.113.7:9   laptop          localhost:8000");
     assert_eq!(insert("trust la"), "trust laptop");
     assert_eq!(insert("send l"), "send localhost:8000 ", "only who is connected hears anything");
@@ -133,13 +133,13 @@ fn a_long_list_fits_the_screen() {
 #[test]
 fn hints_say_what_is_missing() {
     let shown = |line| hint(line).map(|hint| (hint.shown, hint.taken));
-    assert_eq!(shown("conn"), Some(("ect <host:port>".to_owned(), 3)));
+    assert_eq!(shown("conn"), Some(("ect <host:port|peer>".to_owned(), 3)));
     assert_eq!(shown("send"), Some((" <peer> <message>".to_owned(), 0)));
     assert_eq!(shown("send "), Some(("<peer> <message>".to_owned(), 0)));
     assert_eq!(shown("sendfile a:1 "), Some(("<path>…".to_owned(), 0)));
     assert_eq!(shown("sendfile a:1 the "), None);
     assert_eq!(shown("send a:1"), None);
-    for nothing in ["", "p", "peers", "peers ", "nonsense ", "xyz"] {
+    for nothing in ["", "p", "nonsense ", "xyz"] {
         assert_eq!(shown(nothing), None, "{nothing}");
     }
 }

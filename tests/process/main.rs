@@ -14,6 +14,8 @@ mod command_line;
 mod crowds;
 mod discovery;
 mod endings;
+#[cfg(target_os = "linux")]
+mod lan;
 mod oneshot;
 mod relay;
 mod resume;

@@ -9,6 +9,7 @@ pub(crate) mod baseline;
 pub(crate) mod files;
 pub(crate) mod gate;
 pub(crate) mod inbox;
+pub(crate) mod netns;
 pub(crate) mod node;
 
 use std::time::{Duration, Instant};

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::files::listing;
 use super::inbox::{Inbox, Missing};
+use super::netns::{Cable, End};
 use super::{DEADLINE, abridged, holds_in_time, includes};
 
 /// Who nobody is, on every system.
@@ -28,6 +29,8 @@ pub(crate) struct NodeSetup {
     options: Vec<OsString>,
     prelude: Option<String>,
     unprivileged: bool,
+    /// The network namespace that it runs in.
+    host: Option<String>,
 }
 
 impl NodeSetup {
@@ -51,6 +54,7 @@ impl NodeSetup {
             options: Vec::new(),
             prelude: None,
             unprivileged: false,
+            host: None,
         }
     }
 
@@ -79,6 +83,12 @@ impl NodeSetup {
         self
     }
 
+    /// Listens at a port of a network of the test's own.
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.port = port.to_string();
+        self
+    }
+
     /// Listens where another node has listened before.
     pub(crate) fn at_the_address_of(mut self, former: &TestNode) -> Self {
         former.port().clone_into(&mut self.port);
@@ -102,11 +112,20 @@ impl NodeSetup {
         self
     }
 
+    /// The node runs at one end of a cable, and listens at all addresses there.
+    pub(crate) fn on(mut self, cable: &Cable, end: End) -> Self {
+        self.host = Some(cable.host(end).to_owned());
+        self
+    }
+
     /// Starts the node and waits until it listens. Unless a test says otherwise, it is encrypted and
     /// takes every offer.
     #[track_caller]
     pub(crate) fn start(self) -> TestNode {
-        let command = self.command(&["--json", "--bind", "127.0.0.1", &self.port]);
+        let command = match &self.host {
+            None => self.command(&["--json", "--bind", "127.0.0.1", &self.port]),
+            Some(_) => self.command(&["--json", &self.port]),
+        };
         let mut node = TestNode::spawn(self, command);
         let listening = node.wait_for(&json!({ "event": "listening" }));
         listening["addr"].as_str().unwrap().clone_into(&mut node.addr);
@@ -131,9 +150,14 @@ impl NodeSetup {
         if as_root {
             program = self.hand_to_nobody(&program);
         }
-        let mut command = match &self.prelude {
-            None => Command::new(&program),
-            Some(prelude) => {
+        let mut command = match (&self.prelude, &self.host) {
+            (None, None) => Command::new(&program),
+            (None, Some(host)) => {
+                let mut ip = Command::new("ip");
+                ip.args(["netns", "exec", host]).arg(&program);
+                ip
+            }
+            (Some(prelude), _) => {
                 let mut shell = Command::new("sh");
                 shell.arg("-c").arg(format!("{prelude}\nexec \"$0\" \"$@\"")).arg(&program);
                 shell

@@ -85,6 +85,7 @@ impl Exit {
             | Code::Banned
             | Code::BadTree
             | Code::Unsupported => Self::Declined,
+            Code::Usage => Self::Usage,
             Code::NotFound => Self::NotFound,
             Code::SourceUnreadable | Code::SourceChanged | Code::BadName => Self::Source,
             // Whoever was there at the start and is unknown later has gone in between.

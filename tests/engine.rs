@@ -66,6 +66,7 @@ fn hello() -> Message {
         node_id: None,
         instance: Instance(u128::MAX),
         listen_port: 0,
+        your_addr: None,
         features: vec!["from-the-future".into()],
     })
 }

@@ -30,6 +30,7 @@ fn hello(instance: u128) -> Message {
         node_id: Some(Identity([0xff; 32])),
         instance: Instance(instance),
         listen_port: 0,
+        your_addr: None,
         features: vec![],
     })
 }

@@ -73,7 +73,7 @@ fn the_beginning_of_an_identity_names_a_stranger_nearby_if_it_is_long_enough() {
     let (mut world, a, b) = strangers(2);
     let carol = world.secure_node(3, AcceptPolicy::All);
     world.hear(a, record("r", Identity([3; 32]), &[addr_of(carol)]));
-    assert_eq!(world.connect_to(a, &"03".repeat(4)).unwrap_err().code, Code::UnknownPeer);
+    assert_eq!(world.connect_to(a, &"03".repeat(4)).unwrap_err().code, Code::Usage);
     assert_eq!(world.connect_to(a, &"03".repeat(8)).unwrap(), addr_of(carol));
     let _ = b;
 }

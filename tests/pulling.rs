@@ -40,6 +40,7 @@ fn script_with(world: &mut World, node: NodeId, who: u8, instance: u128, feature
             node_id: None,
             instance: Instance(instance),
             listen_port: 0,
+            your_addr: None,
             features: features.iter().map(|feature| (*feature).to_owned()).collect(),
         }),
     );
@@ -485,6 +486,7 @@ fn refusals_tell_the_sender_why() {
         node_id: None,
         instance: Instance(5),
         listen_port: 0,
+        your_addr: None,
         features: Vec::new(),
     };
     world.say(stranger, Message::Hello(hello));

@@ -94,6 +94,7 @@ fn script(world: &mut World, to: NodeId, who: Identity) -> ScriptId {
             node_id: None,
             instance: Instance(7),
             listen_port: 0,
+            your_addr: None,
             features: vec!["relay".into()],
         }),
     );

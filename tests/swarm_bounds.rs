@@ -38,6 +38,7 @@ impl World {
             node_id: None,
             instance: Instance(who.into()),
             listen_port: 0,
+            your_addr: None,
             features,
         };
         self.say(script, Message::Hello(hello));

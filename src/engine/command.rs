@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Alias, BanInfo, Book, Code, DhtInfo, Failure, Level, NearbyInfo, Rate, Record, TransferId, Via};
+use super::{
+    AddressInfo, Alias, BanInfo, Book, Code, DhtInfo, Failure, Level, NearbyInfo, Rate, Record, TransferId,
+    Via,
+};
 use crate::wire::{FileHash, Instance, Link, NodeId, SafeName};
 
 /// Something a user wants done. Each is answered with one [`Reply`] or [`Failure`].
@@ -478,6 +481,8 @@ impl Stage {
 pub struct NodeInfo {
     /// The address it listens on, with the real port.
     pub listening: SocketAddr,
+    /// Where others may reach it.
+    pub addresses: Vec<AddressInfo>,
     /// Who it is; nobody under `--plain`.
     pub node_id: Option<NodeId>,
     /// This run of the program.

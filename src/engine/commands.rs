@@ -389,6 +389,7 @@ impl Engine {
     fn node_info(&self) -> NodeInfo {
         NodeInfo {
             listening: self.config.listening,
+            addresses: self.address_infos(),
             node_id: self.config.node_id,
             instance: self.config.instance,
             agent: self.config.agent.clone(),

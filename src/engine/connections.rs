@@ -50,6 +50,7 @@ impl Engine {
         if peer.found_for.as_ref().is_some_and(BTreeSet::is_empty) {
             self.look_after_found();
         }
+        let your_addr = Self::seen_at(&peer);
         self.peers.insert(conn, peer);
         let limits = &self.config.limits;
         let wait = if self.is_secure() { limits.secure_hello_wait } else { limits.hello_wait };
@@ -62,6 +63,7 @@ impl Engine {
                 node_id: self.config.node_id,
                 instance: self.config.instance,
                 listen_port: self.config.listening.port(),
+                your_addr,
                 features: Features::ours(),
             }),
         );
@@ -240,6 +242,9 @@ impl Engine {
             && !self.book.pins.contains_key(address)
         {
             self.outputs.push_back(Output::Pin { conn, address: address.clone(), id });
+        }
+        if let Some(addr) = hello.your_addr {
+            self.on_seen_at(conn, addr);
         }
         self.recall_texts(conn);
         if let Some(double) = self.peers.double_of(conn) {

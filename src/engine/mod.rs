@@ -7,6 +7,7 @@
 //! The receiver drives: what a baseline `FILE_ACCEPT` means is a request for all chunks, and an
 //! upload serves requested ranges. Everything that a peer can make grow has a bound in [`Limits`].
 
+mod addresses;
 mod answers;
 mod askable;
 mod book;
@@ -62,6 +63,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use addresses::{AddressInfo, AddressSource, Witness};
 pub use book::{Alias, Book, Change, Known, Reading, identity_changed};
 pub use bottleneck::{Bottleneck, Took};
 pub use code::{Code, Failure};
@@ -85,6 +87,7 @@ pub use shared::Shared;
 pub use throttle::Rate;
 
 use crate::wire::{FileHash, Instance, Message, NodeId};
+use addresses::Addresses;
 use askable::Askable;
 use candidates::Pace;
 use complaints::{About, Complaints, Verdict};
@@ -182,7 +185,7 @@ pub struct EngineConfig {
     pub agent: String,
     /// The address that the node listens on.
     pub listening: SocketAddr,
-    /// Where others may reach it, as far as is known, for links.
+    /// Where others may reach it, as far as this machine knows.
     pub reachable: Vec<Target>,
     /// Whether what was fetched by its hash is served on.
     pub seeds: bool,
@@ -292,6 +295,8 @@ pub struct Engine {
     /// Who is to be connected to, wherever that is.
     seeks: BTreeMap<NodeId, Seek>,
     nearby: Nearby,
+    /// Where peers see this node.
+    addresses: Addresses,
     /// Who is known, as it was last read.
     book: Book,
     /// When that was: tasks that read and write it may end in another order than they began.
@@ -349,6 +354,7 @@ impl Engine {
             dials: BTreeMap::new(),
             seeks: BTreeMap::new(),
             nearby: Nearby::default(),
+            addresses: Addresses::default(),
             book: Book::default(),
             book_as_of: 0,
             waiting: Vec::new(),

@@ -64,9 +64,9 @@ impl Engine {
         let id = self.who(&PeerRef::Name(name.clone()))?.ok_or_else(|| {
             let message = format!(
                 "`{name}` is no alias, and nobody known or nearby has an identity that begins so; an address is \
-                 written host:port"
+                 written host:port, like localhost:8000"
             );
-            Failure::new(Code::UnknownPeer, message)
+            Failure::new(Code::Usage, message)
         })?;
         if self.config.node_id == Some(id) {
             return Err(Failure::new(Code::SelfConnection, format!("`{name}` is this node's own identity")));

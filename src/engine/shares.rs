@@ -372,7 +372,7 @@ impl Engine {
             root: Some(shared.root),
             kind: Some(if shared.is_directory { LinkKind::Directory } else { LinkKind::File }),
             known_only: shared.known_only,
-            from: self.config.reachable.iter().map(ToString::to_string).collect(),
+            from: self.places_for_links().iter().map(ToString::to_string).collect(),
         };
         ShareInfo { path: shared.path.clone(), link, has_changed: share.changed.is_some() }
     }

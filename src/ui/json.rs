@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::engine::{
-    BanInfo, Bottleneck, Command, Delivery, DhtInfo, DhtState, Direction, Event, Failure, LimitsInfo,
-    NearbyInfo, NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo, TransferId, TransferInfo,
+    AddressInfo, AddressSource, BanInfo, Bottleneck, Command, Delivery, DhtInfo, DhtState, Direction, Event,
+    Failure, LimitsInfo, NearbyInfo, NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo, TransferId,
+    TransferInfo, Witness,
 };
 use crate::wire::{FileHash, Instance, LinkKind, NodeId, is_deceptive};
 
@@ -203,6 +204,7 @@ enum Answer<'a> {
         agent: &'a str,
         downloads: String,
         plain: bool,
+        addresses: Vec<AddressRow>,
         #[serde(skip_serializing_if = "Option::is_none")]
         dht: Option<DhtRow>,
     },
@@ -323,6 +325,28 @@ struct PeerRow<'a> {
     bytes_received: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     reputation: Option<RecordRow>,
+}
+
+/// Where a node can be reached.
+#[derive(Serialize)]
+struct AddressRow {
+    addr: SocketAddr,
+    /// `interface` or `peer`.
+    source: &'static str,
+    /// Who sees the node there, where only others do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen_by: Option<WitnessRow>,
+    /// Who came in there last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed_by: Option<WitnessRow>,
+}
+
+#[derive(Serialize)]
+struct WitnessRow {
+    peer: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_id: Option<NodeId>,
+    ago_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -546,15 +570,18 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
         Reply::Transfers(transfers) => {
             Answer::Transfers { transfers: transfers.iter().map(|info| transfer_row(info, rates)).collect() }
         }
-        Reply::Whoami(NodeInfo { listening, node_id, instance, agent, downloads, dht }) => Answer::Whoami {
-            listening: *listening,
-            instance: *instance,
-            agent,
-            downloads: downloads.to_string_lossy().into_owned(),
-            node_id: *node_id,
-            plain: node_id.is_none(),
-            dht: dht.as_ref().map(dht_row),
-        },
+        Reply::Whoami(NodeInfo { listening, addresses, node_id, instance, agent, downloads, dht }) => {
+            Answer::Whoami {
+                listening: *listening,
+                instance: *instance,
+                agent,
+                downloads: downloads.to_string_lossy().into_owned(),
+                node_id: *node_id,
+                plain: node_id.is_none(),
+                addresses: addresses.iter().map(address_row).collect(),
+                dht: dht.as_ref().map(dht_row),
+            }
+        }
         Reply::Accepted(accepted) => ids(accepted),
         Reply::Rejected(rejected) => ids(rejected),
         Reply::Cancelled(id) => Answer::Id { id: id.0 },
@@ -564,6 +591,19 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
         // The book is for completing only, which nobody does here.
         Reply::Idle | Reply::Done | Reply::Book(_) => Answer::Nothing {},
     }
+}
+
+fn address_row(AddressInfo { addr, source, confirmed }: &AddressInfo) -> AddressRow {
+    let witness = |witness: &Witness| WitnessRow {
+        peer: witness.peer,
+        node_id: witness.node_id,
+        ago_ms: millis(witness.ago),
+    };
+    let (source, seen_by) = match source {
+        AddressSource::Interface => ("interface", None),
+        AddressSource::Peer(by) => ("peer", Some(witness(by))),
+    };
+    AddressRow { addr: *addr, source, seen_by, confirmed_by: confirmed.as_ref().map(witness) }
 }
 
 fn nearby_row(info: &NearbyInfo) -> NearbyRow<'_> {

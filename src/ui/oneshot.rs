@@ -374,7 +374,7 @@ impl Plainly {
         };
         let options = if self.plain { " --plain" } else { "" };
         let address = match info.node_id {
-            Some(id) => paste(info.listening, id),
+            Some(id) => paste(info, id),
             None => info.listening.to_string(),
         };
         Some(format!("{who}: p2p send{options} {address} <path>"))

@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::{
-    Alias, BanInfo, Bottleneck, Code, Command, Delivery, Destination, DhtInfo, DhtState, Direction, Event,
-    Failure, LimitsInfo, NearbyInfo, NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo, TransferId,
-    TransferInfo,
+    AddressInfo, AddressSource, Alias, BanInfo, Bottleneck, Code, Command, Delivery, Destination, DhtInfo,
+    DhtState, Direction, Event, Failure, LimitsInfo, NearbyInfo, NodeInfo, PeerInfo, Rate, Record, Reply,
+    ShareInfo, TransferId, TransferInfo, Witness,
 };
 use crate::size;
 use crate::wire::{FileHash, NodeId, SafeName};
@@ -484,29 +484,46 @@ fn short(id: NodeId) -> String {
 }
 
 /// What others type to reach this node and nobody else.
-pub(super) fn paste(listening: SocketAddr, id: NodeId) -> String {
-    if listening.ip().is_unspecified() {
-        format!("<this computer's name or address>:{}#{id}", listening.port())
-    } else {
-        format!("{listening}#{id}")
-    }
+pub(super) fn paste(node: &NodeInfo, id: NodeId) -> String {
+    let addr = node.addresses.first().map_or(node.listening, |address| address.addr);
+    format!("{addr}#{id}")
 }
 
 fn whoami(node: &NodeInfo) -> String {
     let speaks = match node.node_id {
         None => "the baseline protocol, unencrypted [plain]".to_owned(),
         Some(id) => {
-            format!("TLS 1.3\nnode id       {id}\nothers type   connect {}", paste(node.listening, id))
+            format!("TLS 1.3\nnode id       {id}\nothers type   connect {}", paste(node, id))
         }
     };
     let dht = node.dht.as_ref().map(dht_line).unwrap_or_default();
     format!(
-        "listening on  {}\nspeaks        {speaks}\n{dht}downloads     {}\nprogram       {}\ninstance      {}",
+        "listening on  {}\n{}speaks        {speaks}\n{dht}downloads     {}\nprogram       {}\ninstance      {}",
         node.listening,
+        reachable_lines(&node.addresses),
         escape(&node.downloads.to_string_lossy()),
         escape(&node.agent),
         node.instance
     )
+}
+
+/// Where others can reach a node, and whether anybody has.
+fn reachable_lines(addresses: &[AddressInfo]) -> String {
+    let name = |witness: &Witness| match (&witness.alias, witness.node_id) {
+        (Some(alias), _) => alias.to_string(),
+        (None, Some(id)) => short(id),
+        (None, None) => witness.peer.to_string(),
+    };
+    let row = |AddressInfo { addr, source, confirmed }: &AddressInfo| {
+        let known = match (source, confirmed) {
+            (_, Some(by)) => format!("{} came in there, {} ago", name(by), duration(by.ago)),
+            (AddressSource::Peer(by), None) => format!("{} sees this node there; not confirmed", name(by)),
+            (AddressSource::Interface, None) => "not confirmed: nobody has come in there".to_owned(),
+        };
+        format!("{addr} ({known})\n")
+    };
+    let rows: Vec<_> = addresses.iter().map(row).collect();
+    if rows.is_empty() { String::new() } else { format!("reachable at  {}", rows.join("              ")) }
 }
 
 fn dht_line(dht: &DhtInfo) -> String {

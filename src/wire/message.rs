@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
@@ -217,6 +218,9 @@ pub struct Hello {
     pub instance: Instance,
     /// The port it listens on; 0 where it does not listen.
     pub listen_port: u16,
+    /// Where it sees who it says this to: the address that it dialled, or from which it was dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub your_addr: Option<SocketAddr>,
     /// What it can do beyond the baseline. Only what both sides name is used.
     #[serde(default)]
     pub features: Vec<String>,

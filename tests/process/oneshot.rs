@@ -92,7 +92,7 @@ fn the_exit_code_tells_why_something_was_not_sent() {
         (&[addr, "-", "-"], 2, "only once"),
         (&[addr, "report.pdf", "report.pdf", "--name", "x"], 2, "one path"),
         (&[addr, "report.pdf", "--name", "a/b"], 2, "path separator"),
-        (&["localhost", "report.pdf"], 2, "the port is missing"),
+        (&["localhost", "report.pdf"], 2, "an address is written host:port"),
         (&[addr], 2, "<PATH>"),
     ] {
         let finished = send(arguments, write_report);

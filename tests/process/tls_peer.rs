@@ -34,6 +34,7 @@ impl TlsPeer {
             node_id: None,
             instance: Instance(7),
             listen_port: 0,
+            your_addr: None,
             features: features.iter().map(|feature| (*feature).to_owned()).collect(),
         }));
         (peer, id)

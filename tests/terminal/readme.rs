@@ -37,8 +37,7 @@ fn typed(name: &str, port: &str, peer: &str) -> std::vec::IntoIter<String> {
 
 /// A line without what differs from run to run, and without the widths of columns.
 fn normal(line: &str) -> String {
-    let mut line =
-        line.replace("[::]", "127.0.0.1").replace("<this computer's name or address>", "127.0.0.1");
+    let mut line = line.replace("[::]", "127.0.0.1").replace("192.168.1.7", "127.0.0.1");
     // `(162 MB/s, limited by our disk)`
     if let Some((before, after)) = line.split_once("/s")
         && let Some((before, _)) = before.rsplit_once('(')
@@ -46,7 +45,12 @@ fn normal(line: &str) -> String {
     {
         line = format!("{before}(RATE){after}");
     }
-    let words: Vec<_> = line.split_whitespace().map(without_digits).collect();
+    // What this computer is called by others depends on where the test runs.
+    let without_host = |word: &str| match word.split_once('#') {
+        Some((_, id)) => format!("HOST#{}", without_digits(id)),
+        None => without_digits(word),
+    };
+    let words: Vec<_> = line.split_whitespace().map(without_host).collect();
     let mut normal: Vec<String> = Vec::new();
     for word in words {
         let is_time = ["ms", "s", "min"].contains(&word.trim_end_matches(','));

@@ -92,6 +92,7 @@ pub fn swarm_script(world: &mut World, node: NodeId, who: u8) -> ScriptId {
             node_id: None,
             instance: Instance(who.into()),
             listen_port: 0,
+            your_addr: None,
             features: features.map(str::to_owned).to_vec(),
         }),
     );

@@ -1,0 +1,216 @@
+//! Where this node can be reached, as far as is known, and whether a peer has come in there.
+//!
+//! What this machine has on its interfaces it knows by itself. Behind a router, only others see what leads here: each
+//! says in `HELLO` at which address it sees this node. Who dialled it has come in by it, and so confirms it; who was
+//! dialled saw from where this node came, which is a guess at where it could be reached. What others say may be a
+//! lie: it is shown with the name of who said it, never keeps this node from dialling anybody, and gets into links only if
+//! somebody says it whom a person here knows.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::peers::Peer;
+use super::reach::may_be_told;
+use super::{Alias, ConnId, Engine, HostPort, Origin, Target};
+use crate::wire::NodeId;
+
+/// Addresses that others told of.
+const MAX_TOLD: usize = 8;
+
+/// Places that a link names.
+const MAX_IN_LINK: usize = 8;
+
+/// An address of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressInfo {
+    /// What others dial.
+    pub addr: SocketAddr,
+    /// How it is known.
+    pub source: AddressSource,
+    /// Who came in there last, if anybody did.
+    pub confirmed: Option<Witness>,
+}
+
+/// How an address of this node is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AddressSource {
+    /// An interface of this machine has it.
+    Interface,
+    /// A peer sees this node there.
+    Peer(Witness),
+}
+
+/// A peer that said something about this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witness {
+    /// Its connection's address.
+    pub peer: SocketAddr,
+    /// Who it is; nobody knows under `--plain`.
+    pub node_id: Option<NodeId>,
+    /// What this side calls it.
+    pub alias: Option<Alias>,
+    /// How long ago.
+    pub ago: Duration,
+}
+
+/// What peers said.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    /// Those of this machine by which somebody came in.
+    confirmed: Vec<(SocketAddr, Said)>,
+    /// Others, the latest last.
+    told: Vec<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    addr: SocketAddr,
+    seen: Said,
+    confirmed: Option<Said>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    by: SocketAddr,
+    node_id: Option<NodeId>,
+    at: Duration,
+}
+
+impl Addresses {
+    /// Takes in where somebody sees this node; one origin may tell of one address that nobody else knows of.
+    fn take(&mut self, addr: SocketAddr, said: Said, has_come_in: bool) {
+        let origin = |said: &Said| Origin::of(said.by.ip());
+        let place = self.told.iter().position(|told| told.addr == addr);
+        let mut told = match place {
+            Some(place) => self.told.remove(place),
+            None => {
+                let same = self
+                    .told
+                    .iter()
+                    .position(|told| origin(&told.seen) == origin(&said) && told.confirmed.is_none());
+                let crowded = || (self.told.len() >= MAX_TOLD).then_some(0);
+                if let Some(place) = same.or_else(crowded) {
+                    self.told.remove(place);
+                }
+                Told { addr, seen: said, confirmed: None }
+            }
+        };
+        told.seen = said;
+        if has_come_in {
+            told.confirmed = Some(said);
+        }
+        self.told.push(told);
+    }
+}
+
+impl Engine {
+    /// A peer says at which address it sees this node.
+    pub(super) fn on_seen_at(&mut self, conn: ConnId, addr: SocketAddr) {
+        let Some(peer) = self.peers.get(conn) else { return };
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        if !self.is_listening() || peer.via.is_some() || !may_be_told(peer.addr.ip(), addr) {
+            return;
+        }
+        let said = Said { by: peer.addr, node_id: peer.node_id, at: self.now };
+        let has_come_in = !peer.dialled_by_us;
+        // Where it came from is not where it listens, but probably the same machine or router.
+        let port = if has_come_in { addr.port() } else { self.config.listening.port() };
+        let addr = SocketAddr::new(addr.ip(), port);
+        if !self.is_of_this_machine(addr) {
+            self.addresses.take(addr, said, has_come_in);
+        } else if has_come_in {
+            self.addresses.confirmed.retain(|(other, _)| *other != addr);
+            self.addresses.confirmed.push((addr, said));
+        }
+    }
+
+    fn is_listening(&self) -> bool {
+        self.config.listening.port() != 0
+    }
+
+    fn is_of_this_machine(&self, addr: SocketAddr) -> bool {
+        self.config.reachable.iter().any(|ours| ours.address == HostPort::from(addr))
+    }
+
+    /// Where this node can be reached, of this machine first.
+    pub(super) fn address_infos(&self) -> Vec<AddressInfo> {
+        let of_this_machine = self.own_addrs().map(|addr| {
+            let confirmed = self.addresses.confirmed.iter().find(|(other, _)| *other == addr);
+            let confirmed = confirmed.map(|(_, said)| self.witness(said));
+            AddressInfo { addr, source: AddressSource::Interface, confirmed }
+        });
+        let told = self.addresses.told.iter().map(|told| AddressInfo {
+            addr: told.addr,
+            source: AddressSource::Peer(self.witness(&told.seen)),
+            confirmed: told.confirmed.as_ref().map(|said| self.witness(said)),
+        });
+        of_this_machine.chain(told).collect()
+    }
+
+    fn own_addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.config.reachable.iter().filter_map(|ours| ours.address.to_string().parse().ok())
+    }
+
+    fn witness(&self, said: &Said) -> Witness {
+        Witness {
+            peer: said.by,
+            node_id: said.node_id,
+            alias: said.node_id.and_then(|id| self.book.alias_of(id)).cloned(),
+            ago: self.now.saturating_sub(said.at),
+        }
+    }
+
+    /// Where others may ask who have a link: where somebody came in whom a person here knows, and what this machine has.
+    pub(super) fn places_for_links(&self) -> Vec<Target> {
+        let is_known = |said: &Said| {
+            said.node_id.is_some_and(|id| self.book.is_known(id) || self.config.node_id == Some(id))
+        };
+        let told = self.addresses.told.iter().rev();
+        let confirmed = told.filter(|told| told.confirmed.as_ref().is_some_and(is_known));
+        let id = self.config.node_id;
+        let confirmed = confirmed.map(|told| Target { address: HostPort::from(told.addr), id });
+        confirmed.chain(self.config.reachable.iter().cloned()).take(MAX_IN_LINK).collect()
+    }
+
+    /// Where a peer is seen from here, to tell it; nowhere, where another passes the connection on.
+    pub(super) fn seen_at(peer: &Peer) -> Option<SocketAddr> {
+        peer.via.is_none().then_some(peer.addr)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(by: &str) -> Said {
+        Said { by: by.parse().unwrap(), node_id: None, at: Duration::ZERO }
+    }
+
+    fn addr(number: u8) -> SocketAddr {
+        SocketAddr::from(([11, 0, 0, number], 8000))
+    }
+
+    #[test]
+    fn one_origin_fills_no_list_with_guesses_and_a_crowd_none_without_bound() {
+        let mut addresses = Addresses::default();
+        for number in 0..200 {
+            addresses.take(addr(number), said("12.0.0.1:1"), false);
+        }
+        assert_eq!(addresses.told.len(), 1);
+        for number in 0..200 {
+            addresses.take(addr(number), said(&format!("12.0.{number}.1:1")), true);
+        }
+        assert_eq!(addresses.told.len(), MAX_TOLD);
+        assert_eq!(addresses.told.last().unwrap().addr, addr(199));
+    }
+
+    #[test]
+    fn who_came_in_is_remembered_when_others_only_guess() {
+        let mut addresses = Addresses::default();
+        addresses.take(addr(1), said("12.0.0.1:1"), true);
+        addresses.take(addr(1), said("12.0.0.2:1"), false);
+        let [told] = addresses.told.as_slice() else { panic!("{addresses:?}") };
+        assert_eq!(told.confirmed.unwrap().by, "12.0.0.1:1".parse().unwrap());
+        assert_eq!(told.seen.by, "12.0.0.2:1".parse().unwrap());
+    }
+}

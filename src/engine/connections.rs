@@ -447,7 +447,7 @@ impl Engine {
                 (true, false) => format!("{reason}; it is waited for"),
                 _ => reason.to_owned(),
             };
-            self.event(Event::PeerDisconnected { peer: peer.addr, reason });
+            self.event(Event::PeerDisconnected { peer: peer.addr, reason, is_waited_for });
         }
     }
 

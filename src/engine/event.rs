@@ -58,6 +58,8 @@ pub enum Event {
         peer: SocketAddr,
         /// Why, in words.
         reason: String,
+        /// Whether it is expected back: its connection broke. The reason says so too.
+        is_waited_for: bool,
     },
     /// A text arrived.
     Message {

@@ -417,7 +417,7 @@ impl Render for Json {
             Event::PeerNamed { peer, alias } => {
                 Line::PeerNamed { peer: *peer, alias: alias.as_ref().map(ToString::to_string) }
             }
-            Event::PeerDisconnected { peer, reason } => Line::PeerDisconnected { peer: *peer, reason },
+            Event::PeerDisconnected { peer, reason, .. } => Line::PeerDisconnected { peer: *peer, reason },
             Event::Message { peer, text } => Line::Message { peer: *peer, text },
             Event::Offer { id, peer, name, size, sha256, files, expires_in } => Line::Offer {
                 id: id.0,

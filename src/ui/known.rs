@@ -211,7 +211,7 @@ mod tests {
             level: Level::Baseline,
         });
         assert_eq!(known.peers(), [["192.0.2.5:1"]]);
-        known.event(&Event::PeerDisconnected { peer, reason: String::new() });
+        known.event(&Event::PeerDisconnected { peer, reason: String::new(), is_waited_for: false });
         assert!(known.peers().is_empty());
 
         let expires_in = Some(Duration::from_secs(1));

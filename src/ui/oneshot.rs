@@ -413,9 +413,16 @@ impl Render for Plainly {
                 None
             }
             Event::Message { .. } | Event::Listening { .. } => (!self.quiet).then_some(text),
-            Event::PeerConnected { first_contact: true, dialled: Some(_), .. }
-            | Event::FirstContact { .. }
+            // Nothing moves until it is back, and whoever waits for the end should know why.
+            Event::PeerDisconnected { is_waited_for: true, .. }
             | Event::PeerConnected { again: true, .. } => {
+                if !self.quiet {
+                    self.errors.try_put(&text);
+                }
+                None
+            }
+            Event::PeerConnected { first_contact: true, dialled: Some(_), .. }
+            | Event::FirstContact { .. } => {
                 self.note(&text);
                 None
             }

@@ -86,7 +86,7 @@ impl Render for Human {
                 let through = via.map(|via| format!(" [via {}]", name_of(&via.peer))).unwrap_or_default();
                 format!("{peer} connected{}{through}", who(*node_id, alias.as_ref()))
             }
-            Event::PeerDisconnected { peer, reason } => {
+            Event::PeerDisconnected { peer, reason, .. } => {
                 format!("{} disconnected: {}", known.name_and_address_of(*peer), escape(reason))
             }
             Event::Message { peer, text } => {

@@ -51,7 +51,7 @@ fn events_have_the_promised_fields() {
         json!({"event": "peer_connected", "peer": "192.0.2.5:4711", "level": "baseline"})
     );
     assert_eq!(
-        shown(&Event::PeerDisconnected { peer: peer(), reason: "it left".into() }),
+        shown(&Event::PeerDisconnected { peer: peer(), reason: "it left".into(), is_waited_for: false }),
         json!({"event": "peer_disconnected", "peer": "192.0.2.5:4711", "reason": "it left"})
     );
     assert_eq!(

@@ -37,7 +37,7 @@ fn a_peer_cannot_write_on_the_screen() {
     );
     let reason = "it said \x1b[2J".to_owned();
     assert_eq!(
-        shown(&Event::PeerDisconnected { peer: peer(), reason }),
+        shown(&Event::PeerDisconnected { peer: peer(), reason, is_waited_for: false }),
         "192.0.2.5:4711 disconnected: it said \\x1b[2J"
     );
     let failure = Failure::new(Code::Usage, "`\x1b[2J` is not a peer");

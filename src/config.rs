@@ -185,6 +185,7 @@ impl Config {
                 // Only these share or fetch anything.
                 dht: (args.dht && shares_or_gets).then_some(dht),
                 lan: args.lan,
+                maps_port: args.map_port,
                 keep_partials: Duration::from_secs(u64::from(args.keep_partials) * 24 * 3600),
                 limits: Limits {
                     reconnect: Duration::from_secs(args.reconnect.into()),
@@ -286,6 +287,10 @@ struct Args {
     #[arg(long, global = true, env = "P2P_LAN", value_parser = FalseyValueParser::new())]
     lan: bool,
 
+    /// Have the router pass connections from outside on to this node, by PCP, NAT-PMP or UPnP.
+    #[arg(long, global = true, env = "P2P_MAP_PORT", value_parser = FalseyValueParser::new())]
+    map_port: bool,
+
     /// Speak the baseline protocol, unencrypted, to others that do the same.
     #[arg(long, global = true, env = "P2P_PLAIN", value_parser = FalseyValueParser::new())]
     plain: bool,
@@ -323,6 +328,12 @@ impl Args {
         }
         if self.lan && self.bind.is_some_and(|ip| ip.is_loopback()) {
             return Err("--lan cannot be used with a --bind that only this computer can reach");
+        }
+        if self.map_port && self.bind.is_some_and(|ip| ip.is_loopback()) {
+            return Err("--map-port cannot be used with a --bind that only this computer can reach");
+        }
+        if self.map_port && self.bind.is_some_and(|ip| ip.is_ipv6() && !ip.is_unspecified()) {
+            return Err("--map-port cannot be used with an IPv6 address in --bind: it is for IPv4");
         }
         if self.plain && self.dht {
             return Err("--dht cannot be used with --plain: there nothing is shared or fetched by its hash");
@@ -486,7 +497,8 @@ fn command() -> Command {
     command.mut_args(unless_empty).mut_subcommands(|sub| {
         let has_effect = |arg: &&Arg| match (sub.get_name(), arg.get_id().as_str()) {
             ("send", name) => {
-                !["bind", "downloads", "accept", "keep_partials", "limit_down", "no_seed"].contains(&name)
+                !["bind", "downloads", "accept", "keep_partials", "limit_down", "no_seed", "map_port"]
+                    .contains(&name)
                     && !name.starts_with("dht")
                     && !name.starts_with("relay")
             }
@@ -714,6 +726,8 @@ mod tests {
             (&["--plain", "--dht"], "--dht cannot be used with --plain"),
             (&["--plain", "--lan"], "--lan cannot be used with --plain"),
             (&["--bind", "::1", "--lan"], "only this computer can reach"),
+            (&["--bind", "127.0.0.1", "--map-port"], "only this computer can reach"),
+            (&["--bind", "2001:db8::1", "--map-port"], "it is for IPv4"),
             (&["--bind", "::1", "--dht"], "IPv4 only"),
             (&["--dht-port", "7000"], "--dht makes use of it"),
             (&["--dht", "--dht-bootstrap", "none,a:1"], "not both"),
@@ -760,7 +774,11 @@ mod tests {
     fn what_has_no_effect_is_not_in_the_help_of_a_command_and_yet_taken() {
         let help = |command: &str| parse(&[command, "--help"]).unwrap_err().to_string();
         for (command, there, not_there) in [
-            ("send", &["--require-id", "--reconnect", "--quiet"][..], &["--bind", "--accept <"][..]),
+            (
+                "send",
+                &["--require-id", "--reconnect", "--quiet"][..],
+                &["--bind", "--accept <", "--map-port"][..],
+            ),
             ("receive", &["--bind", "--accept", "P2P_PORT"], &["--require-id"]),
             ("completions", &["bash"], &["--home", "--plain"]),
         ] {

@@ -6,7 +6,9 @@ mod world;
 
 use std::net::SocketAddr;
 
-use peer_to_peer::engine::{AcceptPolicy, AddressInfo, AddressSource, Change, Command, Reply};
+use peer_to_peer::engine::{
+    AcceptPolicy, AddressInfo, AddressSource, Change, Command, Event, Input, Mapping, Reply,
+};
 use peer_to_peer::wire::{Hello, Instance, Message, NodeId as Identity};
 use world::people::pair;
 use world::swarm::bare;
@@ -113,4 +115,90 @@ fn a_crowd_that_tells_of_addresses_fills_a_short_list() {
         world.comes_in_at(node, Identity([number; 32]), &format!("12.0.0.{number}:8000"));
     }
     assert!(world.addresses(node).len() <= 9);
+}
+
+const MAPPED: &str = "12.7.7.7:18000";
+
+fn mapped(external: &str) -> Mapping {
+    Mapping::Mapped { external: external.parse().unwrap(), by: "PCP" }
+}
+
+fn failed() -> Mapping {
+    Mapping::Failed { why: "not allowed".to_owned() }
+}
+
+impl World {
+    /// What a node says when a router has answered.
+    fn router_says(&mut self, node: NodeId, mapping: Mapping) -> Vec<Event> {
+        let before = self.nodes[node.0].events.len();
+        self.input(node, Input::Mapping(mapping));
+        self.nodes[node.0].events[before..].iter().map(|(_, event)| event.clone()).collect()
+    }
+}
+
+#[test]
+fn where_a_router_passes_on_is_in_links_and_stays_unconfirmed_until_somebody_comes_in() {
+    let mut world = World::new(6);
+    let node = world.secure_node(1, AcceptPolicy::Ask);
+    let events = world.router_says(node, mapped(MAPPED));
+    assert!(matches!(events[..], [Event::Mapped { is_public: true, .. }]), "{events:?}");
+    let entry = world.addresses(node).pop().unwrap();
+    assert_eq!((entry.addr.to_string(), entry.source), (MAPPED.to_owned(), AddressSource::Router("PCP")));
+    assert_eq!(entry.confirmed, None);
+    assert_eq!(world.link_places(node)[0], format!("{MAPPED}#{}", Identity([1; 32])));
+    world.comes_in_at(node, STRANGER, MAPPED);
+    let addresses = world.addresses(node);
+    assert_eq!(addresses.len(), 2, "{addresses:?}");
+    assert_eq!(addresses[1].confirmed.as_ref().unwrap().node_id, Some(STRANGER));
+}
+
+#[test]
+fn who_came_in_before_the_router_said_so_has_confirmed_it_too() {
+    let mut world = World::new(7);
+    let node = world.secure_node(1, AcceptPolicy::Ask);
+    world.comes_in_at(node, STRANGER, MAPPED);
+    world.router_says(node, mapped(MAPPED));
+    let addresses = world.addresses(node);
+    assert_eq!(addresses.len(), 2, "{addresses:?}");
+    assert_eq!(addresses[1].source, AddressSource::Router("PCP"));
+    assert_eq!(addresses[1].confirmed.as_ref().unwrap().node_id, Some(STRANGER));
+}
+
+#[test]
+fn what_a_router_says_is_told_when_it_changes_and_only_then() {
+    let mut world = World::new(8);
+    let node = world.secure_node(1, AcceptPolicy::Ask);
+    let is_warning = |events: &[Event]| matches!(events, [Event::Warning { peer: None, .. }]);
+    assert!(is_warning(&world.router_says(node, failed())));
+    assert!(world.router_says(node, failed()).is_empty());
+    let granted = world.router_says(node, mapped(MAPPED));
+    assert!(matches!(granted[..], [Event::Mapped { .. }]), "{granted:?}");
+    assert!(world.router_says(node, mapped(MAPPED)).is_empty());
+    let moved = world.router_says(node, mapped("12.7.7.8:18000"));
+    assert!(matches!(moved[..], [Event::Mapped { .. }]), "{moved:?}");
+    assert!(!is_listed(&world.addresses(node), MAPPED));
+    assert!(is_warning(&world.router_says(node, failed())));
+    assert!(!is_listed(&world.addresses(node), "12.7.7.8:18000"));
+    assert!(world.router_says(node, failed()).is_empty());
+}
+
+#[test]
+fn a_router_behind_another_router_is_told_from_one_that_is_on_the_internet() {
+    for (number, inside) in ["192.168.1.2:8000", "100.64.3.4:8000", "10.0.0.7:8000"].iter().enumerate() {
+        let mut world = World::new(9);
+        let node = world.secure_node(u8::try_from(number).unwrap() + 1, AcceptPolicy::Ask);
+        let events = world.router_says(node, mapped(inside));
+        assert!(matches!(events[..], [Event::Mapped { is_public: false, .. }]), "{events:?}");
+    }
+}
+
+#[test]
+fn nobody_is_dialled_where_a_router_passes_on_to_this_node_itself() {
+    let mut world = World::new(10);
+    let node = world.secure_node(1, AcceptPolicy::Ask);
+    world.router_says(node, mapped(MAPPED));
+    let mut link = bare(b"anything");
+    link.from = vec![MAPPED.to_owned()];
+    let _fails = world.run_command(node, Command::Get(Box::new(link)));
+    assert_eq!(world.dials.len(), 0);
 }

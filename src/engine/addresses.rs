@@ -4,14 +4,15 @@
 //! says in `HELLO` at which address it sees this node. Who dialled it has come in by it, and so confirms it; who was
 //! dialled saw from where this node came, which is a guess at where it could be reached. What others say may be a
 //! lie: it is shown with the name of who said it, never keeps this node from dialling anybody, and gets into links only if
-//! somebody says it whom a person here knows.
+//! somebody says it whom a person here knows. A router that was asked to pass the port on says where, too; that gets into
+//! links, since whoever started the node asked for it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::peers::Peer;
-use super::reach::may_be_told;
-use super::{Alias, ConnId, Engine, HostPort, Origin, Target};
+use super::reach::{is_public, may_be_told};
+use super::{Alias, ConnId, Engine, Event, HostPort, Origin, Target};
 use crate::wire::NodeId;
 
 /// Addresses that others told of.
@@ -38,6 +39,25 @@ pub enum AddressSource {
     Interface,
     /// A peer sees this node there.
     Peer(Witness),
+    /// A router passes it on, as it says in this protocol.
+    Router(&'static str),
+}
+
+/// What came of asking a router to pass the port on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mapping {
+    /// It does.
+    Mapped {
+        /// Where others come in.
+        external: SocketAddr,
+        /// The protocol in which it was asked.
+        by: &'static str,
+    },
+    /// It does not.
+    Failed {
+        /// Why.
+        why: String,
+    },
 }
 
 /// A peer that said something about this node.
@@ -53,10 +73,12 @@ pub struct Witness {
     pub ago: Duration,
 }
 
-/// What peers said.
+/// What peers said, and a router.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    /// Those of this machine by which somebody came in.
+    /// What a router said last; `None` until one is asked.
+    mapping: Option<Mapping>,
+    /// Those of this machine and its router by which somebody came in.
     confirmed: Vec<(SocketAddr, Said)>,
     /// Others, the latest last.
     told: Vec<Told>,
@@ -77,6 +99,14 @@ struct Said {
 }
 
 impl Addresses {
+    /// Where a router passes the port on.
+    fn mapped(&self) -> Option<(SocketAddr, &'static str)> {
+        match self.mapping {
+            Some(Mapping::Mapped { external, by }) => Some((external, by)),
+            _ => None,
+        }
+    }
+
     /// Takes in where somebody sees this node; one origin may tell of one address that nobody else knows of.
     fn take(&mut self, addr: SocketAddr, said: Said, has_come_in: bool) {
         let origin = |said: &Said| Origin::of(said.by.ip());
@@ -116,12 +146,59 @@ impl Engine {
         // Where it came from is not where it listens, but probably the same machine or router.
         let port = if has_come_in { addr.port() } else { self.config.listening.port() };
         let addr = SocketAddr::new(addr.ip(), port);
-        if !self.is_of_this_machine(addr) {
+        if !self.is_own(addr) {
             self.addresses.take(addr, said, has_come_in);
         } else if has_come_in {
             self.addresses.confirmed.retain(|(other, _)| *other != addr);
             self.addresses.confirmed.push((addr, said));
         }
+    }
+
+    /// A router passes the port on, or does not. Told is what is new.
+    pub(super) fn on_mapping(&mut self, mapping: Mapping) {
+        let before = self.addresses.mapped();
+        let has_failed = matches!(self.addresses.mapping, Some(Mapping::Failed { .. }));
+        self.addresses.mapping = Some(mapping.clone());
+        match mapping {
+            Mapping::Mapped { external, .. } if before.is_some_and(|(known, _)| known == external) => {}
+            Mapping::Mapped { external, by } => {
+                self.forget_mapped(before);
+                let told = &mut self.addresses.told;
+                if let Some(place) = told.iter().position(|told| told.addr == external) {
+                    let confirmed = told.remove(place).confirmed.map(|said| (external, said));
+                    self.addresses.confirmed.extend(confirmed);
+                }
+                self.event(Event::Mapped { external, by, is_public: is_public(external.ip()) });
+            }
+            Mapping::Failed { why } if before.is_some() => {
+                self.forget_mapped(before);
+                self.tell_user(format!("the router does not pass the port on any more: {why}; it is asked again"));
+            }
+            Mapping::Failed { why } if !has_failed => self.tell_user(format!(
+                "no router passes the port on: {why}; it is asked again. Others may still reach this node on its own \
+                 network, or through a peer (--relay)"
+            )),
+            Mapping::Failed { .. } => {}
+        }
+    }
+
+    fn tell_user(&mut self, text: String) {
+        self.event(Event::Warning { peer: None, text });
+    }
+
+    fn forget_mapped(&mut self, mapped: Option<(SocketAddr, &'static str)>) {
+        let mapped = mapped.map(|(addr, _)| addr);
+        self.addresses.confirmed.retain(|(addr, _)| Some(*addr) != mapped);
+    }
+
+    /// Whether it is an address of this machine, or where its router passes on to it.
+    fn is_own(&self, addr: SocketAddr) -> bool {
+        self.is_of_this_machine(addr) || self.is_mapped(addr)
+    }
+
+    /// Whether a router passes it on to this node.
+    pub(super) fn is_mapped(&self, addr: SocketAddr) -> bool {
+        self.addresses.mapped().is_some_and(|(external, _)| external == addr)
     }
 
     fn is_listening(&self) -> bool {
@@ -132,19 +209,21 @@ impl Engine {
         self.config.reachable.iter().any(|ours| ours.address == HostPort::from(addr))
     }
 
-    /// Where this node can be reached, of this machine first.
+    /// Where this node can be reached: what is its own, and then what others say.
     pub(super) fn address_infos(&self) -> Vec<AddressInfo> {
-        let of_this_machine = self.own_addrs().map(|addr| {
+        let own = |addr, source| {
             let confirmed = self.addresses.confirmed.iter().find(|(other, _)| *other == addr);
-            let confirmed = confirmed.map(|(_, said)| self.witness(said));
-            AddressInfo { addr, source: AddressSource::Interface, confirmed }
-        });
+            AddressInfo { addr, source, confirmed: confirmed.map(|(_, said)| self.witness(said)) }
+        };
+        let of_this_machine = self.own_addrs().map(|addr| own(addr, AddressSource::Interface));
+        let mapped = self.addresses.mapped().filter(|(addr, _)| !self.is_of_this_machine(*addr));
+        let mapped = mapped.map(|(addr, by)| own(addr, AddressSource::Router(by)));
         let told = self.addresses.told.iter().map(|told| AddressInfo {
             addr: told.addr,
             source: AddressSource::Peer(self.witness(&told.seen)),
             confirmed: told.confirmed.as_ref().map(|said| self.witness(said)),
         });
-        of_this_machine.chain(told).collect()
+        of_this_machine.chain(mapped).chain(told).collect()
     }
 
     fn own_addrs(&self) -> impl Iterator<Item = SocketAddr> {
@@ -160,16 +239,20 @@ impl Engine {
         }
     }
 
-    /// Where others may ask who have a link: where somebody came in whom a person here knows, and what this machine has.
+    /// Where others may ask who have a link: where a router passes on to this node, where somebody came in whom a person
+    /// here knows, and what this machine has.
     pub(super) fn places_for_links(&self) -> Vec<Target> {
         let is_known = |said: &Said| {
             said.node_id.is_some_and(|id| self.book.is_known(id) || self.config.node_id == Some(id))
         };
         let told = self.addresses.told.iter().rev();
         let confirmed = told.filter(|told| told.confirmed.as_ref().is_some_and(is_known));
+        let mapped = self.addresses.mapped().map(|(addr, _)| addr);
+        let mapped = mapped.filter(|addr| !self.is_of_this_machine(*addr));
         let id = self.config.node_id;
-        let confirmed = confirmed.map(|told| Target { address: HostPort::from(told.addr), id });
-        confirmed.chain(self.config.reachable.iter().cloned()).take(MAX_IN_LINK).collect()
+        let learnt = mapped.into_iter().chain(confirmed.map(|told| told.addr));
+        let learnt = learnt.map(|addr| Target { address: HostPort::from(addr), id });
+        learnt.chain(self.config.reachable.iter().cloned()).take(MAX_IN_LINK).collect()
     }
 
     /// Where a peer is seen from here, to tell it; nowhere, where another passes the connection on.

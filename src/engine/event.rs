@@ -16,6 +16,15 @@ pub enum Event {
         /// The bound address, with the real port.
         addr: SocketAddr,
     },
+    /// A router passes connections on to the node.
+    Mapped {
+        /// Where others come in, as it says.
+        external: SocketAddr,
+        /// The protocol in which it was asked.
+        by: &'static str,
+        /// Whether that can be reached from everywhere. Where it cannot, another router is before that one.
+        is_public: bool,
+    },
     /// A peer is there and it is known what it speaks.
     PeerConnected {
         /// The connection's address.

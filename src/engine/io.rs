@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::{
-    Change, Command, CommandId, ConnId, DhtState, Event, Failure, HostPort, Job, JobDone, LanNews, Reading,
-    Reply, Shared, StreamId, Target, Took, TransferId,
+    Change, Command, CommandId, ConnId, DhtState, Event, Failure, HostPort, Job, JobDone, LanNews, Mapping,
+    Reading, Reply, Shared, StreamId, Target, Took, TransferId,
 };
 use crate::wire::{BadLine, Binding, CircuitPart, DhtKey, FileHash, FrameError, Message, NodeId};
 
@@ -144,6 +144,8 @@ pub enum Input {
     Dht(DhtState),
     /// Something is heard of the local network.
     Lan(LanNews),
+    /// A router was asked to pass the port on.
+    Mapping(Mapping),
     /// A node of the DHT names places, in answer to [`Output::LookUp`].
     Found {
         /// Of what.

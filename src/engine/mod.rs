@@ -63,7 +63,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use addresses::{AddressInfo, AddressSource, Witness};
+pub use addresses::{AddressInfo, AddressSource, Mapping, Witness};
 pub use book::{Alias, Book, Change, Known, Reading, identity_changed};
 pub use bottleneck::{Bottleneck, Took};
 pub use code::{Code, Failure};
@@ -446,6 +446,7 @@ impl Engine {
             Input::Command { id, command } => self.on_command(id, command),
             Input::Dht(state) => self.on_dht(state),
             Input::Lan(news) => self.on_lan(news),
+            Input::Mapping(mapping) => self.on_mapping(mapping),
             Input::Found { id, addrs } => self.on_found(id, &addrs),
             Input::LookedUp { id } => self.on_looked_up(id),
             Input::Stopping => self.on_stopping(),

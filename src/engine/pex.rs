@@ -91,6 +91,7 @@ impl Engine {
         let is_ours = |ours: &Target| ours.address == HostPort::from(addr);
         addr == here
             || self.config.reachable.iter().any(is_ours)
+            || self.is_mapped(addr)
             || (addr.port() == here.port() && addr.ip().is_loopback() && here.ip().is_unspecified())
     }
 

@@ -8,6 +8,7 @@ mod dial;
 mod discovery;
 mod lan;
 mod listener;
+mod mapping;
 mod tls;
 mod unfinished;
 
@@ -17,6 +18,7 @@ pub use discovery::Bootstrap;
 pub(crate) use discovery::{Desk, Mainline, attend, free_port};
 pub(crate) use lan::{Mdns, Myself, stay};
 pub(crate) use listener::{accept_loop, bind};
+pub(crate) use mapping::{HomeRouter, keep_mapped};
 pub(crate) use tls::{HandshakeError, Identity, generate_key};
 
 use socket2::{SockRef, TcpKeepalive};

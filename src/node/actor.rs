@@ -74,10 +74,8 @@ pub(super) struct Inbox {
     pub(super) from_disk: mpsc::Receiver<FromDisk>,
     /// Texts that were taken.
     pub(super) shown: mpsc::Receiver<(ConnId, u64)>,
-    /// What a DHT says.
-    pub(super) from_dht: mpsc::Receiver<Input>,
-    /// What is heard on the local network.
-    pub(super) from_lan: mpsc::Receiver<Input>,
+    /// What a DHT, the local network and a router say.
+    pub(super) from_around: mpsc::Receiver<Input>,
 }
 
 /// The senders of which connections and dials get clones.
@@ -129,8 +127,7 @@ impl Actor {
                     self.charge = None;
                 }
                 Some(from_disk) = inbox.from_disk.recv() => self.on_disk(from_disk),
-                Some(input) = inbox.from_dht.recv() => self.handle(input),
-                Some(input) = inbox.from_lan.recv() => self.handle(input),
+                Some(input) = inbox.from_around.recv() => self.handle(input),
                 Some((conn, id)) = inbox.shown.recv() => self.handle(Input::Shown { conn, id }),
                 () = sleep_until(deadline) => self.handle(Input::Tick),
             }

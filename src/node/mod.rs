@@ -30,7 +30,8 @@ use crate::engine::{
     AcceptPolicy, Engine, EngineConfig, Event, FIRST_FOUND_PORT, HostPort, Input, Limits, Reading, Target,
 };
 use crate::net::{
-    Desk, Identity, Mdns, Myself, ReceiveBudget, accept_loop, attend, bind, generate_key, stay,
+    Desk, HomeRouter, Identity, Mdns, Myself, ReceiveBudget, accept_loop, attend, bind, generate_key,
+    keep_mapped, stay,
 };
 use crate::store::{Disk, Home, HomeError};
 use crate::wire::{Instance, NodeId};
@@ -81,6 +82,8 @@ pub struct NodeConfig {
     pub dht: Option<DhtConfig>,
     /// Whether others on the local network are looked for, and told of this node where it listens.
     pub lan: bool,
+    /// Whether a router is asked to pass the port on, where the node listens.
+    pub maps_port: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -245,8 +248,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let (from_peers, from_peers_queue) = mpsc::channel(PEER_QUEUE);
     let (from_disk, from_disk_queue) = mpsc::channel(DISK_QUEUE);
     let (shown, shown_queue) = mpsc::channel(RECEIPTS);
-    let (from_dht, from_dht_queue) = mpsc::channel(SMALL_QUEUE);
-    let (from_lan, from_lan_queue) = mpsc::channel(SMALL_QUEUE);
+    let (from_around, from_around_queue) = mpsc::channel(SMALL_QUEUE);
     let desk = Desk::default();
     if listener.is_some() {
         events.send(Told::Event(Event::Listening { addr: listening }), None, None);
@@ -289,18 +291,24 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         from_peers: from_peers_queue,
         from_disk: from_disk_queue,
         shown: shown_queue,
-        from_dht: from_dht_queue,
-        from_lan: from_lan_queue,
+        from_around: from_around_queue,
     };
     if let Some(listener) = listener {
         tasks.spawn(stop.clone().run_until_cancelled_owned(accept_loop(listener, accepted)));
     }
     if let Some(network) = dht {
-        let attending = attend(network, desk, listening.port(), from_dht);
+        let attending = attend(network, desk, listening.port(), from_around.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(attending));
     }
     if let Some(myself) = myself {
-        tasks.spawn(stay(Mdns { bind: config.bind }, myself, from_lan, stop.clone()));
+        tasks.spawn(stay(Mdns { bind: config.bind }, myself, from_around.clone(), stop.clone()));
+    }
+    if config.maps_port && config.listens {
+        let bind = match listening.ip() {
+            IpAddr::V4(ip) if !ip.is_unspecified() => Some(ip),
+            _ => None,
+        };
+        tasks.spawn(keep_mapped(HomeRouter::new(bind), listening.port(), from_around, stop.clone()));
     }
     tasks.spawn(actor.run(inbox));
     tasks.close();

@@ -30,6 +30,11 @@ enum Line<'a> {
     Listening {
         addr: SocketAddr,
     },
+    Mapped {
+        addr: SocketAddr,
+        by: &'static str,
+        public: bool,
+    },
     PeerConnected {
         peer: SocketAddr,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -399,6 +404,9 @@ impl Render for Json {
         let path;
         Some(write(&match event {
             Event::Listening { addr } => Line::Listening { addr: *addr },
+            Event::Mapped { external, by, is_public } => {
+                Line::Mapped { addr: *external, by, public: *is_public }
+            }
             Event::PeerConnected { peer, dialled, node_id, alias, via, first_contact, again, level } => {
                 Line::PeerConnected {
                     peer: *peer,
@@ -602,6 +610,7 @@ fn address_row(AddressInfo { addr, source, confirmed }: &AddressInfo) -> Address
     let (source, seen_by) = match source {
         AddressSource::Interface => ("interface", None),
         AddressSource::Peer(by) => ("peer", Some(witness(by))),
+        AddressSource::Router(_) => ("router", None),
     };
     AddressRow { addr: *addr, source, seen_by, confirmed_by: confirmed.as_ref().map(witness) }
 }

@@ -408,11 +408,13 @@ impl Render for Plainly {
                 self.note(&without_number(&text));
                 None
             }
-            Event::Listening { .. } if !self.receives => {
+            Event::Listening { .. } | Event::Mapped { .. } if !self.receives => {
                 self.note(&text);
                 None
             }
-            Event::Message { .. } | Event::Listening { .. } => (!self.quiet).then_some(text),
+            Event::Message { .. } | Event::Listening { .. } | Event::Mapped { .. } => {
+                (!self.quiet).then_some(text)
+            }
             // Nothing moves until it is back, and whoever waits for the end should know why.
             Event::PeerDisconnected { is_waited_for: true, .. }
             | Event::PeerConnected { again: true, .. } => {

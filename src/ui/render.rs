@@ -73,6 +73,13 @@ impl Render for Human {
                 format!("p2p {} listening on {addr}; type `help` for help", env!("CARGO_PKG_VERSION"))
             }
             Event::Listening { addr } => format!("listening on {addr}"),
+            Event::Mapped { external, by, is_public: true } => {
+                format!("reachable from the internet at {external}: the router passes it on ({by})")
+            }
+            Event::Mapped { external, by, is_public: false } => format!(
+                "the router passes {external} on ({by}), but that is no address of the internet: another router is before \
+                 it, probably the provider's; reachable from the networks in between"
+            ),
             // Whoever dialled reads the answer to the command.
             Event::PeerConnected { dialled: Some(typed), first_contact: true, node_id: Some(id), .. }
             | Event::FirstContact { dialled: typed, node_id: id, .. } => {
@@ -493,7 +500,10 @@ fn whoami(node: &NodeInfo) -> String {
     let speaks = match node.node_id {
         None => "the baseline protocol, unencrypted [plain]".to_owned(),
         Some(id) => {
-            format!("TLS 1.3\nnode id       {id}\nothers type   connect {}", paste(node, id))
+            let mapped = node.addresses.iter().find(|row| matches!(row.source, AddressSource::Router(_)));
+            let outside =
+                mapped.map(|row| format!("\n              connect {}#{id}", row.addr)).unwrap_or_default();
+            format!("TLS 1.3\nnode id       {id}\nothers type   connect {}{outside}", paste(node, id))
         }
     };
     let dht = node.dht.as_ref().map(dht_line).unwrap_or_default();
@@ -518,6 +528,7 @@ fn reachable_lines(addresses: &[AddressInfo]) -> String {
         let known = match (source, confirmed) {
             (_, Some(by)) => format!("{} came in there, {} ago", name(by), duration(by.ago)),
             (AddressSource::Peer(by), None) => format!("{} sees this node there; not confirmed", name(by)),
+            (AddressSource::Router(by), None) => format!("the router passes it on, {by}; not confirmed"),
             (AddressSource::Interface, None) => "not confirmed: nobody has come in there".to_owned(),
         };
         format!("{addr} ({known})\n")

@@ -1,10 +1,8 @@
 //! Real processes that find each other on a local network: that of two network namespaces, which nothing else is
 //! connected to. Nothing of it ever reaches the network of the machine that runs the tests.
 
-use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
@@ -73,12 +71,8 @@ fn record(id: &str, ip: Ipv4Addr, port: u16) -> Vec<u8> {
 
 /// Says something to everybody on the network of one end.
 fn say_to_all(cable: &Cable, from: End, message: Vec<u8>) {
-    let namespace = File::open(format!("/run/netns/{}", cable.host(from))).unwrap();
     let ip = cable.address(from, 1).parse().unwrap();
-    // A thread of its own, which is not to come back into the network of this machine.
-    let saying = std::thread::spawn(move || {
-        move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network))
-            .unwrap();
+    let saying = cable.run_at(from, move || {
         // As every program that speaks it does.
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();

@@ -16,6 +16,7 @@ mod discovery;
 mod endings;
 #[cfg(target_os = "linux")]
 mod lan;
+mod mapping;
 mod oneshot;
 mod relay;
 mod resume;

@@ -1,8 +1,13 @@
 //! Two computers with a cable between them, which nothing else is connected to: network namespaces of Linux.
 
+use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Gone when it is dropped, with all that runs there.
 pub(crate) struct Cable {
@@ -63,6 +68,26 @@ impl Cable {
         let address = format!("{}/24", self.address(end, number));
         ip(&["-n", self.host(end), "-4", "addr", "flush", "dev", "cable"])?;
         ip(&["-n", self.host(end), "addr", "add", &address, "dev", "cable"])
+    }
+
+    /// Has an end send what is for nobody near to the other one.
+    pub(crate) fn route_by_other_end(&self, end: End) {
+        let other = if end == End::Left { End::Right } else { End::Left };
+        ip(&["-n", self.host(end), "route", "add", "default", "via", &self.address(other, 1)]).unwrap();
+    }
+
+    /// Runs something at an end, in a thread of its own: that does not come back from there, nor do those that it
+    /// starts.
+    pub(crate) fn run_at<T: Send + 'static>(
+        &self,
+        end: End,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let namespace = File::open(format!("/run/netns/{}", self.host(end))).unwrap();
+        thread::spawn(move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            work()
+        })
     }
 }
 

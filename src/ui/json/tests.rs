@@ -38,6 +38,10 @@ fn events_have_the_promised_fields() {
         json!({"event": "listening", "addr": "192.0.2.5:4711"})
     );
     assert_eq!(
+        shown(&Event::Mapped { external: peer(), by: "PCP", is_public: true }),
+        json!({"event": "mapped", "addr": "192.0.2.5:4711", "by": "PCP", "public": true})
+    );
+    assert_eq!(
         shown(&Event::PeerConnected {
             via: None,
             peer: peer(),

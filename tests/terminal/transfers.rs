@@ -58,12 +58,12 @@ fn the_status_line_comes_with_a_transfer_and_goes_with_it() {
     terminal.wait_text("transferring  262 kB of 1.0 MB (25 %)");
     terminal.wait("one status", |screen| status_stands(screen, " 25 %", ""));
 
-    terminal.keys("peers");
+    terminal.keys("shares");
     finish(&peer, &file);
     let screen = terminal.wait("the end", |screen| {
         screen.contains("[1] received big one.iso, 1.0 MB in ")
             && status_lines(screen) == 0
-            && screen.typed().0 == "> peers"
+            && screen.typed().0 == "> shares"
     });
     let above = screen.upwards().skip(1).take(2).any(|row| row.starts_with("[1] received"));
     assert!(above, "{}", terminal.report());

@@ -119,7 +119,7 @@ fn a_path_with_spaces_is_completed() {
 }
 
 #[test]
-fn addresses_are_completed_that_were_connected_to_before() {
+fn addresses_and_aliases_are_completed_that_were_connected_to_before() {
     let known = NodeSetup::new().start();
     let home = tempfile::tempdir().unwrap();
     let setup = || Setup::new().argument("--home").argument(home.path().to_str().unwrap());
@@ -135,8 +135,11 @@ fn addresses_are_completed_that_were_connected_to_before() {
     // What is answered first is known then.
     terminal.enter("whoami");
     terminal.wait_text("instance ");
-    terminal.keys("connect an\t");
+    terminal.keys("connect 127.0.0.1:\t");
     terminal.wait_row(&format!("> connect {}", known.addr()));
+    // Ctrl-U clears the line.
+    terminal.keys("\x15connect an\t");
+    terminal.wait_row("> connect anna");
     terminal.keys("\r");
     terminal.wait_text("connected to ");
 }
@@ -165,7 +168,7 @@ fn what_is_listed_fits_the_window() {
 fn commands_are_hinted_at_in_another_colour_only() {
     let terminal = Setup::plain().start();
     terminal.keys("conn");
-    terminal.wait_row("> connect <host:port>");
+    terminal.wait_row("> connect <host:port|peer>");
     terminal.keys("\x1b[C");
     terminal.wait("the cursor behind the command", |screen| screen.cursor.1 == "> connect".len());
     terminal.keys(" localhost:1\r");

@@ -19,8 +19,8 @@ use peer_to_peer::engine::{
     TransferId,
 };
 use peer_to_peer::wire::{
-    Binding, CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Entry, FileHash, Instance, Link, ManifestBuilder,
-    ManifestHead, Message, NodeId, State,
+    Binding, CHUNK_SIZE, ChunkData, ChunkHash, ChunkIndex, Entry, FileHash, Instance, Lane, Link,
+    ManifestBuilder, ManifestHead, Message, NodeId, State,
 };
 
 /// What is simulated.
@@ -398,14 +398,14 @@ impl Sim {
 
     fn output(&mut self, node: usize, output: Output) {
         match output {
-            Output::Send { conn, message } if message.is_bulk() => {
+            Output::Send { conn, message } if message.lane() == Lane::Bulk => {
                 self.nodes[node].outgoing.entry(conn).or_default().push_back(message);
                 self.send_next(node);
             }
             Output::Send { conn, message } => {
                 self.deliver(node, conn, message);
                 // It is small, and never waits.
-                let written = Input::Written { conn, control: 1, bulk: 0 };
+                let written = Input::Written { conn, control: 1, circuits: 0, bulk: 0 };
                 self.at(Duration::ZERO, Happening::Arrives(node, Box::new(written)));
             }
             Output::Close { conn } => {
@@ -473,7 +473,7 @@ impl Sim {
         self.nodes[node].is_sending = false;
         self.nodes[node].sent += 1;
         self.deliver(node, conn, message);
-        self.input(node, Input::Written { conn, control: 0, bulk: 1 });
+        self.input(node, Input::Written { conn, control: 0, circuits: 0, bulk: 1 });
         self.send_next(node);
     }
 

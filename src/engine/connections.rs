@@ -266,19 +266,21 @@ impl Engine {
         let we_are_lower =
             (self.config.node_id, Some(self.config.instance)) < (new_peer.node_id, new_peer.instance);
         // Whoever can be reached directly need not be reached through another.
-        match (new_peer.via.is_some(), old_peer.via.is_some()) {
-            (true, false) => return self.merge_double(new, old),
-            (false, true) => return self.merge_double(old, new),
-            _ => {}
-        }
-        let (kept, closed) = match (new_peer.dialled_by_us, old_peer.dialled_by_us) {
-            (true, true) => (new, old),
-            // An old connection that its dialler makes anew is one that broke, as we do not know yet.
-            (false, false) if old_peer.opened_at + BROKEN_AFTER <= self.now => {
+        let gets_nearer = match (new_peer.via.is_some(), old_peer.via.is_some()) {
+            (true, false) => Some(false),
+            (false, true) => Some(true),
+            _ => None,
+        };
+        // Nobody makes anew what is still there: an old one broke, as is not known here yet.
+        let is_old = old_peer.opened_at + BROKEN_AFTER <= self.now;
+        let (kept, closed) = match (gets_nearer, new_peer.dialled_by_us, old_peer.dialled_by_us) {
+            (Some(true), ..) | (None, true, true) => (new, old),
+            (Some(false), ..) | (None, false, false) if is_old => {
                 return self.close_peer(old, "its peer connected anew", Ending::Broken);
             }
-            (false, false) => return,
-            (new_is_ours, _) if new_is_ours == we_are_lower => (new, old),
+            (Some(false), ..) => (old, new),
+            (None, false, false) => return,
+            (None, new_is_ours, _) if new_is_ours == we_are_lower => (new, old),
             _ => (old, new),
         };
         self.merge_double(closed, kept);
@@ -417,7 +419,7 @@ impl Engine {
             self.wait_for(conn, &mut peer);
         }
         self.redial_after(&peer);
-        let is_waited_for = ending == Ending::Broken && self.is_away(peer.process());
+        let done_about_it = self.what_is_done_about(&peer).filter(|_| ending == Ending::Broken);
         let failure = Failure::new(Code::Disconnected, reason);
         for id in self.uploads_with(conn) {
             self.fail_upload(id, failure.clone());
@@ -442,10 +444,9 @@ impl Engine {
             self.event(Event::Undelivered { peer: peer.addr, texts: peer.texts.pending() });
         }
         if peer.level.is_some() {
-            let reason = match (is_waited_for, peer.dialled_by_us) {
-                (true, true) => format!("{reason}; it is dialled again"),
-                (true, false) => format!("{reason}; it is waited for"),
-                _ => reason.to_owned(),
+            let reason = match done_about_it {
+                Some(what) => format!("{reason}; {what}"),
+                None => reason.to_owned(),
             };
             self.event(Event::PeerDisconnected { peer: peer.addr, reason, is_waited_for });
         }
@@ -477,7 +478,7 @@ impl Engine {
         self.outputs.push_back(Output::Send { conn, message });
     }
 
-    pub(super) fn on_written(&mut self, conn: ConnId, control: usize, bulk: usize) {
+    pub(super) fn on_written(&mut self, conn: ConnId, control: usize, circuits: usize, bulk: usize) {
         for _ in 0..control {
             if let Some(peer) = self.peers.get_mut(conn) {
                 peer.dequeue();
@@ -485,6 +486,11 @@ impl Engine {
         }
         for _ in 0..bulk {
             self.on_chunk_written(conn);
+        }
+        for _ in 0..circuits {
+            if let Some(id) = self.peers.get_mut(conn).and_then(Peer::dequeue_circuit) {
+                self.on_circuit_written((conn, id));
+            }
         }
         let Some(peer) = self.peers.get(conn) else { return };
         if peer.nothing_queued() {

@@ -90,14 +90,16 @@ pub enum Input {
         /// Why.
         closing: Closing,
     },
-    /// Messages were handed to the operating system, in the order of [`Output::Send`] for each of
-    /// the two kinds.
+    /// Messages were handed to the operating system, in the order of [`Output::Send`] for each
+    /// [`Lane`](crate::wire::Lane).
     Written {
         /// On which connection.
         conn: ConnId,
-        /// How many messages that carry no file content.
+        /// How many messages that are neither of the others.
         control: usize,
-        /// How many that do.
+        /// How many that belong to circuits.
+        circuits: usize,
+        /// How many that carry file content.
         bulk: usize,
     },
     /// A job was done.

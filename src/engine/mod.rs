@@ -37,6 +37,7 @@ mod nearby;
 mod offered;
 mod origin;
 mod partials;
+mod passing;
 mod peers;
 mod pex;
 mod pulling;
@@ -106,7 +107,7 @@ use relay::Circuits;
 use seeks::Seek;
 use shares::Shares;
 use texts::Heard;
-use throttle::{Bucket, Queue};
+use throttle::{Bucket, Queue, Turn};
 use timers::Timers;
 use uploads::Upload;
 
@@ -232,8 +233,6 @@ enum Deadline {
     Down,
     /// Peers that were dialled for searches that ended may be of no use any more.
     Found,
-    /// Something may be passed on again, as far as that is limited.
-    PassOn,
     /// The local network has told where somebody is who is sought, or does not know.
     Seek(NodeId),
     /// Chunks are here that those who wait for them were not told of.
@@ -277,7 +276,7 @@ pub struct Engine {
     /// How fast this node may send and receive, and who waits for that.
     up: Bucket,
     down: Bucket,
-    sending: Queue<ConnId>,
+    sending: Queue<Turn>,
     asking: Queue<(TransferId, ConnId)>,
     dice: Dice,
     finished: Finished,
@@ -374,7 +373,12 @@ impl Engine {
         self.now = self.now.max(now);
         match input {
             Input::Opened { conn, addr, dialled, binding, node_id, first_contact, stream } => {
-                let greeted = stream.and_then(|stream| self.on_stream_greeted(stream));
+                let greeted = stream.map(|stream| self.on_stream_greeted(stream));
+                if let Some(None) = greeted {
+                    // The circuit ended meanwhile. Who is at its end is not there without it.
+                    return self.outputs.push_back(Output::Close { conn });
+                }
+                let greeted = greeted.flatten();
                 let wanted = greeted.as_ref().is_some_and(|greeted| greeted.is_wanted);
                 let by_us = dialled.is_some() || wanted;
                 let mut peer = Peer::new(addr, self.now);
@@ -434,7 +438,9 @@ impl Engine {
             Input::Alive { conn } => self.heard_from(conn),
             Input::Shown { conn, id } => self.on_shown(conn, id),
             Input::Closed { conn, closing } => self.on_closed(conn, closing),
-            Input::Written { conn, control, bulk } => self.on_written(conn, control, bulk),
+            Input::Written { conn, control, circuits, bulk } => {
+                self.on_written(conn, control, circuits, bulk);
+            }
             Input::JobDone { transfer, done, took } => match done {
                 JobDone::Partials(found) => return self.on_partials(found),
                 JobDone::Released { left } => {
@@ -547,7 +553,6 @@ impl Engine {
                 Deadline::Dealings => self.note_dealings(),
                 Deadline::Up => self.on_up_due(),
                 Deadline::Down => self.on_down_due(),
-                Deadline::PassOn => self.pass_on(),
                 Deadline::Seek(id) => self.on_seek_due(id),
                 Deadline::Away(process) => self.on_away_too_long(process),
                 Deadline::Redial(process) => self.on_redial(process),
@@ -578,6 +583,7 @@ impl Engine {
         let ids = self.peers.iter().filter_map(|(_, peer)| peer.node_id);
         if ids.into_iter().any(|id| before.is_trusted(id) && !self.book.is_trusted(id)) {
             self.end_forbidden_answers();
+            self.end_circuits_of_strangers();
         }
     }
 

@@ -1,7 +1,7 @@
 //! The connected peers: what they speak, what waits to be written to them, what they did wrong.
 //!
-//! Invariant: `queue` holds exactly the messages given to send and not yet reported as written,
-//! so that every bound on a peer's queue is a bound on memory.
+//! Invariant: `queue`, `circuit_queue` and `bulk_queue` hold exactly the messages given to send and not
+//! yet reported as written, so that every bound on a peer's queue is a bound on memory.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -67,6 +67,8 @@ pub(super) struct Peer {
     /// arrived, is in place and confirmed.
     pub(super) read_closed: bool,
     queue: VecDeque<Queued>,
+    /// The same of what belongs to circuits: which one, and how much it is.
+    circuit_queue: VecDeque<(CircuitId, usize)>,
     pub(super) queued_bytes: usize,
     /// Texts that are not written, or not acknowledged by a peer that acknowledges them.
     pub(super) texts: Texts,
@@ -129,6 +131,7 @@ impl Peer {
             connecting: Vec::new(),
             read_closed: false,
             queue: VecDeque::new(),
+            circuit_queue: VecDeque::new(),
             queued_bytes: 0,
             texts: Texts::default(),
             pings: Pings::default(),
@@ -149,6 +152,13 @@ impl Peer {
             bytes_sent: 0,
             bytes_received: 0,
         }
+    }
+
+    /// A number for one more circuit that this side opens.
+    pub(super) fn next_circuit(&mut self) -> CircuitId {
+        let id = CircuitId::next(self.last_circuit, self.side());
+        self.last_circuit = Some(id);
+        id
     }
 
     /// Which process it is, where that is known.
@@ -186,6 +196,9 @@ impl Peer {
         let weight = message.weight();
         let is_text = matches!(message, Message::Text(_));
         self.queued_bytes += weight;
+        if let Message::Circuit { id, .. } = message {
+            return self.circuit_queue.push_back((*id, weight));
+        }
         self.texts.unwritten += usize::from(is_text);
         self.queue.push_back(Queued { weight, is_text });
     }
@@ -198,8 +211,15 @@ impl Peer {
         }
     }
 
+    /// The same of what belongs to circuits.
+    pub(super) fn dequeue_circuit(&mut self) -> Option<CircuitId> {
+        let (id, weight) = self.circuit_queue.pop_front()?;
+        self.queued_bytes -= weight;
+        Some(id)
+    }
+
     pub(super) fn nothing_queued(&self) -> bool {
-        self.queue.is_empty() && self.bulk_queue.is_empty()
+        self.queue.is_empty() && self.circuit_queue.is_empty() && self.bulk_queue.is_empty()
     }
 }
 

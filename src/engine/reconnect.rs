@@ -39,12 +39,19 @@ pub(super) struct Away {
     addr: SocketAddr,
     /// Where we dialled it, if we did, and whether that was typed.
     place: Option<(HostPort, Purpose)>,
+    /// Through whom we connected to it, if we did.
+    via: Option<NodeId>,
     pause: Duration,
     /// Texts that it did not acknowledge.
     unheard: VecDeque<Said>,
 }
 
 impl Away {
+    /// Whether it is on us to connect again.
+    fn is_dialled(&self) -> bool {
+        self.place.is_some() || self.via.is_some()
+    }
+
     /// What was typed to reach it.
     fn typed(&self) -> Option<&HostPort> {
         self.place.as_ref().filter(|(_, why)| *why == Purpose::Typed).map(|(address, _)| address)
@@ -67,28 +74,41 @@ impl Absent {
 }
 
 impl Engine {
-    /// Whether somebody is waited for.
-    pub(super) fn is_away(&self, process: Option<Process>) -> bool {
-        process.is_some_and(|process| self.absent.by_process.contains_key(&process))
+    /// What is done about somebody whose connection broke, as a person is told.
+    pub(super) fn what_is_done_about(&self, peer: &Peer) -> Option<&'static str> {
+        let process = peer.process()?;
+        let away = self.absent.by_process.get(&process)?;
+        if self.peers.iter().any(|(_, other)| other.process() == Some(process)) {
+            // It is back by another connection, of which this is not to say anything.
+            return None;
+        }
+        Some(match (&away.place, away.via) {
+            (Some(_), _) => "it is dialled again",
+            (None, Some(_)) => "it is connected to again through the same peer, where that is connected",
+            (None, None) => "it is waited for",
+        })
     }
 
     /// Waits for a peer whose connection broke, if it may come back: its transfers and texts stay.
     pub(super) fn wait_for(&mut self, conn: ConnId, peer: &mut Peer) {
         let wait = self.config.limits.reconnect;
         let Some(process) = peer.process() else { return };
+        let via = peer.via.and_then(|via| via.node_id).filter(|_| peer.dialled_by_us);
         let wanted = peer.dialled.is_some()
             || peer.is_named
+            || via.is_some()
             || !peer.texts.unheard.is_empty()
             || self.has_transfers(conn);
         if !peer.features.transfer || wait.is_zero() || !wanted || self.absent.by_process.len() >= AWAY {
             return;
         }
         let typed = peer.dialled.clone().map(|address| (address, Purpose::Typed));
-        let named = peer.is_named.then(|| (HostPort::from(peer.addr), Purpose::Named));
-        let place = typed.or(named).filter(|_| peer.dialled_by_us && peer.via.is_none());
-        let is_dialled = place.is_some();
+        let is_named = peer.is_named && peer.via.is_none();
+        let named = is_named.then(|| (HostPort::from(peer.addr), Purpose::Named));
+        let place = typed.or(named).filter(|_| peer.dialled_by_us);
         let unheard = std::mem::take(&mut peer.texts.unheard);
-        let away = Away { addr: peer.addr, place, pause: FIRST_PAUSE, unheard };
+        let away = Away { addr: peer.addr, place, via, pause: FIRST_PAUSE, unheard };
+        let is_dialled = away.is_dialled();
         self.leave_behind(conn);
         if let Some(before) = self.absent.by_process.insert(process, away) {
             self.give_up_texts(&before);
@@ -110,7 +130,7 @@ impl Engine {
     pub(super) fn redial_after(&mut self, peer: &Peer) {
         let (None, Some(node_id)) = (peer.level, peer.node_id) else { return };
         let was_there = |(process, away): &(&Process, &Away)| {
-            process.0 == node_id && away.place.is_some() && away.typed() == peer.dialled.as_ref()
+            process.0 == node_id && away.is_dialled() && away.typed() == peer.dialled.as_ref()
         };
         for (process, away) in self.absent.by_process.iter().filter(was_there) {
             self.timers.set(Deadline::Redial(*process), self.now + away.pause);
@@ -122,16 +142,21 @@ impl Engine {
             || self.downloads.values().any(|download| download.conn == Some(conn))
     }
 
-    /// It is time to dial: where it was, and where the local network says that it is.
+    /// It is time to dial: where it was, where the local network says that it is, and through whom it was connected.
     pub(super) fn on_redial(&mut self, process: Process) {
         let Some(away) = self.absent.by_process.get_mut(&process) else { return };
-        let Some((address, why)) = away.place.clone() else { return };
+        if !away.is_dialled() {
+            return;
+        }
+        let (place, via) = (away.place.clone(), away.via);
         away.pause = (away.pause * 2).min(LONGEST_PAUSE);
         let pause = away.pause;
         let nearby = self.nearby.places_of_process(process).into_iter().map(HostPort::from);
-        let nearby = nearby.filter(|nearby| *nearby != address).map(|nearby| (nearby, Purpose::Named));
+        let is_place = |nearby: &HostPort| place.as_ref().is_some_and(|(address, _)| address == nearby);
+        let nearby = nearby.filter(|nearby| !is_place(nearby)).map(|nearby| (nearby, Purpose::Named));
+        let places: Vec<_> = place.clone().into_iter().chain(nearby).collect();
         let mut is_dialled = false;
-        for (address, why) in std::iter::once((address.clone(), why)).chain(nearby) {
+        for (address, why) in places {
             let target = Target { address, id: Some(process.0) };
             // A person may be trying the same.
             if !self.dials.contains_key(&target) && !self.absent.redials.contains_key(&target) {
@@ -140,7 +165,11 @@ impl Engine {
                 is_dialled = true;
             }
         }
-        if !is_dialled {
+        if let Some(via) = via {
+            self.connect_again_via(process.0, via);
+        }
+        // Of a dial is told that it failed, of a circuit that nobody waits for it is not.
+        if !is_dialled || via.is_some() {
             self.timers.set(Deadline::Redial(process), self.now + pause);
         }
     }
@@ -148,7 +177,7 @@ impl Engine {
     /// The local network says where somebody is: if that is waited for, it is dialled there now.
     pub(super) fn redial_nearby(&mut self, id: NodeId) {
         let dialled =
-            self.absent.by_process.iter().filter(|(process, away)| process.0 == id && away.place.is_some());
+            self.absent.by_process.iter().filter(|(process, away)| process.0 == id && away.is_dialled());
         let dialled: Vec<_> = dialled.map(|(process, _)| *process).collect();
         for process in dialled {
             self.timers.set(Deadline::Redial(process), self.now);
@@ -203,7 +232,7 @@ impl Engine {
         if self.absent.by_process.contains_key(&now) {
             return Some(now);
         }
-        let of_user = |(process, away): &(&Process, &Away)| process.0 == now.0 && away.place.is_some();
+        let of_user = |(process, away): &(&Process, &Away)| process.0 == now.0 && away.is_dialled();
         let away: Vec<_> = self.absent.by_process.iter().filter(of_user).collect();
         let in_its_place =
             away.iter().find(|(_, away)| away.typed().is_some() && away.typed() == peer.dialled.as_ref());

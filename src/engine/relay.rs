@@ -1,23 +1,22 @@
-//! Connections over a third node: passed on for friends, and used.
+//! Connections over a third node, as its two ends see them.
 //!
 //! Two nodes that are both connected to a third, and cannot reach each other, connect through it. What goes
 //! through is an encrypted connection of its own: the node between sees how much is said, and by whom, and
-//! no more. It passes on only for peers that it trusts, and only as fast as it was told to.
+//! no more (`passing`).
 //!
-//! A circuit is named by a connection and a number there ([`Hop`]); in the node between it has two of them, and a
-//! [`Leg`] for each direction. The end of a circuit in this node is a stream ([`StreamId`]), over which peers
-//! are greeted as over TCP. The bytes of each direction are bounded by a window, in whoever passes them on as in
-//! whoever reads them.
+//! A circuit is named by a connection and a number there ([`Hop`]); in the node between it has two of them. The end
+//! of a circuit in this node is a stream ([`StreamId`]), over which peers are greeted as over TCP. The bytes of each
+//! direction are bounded by a window, in whoever passes them on as in whoever reads them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 
-use bytes::{Bytes, BytesMut};
-
+use super::passing::{Legs, REFUSED};
+use super::peers::Peer;
 use super::throttle::Bucket;
-use super::{Code, CommandId, ConnId, Deadline, Engine, Failure, Output, PeerRef, Rate, Reply};
-use crate::wire::{CIRCUIT_WINDOW, CircuitId, CircuitPart, MAX_CIRCUIT_BYTES, Message, NodeId};
+use super::{Code, CommandId, ConnId, Engine, Failure, Output, PeerRef, Rate, Reply};
+use crate::wire::{CIRCUIT_WINDOW, CircuitId, CircuitPart, Message, NodeId};
 
 /// Circuits of one connection.
 const MAX_PER_PEER: usize = 4;
@@ -25,17 +24,25 @@ const MAX_PER_PEER: usize = 4;
 /// Circuits of this node, passed on or used.
 const MAX_CIRCUITS: usize = 64;
 
+/// The network of 64 bits in which nobody is (RFC 6666).
+pub(super) const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0);
+
 /// One end of a circuit within this node, over which a peer is greeted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
 impl StreamId {
+    /// The upper half says through whom it goes: those who come through one peer have that in common
+    /// ([`Origin`](super::Origin)), and nothing with others.
+    fn new(via: Option<NodeId>, count: u32) -> Self {
+        let NodeId([a, b, c, d, ..]) = via.unwrap_or(NodeId([0; 32]));
+        Self(u64::from(u32::from_be_bytes([a, b, c, d])) << 32 | u64::from(count))
+    }
+
     /// What stands for an address of whoever is at the other end: it leads nowhere (RFC 6666), and nobody
     /// else has it.
     pub fn addr(self) -> SocketAddr {
-        let [.., a, b, c, d] = self.0.to_be_bytes().map(u16::from);
-        let (high, low) = (a << 8 | b, c << 8 | d);
-        (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, high, low), 1).into()
+        (Ipv6Addr::from_bits(NOWHERE.to_bits() | u128::from(self.0)), 1).into()
     }
 }
 
@@ -55,41 +62,7 @@ impl fmt::Display for Via {
 }
 
 /// A circuit, as one connection calls it.
-type Hop = (ConnId, CircuitId);
-
-/// One direction of a circuit that is passed on.
-#[derive(Debug)]
-struct Leg {
-    /// Where it goes.
-    to: Hop,
-    /// Bytes that came and that the other end has not read.
-    unread: u32,
-    /// Those of them that are not passed on yet.
-    held: BytesMut,
-    /// Whether all has come; and whether that was passed on.
-    is_whole: bool,
-    told_whole: bool,
-    /// Why nothing more will come, where the circuit ends.
-    ending: Option<String>,
-}
-
-impl Leg {
-    fn to(to: Hop) -> Self {
-        Self { to, unread: 0, held: BytesMut::new(), is_whole: false, told_whole: false, ending: None }
-    }
-
-    /// Takes what is to be passed on next.
-    fn take(&mut self) -> Option<CircuitPart> {
-        if !self.held.is_empty() {
-            let bytes = self.held.split_to(self.held.len().min(MAX_CIRCUIT_BYTES));
-            return Some(CircuitPart::Data(bytes.freeze()));
-        }
-        if self.is_whole && !std::mem::replace(&mut self.told_whole, true) {
-            return Some(CircuitPart::Data(Bytes::new()));
-        }
-        self.ending.clone().map(|code| CircuitPart::End { code })
-    }
-}
+pub(super) type Hop = (ConnId, CircuitId);
 
 /// An end of a circuit in this node.
 #[derive(Debug)]
@@ -117,16 +90,14 @@ pub(super) struct GreetedStream {
 /// All circuits that this node has to do with.
 #[derive(Debug, Default)]
 pub(super) struct Circuits {
-    /// What is passed on, by where it comes from.
-    legs: BTreeMap<Hop, Leg>,
+    /// What is passed on.
+    pub(super) legs: Legs,
     /// What ends here.
     ends: BTreeMap<Hop, StreamId>,
     streams: BTreeMap<StreamId, Stream>,
-    last_stream: u64,
+    streams_made: u32,
     /// How fast is passed on.
-    bucket: Bucket,
-    /// The legs that have something to pass on, in turn.
-    waiting: VecDeque<Hop>,
+    pub(super) bucket: Bucket,
 }
 
 impl Circuits {
@@ -137,24 +108,16 @@ impl Circuits {
 
     fn of(&self, conn: ConnId) -> Vec<Hop> {
         let range = (conn, CircuitId(0))..=(conn, CircuitId(u64::MAX));
-        let legs = self.legs.range(range.clone()).map(|(hop, _)| *hop);
-        legs.chain(self.ends.range(range).map(|(hop, _)| *hop)).collect()
+        self.legs.of(conn).chain(self.ends.range(range).map(|(hop, _)| *hop)).collect()
     }
 
-    fn has_room(&self, conn: ConnId) -> bool {
-        // Each that is passed on has two legs.
-        self.legs.len() / 2 + self.ends.len() < MAX_CIRCUITS && self.of(conn).len() < MAX_PER_PEER
+    pub(super) fn has_room(&self, conn: ConnId) -> bool {
+        self.legs.circuits() + self.ends.len() < MAX_CIRCUITS && self.of(conn).len() < MAX_PER_PEER
     }
 
     /// Whether somebody waits for one.
     pub(super) fn are_awaited(&self) -> bool {
         self.streams.values().any(|stream| stream.command.is_some())
-    }
-
-    fn wait(&mut self, hop: Hop) {
-        if !self.waiting.contains(&hop) {
-            self.waiting.push_back(hop);
-        }
     }
 }
 
@@ -197,7 +160,7 @@ impl Engine {
             let (peer, node_id) = (there.addr, there.node_id);
             return Ok(Some(Reply::Connected { peer, node_id, already: true }));
         }
-        let Some(between) = self.peers.get_mut(conn) else { return usage("it has just left".to_owned()) };
+        let Some(between) = self.peers.get(conn) else { return usage("it has just left".to_owned()) };
         if !between.features.relay {
             let message = format!("`{via}` runs a version that passes no connections on");
             return Err(Failure::new(Code::Unsupported, message));
@@ -206,34 +169,53 @@ impl Engine {
             let message = format!("there are {MAX_PER_PEER} connections through `{via}` already");
             return Err(Failure::new(Code::Busy, message));
         }
-        let id = CircuitId::next(between.last_circuit, between.side());
-        between.last_circuit = Some(id);
-        self.open_stream((conn, id), Some(wanted), Some(command));
-        self.say(&(conn, id), CircuitPart::Open { to: Some(wanted) });
+        self.dial_through(conn, wanted, Some(command));
         Ok(None)
+    }
+
+    fn dial_through(&mut self, conn: ConnId, wanted: NodeId, command: Option<CommandId>) {
+        let Some(between) = self.peers.get_mut(conn) else { return };
+        let hop = (conn, between.next_circuit());
+        self.open_stream(hop, Some(wanted), command);
+        self.say(&hop, CircuitPart::Open { to: Some(wanted) });
+    }
+
+    /// Connects again to somebody through the same peer as before, if that is there and it is not under way.
+    pub(super) fn connect_again_via(&mut self, wanted: NodeId, via: NodeId) {
+        let is_under_way = self.circuits.streams.values().any(|stream| stream.wanted == Some(wanted));
+        let passes_on = |(conn, peer): &(ConnId, &Peer)| {
+            peer.node_id == Some(via)
+                && peer.is_usable()
+                && peer.features.relay
+                && self.circuits.has_room(*conn)
+        };
+        let between = self.peers.iter().find(passes_on).map(|(conn, _)| conn);
+        if let (false, Some(conn)) = (is_under_way, between) {
+            self.dial_through(conn, wanted, None);
+        }
     }
 
     fn open_stream(&mut self, hop: Hop, wanted: Option<NodeId>, command: Option<CommandId>) {
         let Some(between) = self.peers.get(hop.0) else { return };
         let via = Via { peer: between.addr, node_id: between.node_id };
-        self.circuits.last_stream += 1;
-        let id = StreamId(self.circuits.last_stream);
+        self.circuits.streams_made = self.circuits.streams_made.wrapping_add(1);
+        let id = StreamId::new(via.node_id, self.circuits.streams_made);
         let stream = Stream { hop, wanted, command, via, unread_here: 0, unread_there: 0 };
         self.circuits.streams.insert(id, stream);
         self.circuits.ends.insert(hop, id);
         self.outputs.push_back(Output::OpenStream { stream: id, wanted });
     }
 
-    fn say(&mut self, (conn, id): &Hop, part: CircuitPart) {
+    pub(super) fn say(&mut self, (conn, id): &Hop, part: CircuitPart) {
         self.send(*conn, Message::Circuit { id: *id, part });
     }
 
-    fn say_end(&mut self, hop: &Hop, code: &str) {
+    pub(super) fn say_end(&mut self, hop: &Hop, code: &str) {
         self.say(hop, CircuitPart::End { code: code.to_owned() });
     }
 
     /// Whether circuits are passed on for a peer, and to it.
-    fn is_friend(&self, conn: ConnId) -> bool {
+    pub(super) fn is_friend(&self, conn: ConnId) -> bool {
         let id = self.peers.get(conn).and_then(|peer| peer.node_id);
         id.is_some_and(|id| self.book.is_trusted(id) || self.config.node_id == Some(id))
     }
@@ -242,7 +224,7 @@ impl Engine {
         let hop = (conn, id);
         match part {
             CircuitPart::Open { to } => self.on_circuit_wanted(hop, to),
-            part if self.circuits.legs.contains_key(&hop) => self.on_leg(hop, part),
+            part if self.circuits.legs.contains(hop) => self.on_leg(hop, part),
             part => {
                 if let Some(stream) = self.circuits.ends.get(&hop).copied() {
                     self.on_stream_heard(stream, part);
@@ -270,99 +252,7 @@ impl Engine {
                 false => self.say_end(&hop, Code::Declined.as_str()),
             };
         };
-        if self.config.limits.relay.is_none() || !self.is_friend(conn) {
-            return self.say_end(&hop, Code::Declined.as_str());
-        }
-        let can_go_to = |(other, peer): &(ConnId, &super::peers::Peer)| {
-            *other != conn && peer.node_id == Some(to) && peer.is_usable() && peer.features.relay
-        };
-        let other = self.peers.iter().find(can_go_to).map(|(other, _)| other);
-        // Who is connected here is told to friends, and only of friends.
-        let Some(other) = other.filter(|other| self.is_friend(*other)) else {
-            return self.say_end(&hop, Code::NotFound.as_str());
-        };
-        if !self.circuits.has_room(other) {
-            return self.say_end(&hop, Code::Busy.as_str());
-        }
-        let Some(peer) = self.peers.get_mut(other) else { return };
-        let id = CircuitId::next(peer.last_circuit, peer.side());
-        peer.last_circuit = Some(id);
-        let onward = (other, id);
-        self.circuits.legs.insert(hop, Leg::to(onward));
-        self.circuits.legs.insert(onward, Leg::to(hop));
-        self.say(&onward, CircuitPart::Open { to: None });
-    }
-
-    /// Something came of a circuit that is passed on.
-    fn on_leg(&mut self, hop: Hop, part: CircuitPart) {
-        let Some(leg) = self.circuits.legs.get_mut(&hop) else { return };
-        let to = leg.to;
-        match part {
-            CircuitPart::Data(bytes) => {
-                let len = u32::try_from(bytes.len()).expect("a message is bounded");
-                if leg.is_whole || leg.ending.is_some() || leg.unread + len > CIRCUIT_WINDOW {
-                    return self.break_circuit(hop);
-                }
-                leg.unread += len;
-                leg.held.extend_from_slice(&bytes);
-                leg.is_whole = bytes.is_empty();
-                self.circuits.wait(hop);
-                self.pass_on();
-            }
-            CircuitPart::More(bytes) => {
-                let Some(back) = self.circuits.legs.get_mut(&to) else { return };
-                let passed_on = back.unread - u32::try_from(back.held.len()).expect("within the window");
-                if bytes == 0 || bytes > passed_on {
-                    return self.break_circuit(hop);
-                }
-                back.unread -= bytes;
-                self.say(&to, CircuitPart::More(bytes));
-            }
-            CircuitPart::End { code } => self.end_leg(hop, code),
-            CircuitPart::Open { .. } => {}
-        }
-    }
-
-    /// A peer broke the rules of a circuit that is passed on.
-    fn break_circuit(&mut self, hop: Hop) {
-        self.say_end(&hop, Code::Usage.as_str());
-        self.end_leg(hop, Code::Disconnected.as_str().to_owned());
-        self.refuse(hop.0, OUTSIDE_WINDOW);
-    }
-
-    /// Nothing more comes from there. What came is passed on still.
-    fn end_leg(&mut self, hop: Hop, code: String) {
-        let Some(leg) = self.circuits.legs.get_mut(&hop) else { return };
-        leg.ending.get_or_insert(code);
-        self.circuits.wait(hop);
-        self.pass_on();
-    }
-
-    /// Passes on what waits, as far as that is limited.
-    pub(super) fn pass_on(&mut self) {
-        while let Some(hop) = self.circuits.waiting.front().copied() {
-            let ready_at = self.circuits.bucket.ready_at(self.now);
-            if ready_at > self.now {
-                return self.timers.set(Deadline::PassOn, ready_at);
-            }
-            self.circuits.waiting.pop_front();
-            let Some(leg) = self.circuits.legs.get_mut(&hop) else { continue };
-            let Some(part) = leg.take() else { continue };
-            let to = leg.to;
-            match &part {
-                CircuitPart::Data(bytes) => {
-                    let bytes = bytes.len() as u64;
-                    self.circuits.bucket.take(bytes, self.now);
-                    self.charge_up(to.0, bytes);
-                    self.circuits.wait(hop);
-                }
-                _ => {
-                    self.circuits.legs.remove(&hop);
-                    self.circuits.legs.remove(&to);
-                }
-            }
-            self.say(&to, part);
-        }
+        self.on_passage_wanted(hop, to);
     }
 
     /// Something came for an end of a circuit in this node.
@@ -412,6 +302,13 @@ impl Engine {
             "not_found" => Failure::new(
                 Code::NotFound,
                 format!("{via} is not connected to that peer, or does not trust it"),
+            ),
+            REFUSED => Failure::new(
+                Code::Declined,
+                format!(
+                    "{via} passed it on, and it was refused there: who is there must trust {via}, or have connected to \
+                     it, and have room"
+                ),
             ),
             "busy" => Failure::new(
                 Code::Busy,
@@ -473,22 +370,29 @@ impl Engine {
                 let message = "the connection to whom it goes through ended";
                 self.end_stream(stream, &Failure::new(Code::Disconnected, message));
             } else {
-                self.end_leg(hop, Code::Disconnected.as_str().to_owned());
+                self.end_leg(hop, Code::Disconnected.as_str());
             }
         }
     }
 }
 
-const OUTSIDE_WINDOW: &str = "it sent more through a circuit than was agreed on";
+pub(super) const OUTSIDE_WINDOW: &str = "it sent more through a circuit than was agreed on";
 
 #[cfg(test)]
 mod tests {
+    use super::super::Origin;
     use super::*;
 
     #[test]
     fn what_stands_for_an_address_is_unique_and_leads_nowhere() {
-        let addrs: std::collections::BTreeSet<_> = (0..70_000).map(|n| StreamId(n).addr()).collect();
+        let via = |digit: u8| Some(NodeId([digit; 32]));
+        let addrs: std::collections::BTreeSet<_> =
+            (0..70_000).map(|n| StreamId::new(via(0xa1), n).addr()).collect();
         assert_eq!(addrs.len(), 70_000);
-        assert!(addrs.iter().all(|addr| addr.to_string().starts_with("[100::")), "{addrs:?}");
+        assert!(addrs.iter().all(|addr| addr.to_string().starts_with("[100::a1a1:a1a1:")), "{addrs:?}");
+        // Who comes through the same peer is counted with it, and through another is not.
+        let origins: std::collections::BTreeSet<_> = addrs.iter().map(|addr| Origin::of(addr.ip())).collect();
+        assert_eq!(origins.len(), 1);
+        assert!(!origins.contains(&Origin::of(StreamId::new(via(0xa2), 1).addr().ip())));
     }
 }

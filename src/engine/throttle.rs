@@ -2,8 +2,8 @@
 //!
 //! What is taken may be larger than what is there: then nothing more is given until the debt is paid, so
 //! that a chunk larger than the bucket waits and does not fail. Over some time exactly the rate is given,
-//! beside the little that may be saved up. Limited is file content alone: no message waits for it. Who has
-//! to wait is served in turn.
+//! beside the little that may be saved up. Limited are file content and what is passed on for others: no
+//! message waits for it. Who has to wait is served in turn.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,6 +11,7 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::relay::Hop;
 use super::{Code, ConnId, Deadline, Direction, Engine, Failure, TransferId};
 use crate::size;
 
@@ -144,6 +145,15 @@ impl Bucket {
     }
 }
 
+/// What waits for its turn to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Turn {
+    /// The next chunk for a peer.
+    Chunk(ConnId),
+    /// What is passed on over a circuit.
+    Circuit(Hop),
+}
+
 /// Those who wait until a bucket has something for them.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
@@ -194,8 +204,24 @@ impl Engine {
     pub(super) fn may_send(&mut self, conn: ConnId) -> bool {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(conn) else { return false };
+        if self.up.rate().is_none() && peer.up.rate().is_none() {
+            return true;
+        }
         let ready = self.up.ready_at(now).max(peer.up.ready_at(now));
-        let may = self.sending.may_take(conn, ready, now);
+        self.is_turn_of(Turn::Chunk(conn), ready)
+    }
+
+    /// Whether something may be passed on over a circuit now: it counts as sent, and has a limit of its
+    /// own besides. Else it is when it is its turn.
+    pub(super) fn may_pass_on(&mut self, at: Hop) -> bool {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(at.0) else { return false };
+        let ready = self.up.ready_at(now).max(peer.up.ready_at(now)).max(self.circuits.bucket.ready_at(now));
+        self.is_turn_of(Turn::Circuit(at), ready)
+    }
+
+    fn is_turn_of(&mut self, turn: Turn, ready: Duration) -> bool {
+        let may = self.sending.may_take(turn, ready, self.now);
         if let Err(Some(due)) = may {
             self.timers.set(Deadline::Up, due);
         }
@@ -213,8 +239,11 @@ impl Engine {
 
     pub(super) fn on_up_due(&mut self) {
         self.sending.is_serving = true;
-        for conn in self.sending.take_waiting() {
-            self.read_ahead(conn);
+        for turn in self.sending.take_waiting() {
+            match turn {
+                Turn::Chunk(conn) => self.read_ahead(conn),
+                Turn::Circuit(at) => self.say_next(at),
+            }
         }
         self.sending.is_serving = false;
     }

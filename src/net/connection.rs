@@ -1,12 +1,12 @@
 //! The reader and the writer of one connection, each a task.
 //!
 //! The reader turns bytes into messages and hands them to the node's actor; the writer takes
-//! messages, those without file content first. Both are generic over the stream.
+//! messages, first those that belong to no circuit and carry no file content, then those two in turn. Both are generic over the stream.
 //!
 //! Bounds: a reader holds one message that is not whole (see `unfinished`); what it has handed on and is not yet dealt with is charged to
 //! the connection's [`ReceiveBudget`] and to the node's, and the charge travels with the bytes
 //! themselves, so that it ends when their last reference does, wherever that is. A writer holds
-//! what its two queues hold, which the engine bounds.
+//! what its queues hold, which the engine bounds.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::unfinished::{Share, Unfinished};
 use crate::engine::{Closing, ConnId, Input};
-use crate::wire::{CHUNK_SIZE, ChunkData, FrameDecoder, Message};
+use crate::wire::{CHUNK_SIZE, ChunkData, FrameDecoder, Lane, Message};
 
 /// Bytes received and not dealt with: for the node.
 const NODE_BUDGET_BYTES: usize = 64 << 20;
@@ -42,6 +42,7 @@ const MIN_TEXT_CHARGE: usize = 8 << 10;
 
 /// Messages that may wait for the writer. More than the engine's bound in bytes lets arise.
 const CONTROL_QUEUE: usize = 32_768;
+const CIRCUIT_QUEUE: usize = CONTROL_QUEUE;
 const BULK_QUEUE: usize = 64;
 
 /// How long a connection that we close has to take what is queued and to hear that it ends.
@@ -183,6 +184,7 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Connection {
     control: mpsc::Sender<Message>,
+    circuits: mpsc::Sender<Message>,
     bulk: mpsc::Sender<Message>,
     closing: CancellationToken,
 }
@@ -202,6 +204,7 @@ impl Connection {
         W: AsyncWrite + Unpin + Send + 'static,
     {
         let (control, control_queue) = mpsc::channel(CONTROL_QUEUE);
+        let (circuits, circuit_queue) = mpsc::channel(CIRCUIT_QUEUE);
         let (bulk, bulk_queue) = mpsc::channel(BULK_QUEUE);
         let closing = CancellationToken::new();
         let written = CancellationToken::new();
@@ -220,6 +223,7 @@ impl Connection {
             conn,
             stream: write_half,
             control: control_queue,
+            circuits: circuit_queue,
             bulk: bulk_queue,
             inputs: inputs.clone(),
             frame_bytes: SMALL_FRAME * 4,
@@ -230,20 +234,24 @@ impl Connection {
             writer.run().await;
             written.cancel();
         });
-        Self { control, bulk, closing }
+        Self { control, circuits, bulk, closing }
     }
 
     /// Queues a message; gives up the connection where its queue is full, which the bounds of the
     /// engine do not let happen.
     pub(crate) fn send(&self, message: Message) {
-        let queue = if message.is_bulk() { &self.bulk } else { &self.control };
+        let queue = match message.lane() {
+            Lane::Control => &self.control,
+            Lane::Circuit => &self.circuits,
+            Lane::Bulk => &self.bulk,
+        };
         if let Err(TrySendError::Full(_)) = queue.try_send(message) {
             tracing::error!("a writer's queue overflowed its engine's bound");
             self.closing.cancel();
         }
     }
 
-    /// Lets the writer write what is queued, without file content, and end. What arrives from now
+    /// Lets the writer write what is queued, without file content and circuits, and end. What arrives from now
     /// on is thrown away, but read, since closing over unread bytes would destroy what the peer
     /// has not read yet.
     pub(crate) fn close(self) {
@@ -413,6 +421,7 @@ struct Writer<W> {
     conn: ConnId,
     stream: W,
     control: mpsc::Receiver<Message>,
+    circuits: mpsc::Receiver<Message>,
     bulk: mpsc::Receiver<Message>,
     inputs: mpsc::Sender<FromPeer>,
     /// Bytes in the next piece of a chunk.
@@ -454,11 +463,17 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             biased;
             message = self.control.recv() => message,
             () = self.closing.cancelled() => None,
-            message = self.bulk.recv() => message,
+            // Whichever comes first where both have something: neither makes the other wait for long.
+            message = async {
+                tokio::select! {
+                    message = self.circuits.recv() => message,
+                    message = self.bulk.recv() => message,
+                }
+            } => message,
         }
     }
 
-    /// Adds what is waiting without file content while there is room.
+    /// Adds what is waiting before all else while there is room.
     fn fill(&mut self, batch: &mut Batch) {
         while batch.bytes.len() < WRITE_BATCH {
             match self.control.try_recv() {
@@ -483,7 +498,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             batch.bytes.clear();
             self.frame_bytes = next_frame_bytes(piece.len(), begun.elapsed());
         }
-        batch.bulk += 1;
+        batch.count(chunk);
         self.write(batch).await
     }
 
@@ -493,10 +508,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             return false;
         }
         batch.bytes.clear();
-        let (control, bulk) = (std::mem::take(&mut batch.control), std::mem::take(&mut batch.bulk));
-        if control + bulk > 0 {
+        let [control, circuits, bulk] = std::mem::take(&mut batch.messages);
+        if control + circuits + bulk > 0 {
             // Where nobody listens the node has ended, and this is the last that it says.
-            let _ = self.inputs.send(Input::Written { conn: self.conn, control, bulk }.into()).await;
+            let _ =
+                self.inputs.send(Input::Written { conn: self.conn, control, circuits, bulk }.into()).await;
         }
         true
     }
@@ -533,15 +549,18 @@ fn next_frame_bytes(bytes: usize, took: Duration) -> usize {
 #[derive(Default)]
 struct Batch {
     bytes: BytesMut,
-    control: usize,
-    bulk: usize,
+    /// How many, of each lane.
+    messages: [usize; 3],
 }
 
 impl Batch {
     fn add(&mut self, message: &Message) {
         message.encode(&mut self.bytes);
-        self.bulk += usize::from(message.is_bulk());
-        self.control += usize::from(!message.is_bulk());
+        self.count(message);
+    }
+
+    fn count(&mut self, message: &Message) {
+        self.messages[message.lane() as usize] += 1;
     }
 
     /// Gives the memory of a large batch back where no more of its kind is to come.

@@ -194,6 +194,17 @@ pub enum Message {
     Unknown(String),
 }
 
+/// A queue of a connection: what is in one of them is written in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// What a person or the protocol says, before all else.
+    Control,
+    /// Circuits, in turn with file content.
+    Circuit,
+    /// File content.
+    Bulk,
+}
+
 /// The bytes of one chunk, cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ChunkData(pub Bytes);
@@ -580,9 +591,13 @@ impl Message {
         }
     }
 
-    /// Whether it carries file content, and so waits behind messages that do not.
-    pub fn is_bulk(&self) -> bool {
-        matches!(self, Self::Chunk { .. } | Self::Data { .. })
+    /// In which of a connection's queues it waits to be written.
+    pub fn lane(&self) -> Lane {
+        match self {
+            Self::Chunk { .. } | Self::Data { .. } => Lane::Bulk,
+            Self::Circuit { .. } => Lane::Circuit,
+            _ => Lane::Control,
+        }
     }
 
     /// Whether it may travel in pieces; see [`Message::encode_frame`].

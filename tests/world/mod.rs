@@ -21,7 +21,9 @@ use peer_to_peer::engine::{
     Event, Failure, HostPort, Input, Job, Limits, Output, Reading, Reply, Shared, StreamId, Target, Took,
     TransferId,
 };
-use peer_to_peer::wire::{BadLine, Binding, CircuitPart, DhtKey, Instance, Message, NodeId as Identity};
+use peer_to_peer::wire::{
+    BadLine, Binding, CircuitPart, DhtKey, Instance, Lane as Turn, Message, NodeId as Identity,
+};
 
 pub use disk_model::MemDisk;
 
@@ -114,6 +116,7 @@ pub struct Line {
 #[derive(Default)]
 struct Lane {
     control: VecDeque<Message>,
+    circuits: VecDeque<Message>,
     bulk: VecDeque<Message>,
     sending: bool,
     /// The sender wants to end after what is queued without file content.
@@ -137,6 +140,8 @@ enum Happening {
     Tick(NodeId),
     /// A DHT says something to a node.
     DhtSays(NodeId, u32, Box<Input>),
+    /// What a connection goes over is no more.
+    Cut(usize),
 }
 
 /// A DHT that answers what it was told, and whatever else a test makes it say.
@@ -183,6 +188,8 @@ pub struct World {
     /// Whether a dial that nobody answers takes as long as one may.
     pub silent_dials: bool,
     links: Vec<Link>,
+    /// The connections that go over circuits, and the streams at their ends.
+    over: BTreeMap<usize, [(NodeId, StreamId); 2]>,
     agenda: BinaryHeap<Reverse<(Duration, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     last_happening: u64,
@@ -208,6 +215,7 @@ impl World {
             deserted: BTreeSet::new(),
             silent_dials: false,
             links: Vec::new(),
+            over: BTreeMap::new(),
             agenda: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             last_happening: 0,
@@ -367,6 +375,44 @@ impl World {
         }
     }
 
+    /// Two nodes greet each other over the two ends of a circuit, the one that wanted it first. What they say
+    /// takes a way of its own, that lasts as long as the circuit.
+    pub fn meet(&mut self, ends: [(NodeId, StreamId); 2]) {
+        let link = self.links.len();
+        let conns = ends.map(|(node, _)| self.new_conn(node, link));
+        let nodes = [0, 1].map(|end| End::Node(ends[end].0, conns[end]));
+        self.links.push(Link {
+            ends: nodes,
+            line: self.line,
+            lanes: [Lane::default(), Lane::default()],
+            cut: false,
+        });
+        self.over.insert(link, ends);
+        let mut both_know = [0; 32];
+        both_know[..8].copy_from_slice(&link.to_be_bytes());
+        for end in [1, 0] {
+            let (node, stream) = ends[end];
+            let opened = Input::Opened {
+                conn: conns[end],
+                addr: stream.addr(),
+                dialled: None,
+                binding: Some(Binding(both_know)),
+                node_id: self.nodes[ends[1 - end].0.0].identity,
+                first_contact: false,
+                stream: Some(stream),
+            };
+            self.input(node, opened);
+        }
+    }
+
+    fn cut_over(&mut self, link: usize) {
+        self.cut_link(link);
+        for (node, stream) in self.over.remove(&link).into_iter().flatten() {
+            let part = CircuitPart::End { code: "closed".to_owned() };
+            self.input(node, Input::Stream { stream, part });
+        }
+    }
+
     /// How many connections were ever made.
     pub fn connections(&self) -> usize {
         self.links.len()
@@ -488,6 +534,7 @@ impl World {
                     self.input(node, *input);
                 }
             }
+            Happening::Cut(link) => self.cut_over(link),
             Happening::Tick(node) => {
                 if self.nodes[node.0].tick_at.take_if(|at| *at <= self.now).is_some() {
                     self.input(node, Input::Tick);
@@ -529,8 +576,12 @@ impl World {
                 if let Some(link) = self.nodes[node.0].links.remove(&conn) {
                     let lane = self.lane_of(link, node, conn);
                     self.links[link].lanes[lane].ending = true;
+                    self.links[link].lanes[lane].circuits.clear();
                     self.links[link].lanes[lane].bulk.clear();
                     self.pump(link, lane);
+                    if self.over.contains_key(&link) {
+                        self.at(SECOND / 10, Happening::Cut(link));
+                    }
                 }
             }
             Output::Announce { key } => {
@@ -573,9 +624,16 @@ impl World {
                     }
                 }
             }
-            // What goes over a circuit is up to a test.
+            // What goes over a circuit is up to a test; see also [`World::meet`].
             Output::OpenStream { stream, wanted } => self.nodes[node.0].streams.push((stream, wanted)),
-            Output::Stream { stream, part } => self.nodes[node.0].came.push((stream, part)),
+            Output::Stream { stream, part } => {
+                let is_of = |(_, ends): &(&usize, &[(NodeId, StreamId); 2])| ends.contains(&(node, stream));
+                let link = self.over.iter().find(is_of).map(|(link, _)| *link);
+                if let (Some(link), CircuitPart::End { .. }) = (link, &part) {
+                    self.at(self.line.latency, Happening::Cut(link));
+                }
+                self.nodes[node.0].came.push((stream, part));
+            }
             Output::Note(changes) => {
                 for change in changes {
                     let _ = self.nodes[node.0].book.apply(&change);
@@ -693,7 +751,12 @@ impl World {
 
     fn lane_send(&mut self, link: usize, lane: usize, message: Message) {
         let queues = &mut self.links[link].lanes[lane];
-        if message.is_bulk() { &mut queues.bulk } else { &mut queues.control }.push_back(message);
+        let queue = match message.lane() {
+            Turn::Control => &mut queues.control,
+            Turn::Circuit => &mut queues.circuits,
+            Turn::Bulk => &mut queues.bulk,
+        };
+        queue.push_back(message);
         self.pump(link, lane);
     }
 
@@ -707,7 +770,8 @@ impl World {
             return;
         }
         // What a scripted peer says keeps its order; a node's writer puts chunks last.
-        match queues.control.pop_front().or_else(|| queues.bulk.pop_front()) {
+        let next = queues.control.pop_front().or_else(|| queues.circuits.pop_front());
+        match next.or_else(|| queues.bulk.pop_front()) {
             Some(message) => {
                 queues.sending = true;
                 let takes =
@@ -736,14 +800,15 @@ impl World {
             self.data_bytes += data.0.len() as u64;
         }
         let latency = self.links[link].line.latency;
-        let bulk = usize::from(message.is_bulk());
+        let of = |turn| usize::from(message.lane() == turn);
+        let (control, circuits, bulk) = (of(Turn::Control), of(Turn::Circuit), of(Turn::Bulk));
         let receiver = self.links[link].ends[1 - lane];
         let conn = if let End::Node(_, conn) = receiver { conn } else { ConnId(0) };
         let input = Box::new(Input::Received { conn, message });
         self.at(latency, Happening::Arrives(link, 1 - lane, input));
         self.pump(link, lane);
         if let End::Node(node, conn) = self.links[link].ends[lane] {
-            self.input(node, Input::Written { conn, control: 1 - bulk, bulk });
+            self.input(node, Input::Written { conn, control, circuits, bulk });
         }
     }
 

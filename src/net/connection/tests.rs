@@ -105,6 +105,54 @@ async fn a_text_overtakes_the_chunks_queued_before_it() {
     writes.await.unwrap();
 }
 
+/// What a writer writes, in order, until a message of that lane has come so many times.
+async fn written(ends: &mut Ends, lane: Lane, times: usize) -> Vec<Lane> {
+    let mut decoder = FrameDecoder::encrypted();
+    let (mut buffer, mut lanes) = (BytesMut::new(), Vec::new());
+    while lanes.iter().filter(|came| **came == lane).count() < times {
+        if let Some(frame) = decoder.decode(&mut buffer).unwrap() {
+            lanes.push(frame.unwrap().lane());
+        } else {
+            tokio::select! {
+                read = ends.peer.read_buf(&mut buffer) => assert!(read.unwrap() > 0),
+                input = ends.inputs.recv() => assert!(matches!(input.unwrap().input, Input::Written { .. })),
+            }
+        }
+    }
+    lanes
+}
+
+fn circuit_data() -> Message {
+    let bytes = vec![0; 32 << 10].into();
+    Message::Circuit { id: crate::wire::CircuitId(1), part: crate::wire::CircuitPart::Data(bytes) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_overtakes_what_is_passed_on_for_others() {
+    let mut ends = connected(64);
+    for _ in 0..8 {
+        ends.connection.send(circuit_data());
+    }
+    ends.connection.send(Message::Text("urgent".into()));
+    let before = written(&mut ends, Lane::Control, 1).await.len() - 1;
+    assert!(before <= 1, "{before} went first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_passed_on_and_file_content_do_not_make_each_other_wait_to_the_end() {
+    let mut ends = connected(64);
+    let small = |index| Message::Chunk { index, data: ChunkData(vec![0; 9].into()) };
+    for index in 0..64 {
+        ends.connection.send(small(index));
+        ends.connection.send(circuit_data());
+    }
+    // It is drawn which is first: that one is it sixty times is not to be expected.
+    let lanes = written(&mut ends, Lane::Circuit, 60).await;
+    assert!(lanes.contains(&Lane::Bulk), "{lanes:?}");
+    let lanes = written(&mut ends, Lane::Bulk, 1).await;
+    assert!(lanes.len() <= 60, "{lanes:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_received_is_charged_until_its_last_byte_is_dropped() {
     let Ends { mut inputs, mut peer, connection: _connection, .. } = connected(1 << 20);

@@ -249,7 +249,7 @@ struct Args {
     #[arg(long, global = true, value_name = "DAYS", env = "P2P_KEEP_PARTIALS", default_value_t = 30)]
     keep_partials: u16,
 
-    /// How fast files are sent at most, to all together: 5MB/s, 512KiB/s, … [default: no limit].
+    /// How fast files, and what is passed on for others, are sent at most, to all together: 5MB/s, 512KiB/s, … [default: no limit].
     #[arg(long, global = true, value_name = "RATE", env = "P2P_LIMIT_UP", value_parser = parse_rate)]
     limit_up: Option<Rate>,
 
@@ -258,11 +258,11 @@ struct Args {
     limit_down: Option<Rate>,
 
     /// Pass connections on between peers that this node trusts and that cannot reach each other
-    /// (`connect <peer> via <this node>`): `known`, or `none`.
+    /// (`connect <peer> via <this node>`): `known` for those alone that it trusts, or `none`.
     #[arg(long, global = true, value_name = "WHOSE", env = "P2P_RELAY", default_value = "none")]
     relay: RelayPolicy,
 
-    /// How fast connections are passed on at most, all together.
+    /// How fast connections are passed on at most, all together, within `--limit-up`.
     #[arg(long, global = true, value_name = "RATE", env = "P2P_RELAY_LIMIT", default_value = "1MB/s", value_parser = parse_rate)]
     relay_limit: Rate,
 

@@ -21,7 +21,7 @@ pub struct Limits {
     pub manifest_bytes: usize,
     /// Files and directories to take in all; what is offered beyond them is refused. `None` for no end.
     pub received_in_all: Option<u32>,
-    /// File content sent in all, as long as nobody says otherwise; `None` for as fast as it goes.
+    /// File content, and what is passed on for others, sent in all, as long as nobody says otherwise; `None` for as fast as it goes.
     pub up: Option<Rate>,
     /// File content received in all, the same.
     pub down: Option<Rate>,

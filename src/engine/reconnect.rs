@@ -168,8 +168,8 @@ impl Engine {
         if let Some(via) = via {
             self.connect_again_via(process.0, via);
         }
-        // Of a dial is told that it failed, of a circuit that nobody waits for it is not.
-        if !is_dialled || via.is_some() {
+        // That a dial failed is told. That a circuit did is not, so it is looked at again.
+        if !is_dialled {
             self.timers.set(Deadline::Redial(process), self.now + pause);
         }
     }

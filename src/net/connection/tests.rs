@@ -148,9 +148,8 @@ async fn what_is_passed_on_and_file_content_do_not_make_each_other_wait_to_the_e
     }
     // It is drawn which is first: that one is it sixty times is not to be expected.
     let lanes = written(&mut ends, Lane::Circuit, 60).await;
-    assert!(lanes.contains(&Lane::Bulk), "{lanes:?}");
-    let lanes = written(&mut ends, Lane::Bulk, 1).await;
-    assert!(lanes.len() <= 60, "{lanes:?}");
+    let first = [Lane::Bulk, Lane::Circuit].map(|lane| lanes.iter().position(|came| *came == lane));
+    assert!(first.iter().all(|first| first.is_some_and(|first| first < 60)), "{lanes:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,7 +76,7 @@ impl Friends {
     /// What was told of connections through another that ended.
     fn disconnections(&self, node: NodeId) -> Vec<String> {
         self.world.events(node, |event| match event {
-            Event::PeerDisconnected { peer, reason } if peer.to_string().starts_with("[100::") => {
+            Event::PeerDisconnected { peer, reason, .. } if peer.to_string().starts_with("[100::") => {
                 Some(reason.clone())
             }
             _ => None,

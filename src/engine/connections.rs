@@ -448,7 +448,11 @@ impl Engine {
                 Some(what) => format!("{reason}; {what}"),
                 None => reason.to_owned(),
             };
-            self.event(Event::PeerDisconnected { peer: peer.addr, reason, is_waited_for });
+            self.event(Event::PeerDisconnected {
+                peer: peer.addr,
+                reason,
+                is_waited_for: done_about_it.is_some(),
+            });
         }
     }
 

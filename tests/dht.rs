@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use peer_to_peer::engine::{AcceptPolicy, Code, Command, DhtState, Event, Limits, Reply};
-use peer_to_peer::wire::{DhtKey, Link};
+use peer_to_peer::engine::{AcceptPolicy, Change, Code, Command, DhtState, Event, Limits, Reply};
+use peer_to_peer::wire::{DhtKey, Link, NodeId as Identity};
 use world::disk_model::file_hash;
 use world::swarm::{CHUNK, bare};
 use world::{Dht, NodeId, SECOND, World, addr_of};
@@ -253,6 +253,124 @@ fn one_host_is_not_flooded_because_somebody_said_so() {
     world.run_for(20 * SECOND);
     let places: BTreeSet<_> = world.dialled_by(getter).into_iter().map(|(_, to)| to).collect();
     assert!((1..=32).contains(&places.len()), "{}", places.len());
+}
+
+/// So many places at one host where nobody is.
+fn places(host: [u8; 4], count: u16) -> Vec<SocketAddr> {
+    (0..count).map(|n| SocketAddr::from((host, 2000 + n))).collect()
+}
+
+#[test]
+fn what_a_dht_says_takes_half_of_the_room_for_dials_at_most() {
+    let mut world = world(14);
+    world.silent_dials = true;
+    world.lie(ten_thousand(100));
+    let getter = world.member(1);
+    world.get(getter, &bare(b"nobody has it")).unwrap();
+    world.run_for(60 * SECOND);
+    let dials = world.dialled_by(getter);
+    // Each takes four seconds.
+    let under_way =
+        |at: Duration| dials.iter().filter(move |(begun, _)| *begun <= at && at < *begun + 4 * SECOND);
+    assert_eq!(dials.iter().map(|(at, _)| under_way(*at).count()).max(), Some(8));
+
+    // Those that are refused at once are begun half as often as could be.
+    world.silent_dials = false;
+    let other = world.member(2);
+    world.get(other, &bare(b"nobody has it")).unwrap();
+    world.run_for(60 * SECOND);
+    let mut in_second = BTreeMap::new();
+    for (at, _) in world.dialled_by(other) {
+        *in_second.entry(at.as_secs()).or_insert(0) += 1;
+    }
+    assert_eq!(in_second.values().max(), Some(&8), "{in_second:?}");
+}
+
+#[test]
+fn searches_take_turns_in_what_room_there_is_for_dials() {
+    let mut world = world(15);
+    world.silent_dials = true;
+    let getter = world.member(1);
+    let hosts = [[12, 51, 0, 1], [12, 51, 0, 2], [12, 51, 0, 3], [12, 51, 0, 4]];
+    for (n, host) in (0..).zip(hosts) {
+        // All that the look-up of this one is answered, and of no other.
+        world.lie(vec![places(host, 16)]);
+        world.get(getter, &bare(&[n])).unwrap();
+        world.lie(Vec::new());
+    }
+    // Eight at once, of four seconds each, looked after every two.
+    world.run_for(13 * SECOND);
+    let counts = hosts.map(|host| {
+        let at_host = |to: &str| to.starts_with(&format!("{}:", std::net::Ipv4Addr::from(host)));
+        world.dialled_by(getter).iter().filter(|(_, to)| at_host(to)).count()
+    });
+    assert!(counts[1..].iter().all(|count| *count >= 4), "{counts:?}");
+}
+
+#[test]
+fn a_place_is_dialled_no_more_often_because_others_are_named_in_between() {
+    let mut world = world(16);
+    let getter = world.member(1);
+    world.get(getter, &bare(b"nobody has it")).unwrap();
+    let victim = "12.51.100.7";
+    for round in 0..9 {
+        // Now these ports of it and now those, behind so many others that what was tried gives way.
+        let ports = (0..16).map(|n| SocketAddr::from(([12, 51, 100, 7], 2000 + 16 * (round % 3) + n)));
+        let others = (0..16).map(|answer| places([12, 52, u8::try_from(round).unwrap(), answer], 16));
+        world.lie([ports.collect()].into_iter().chain(others).collect());
+        world.run_for(32 * SECOND);
+    }
+    let mut tries = BTreeMap::new();
+    for (_, to) in world.dialled_by(getter).iter().filter(|(_, to)| to.starts_with(victim)) {
+        *tries.entry(*to).or_insert(0) += 1;
+    }
+    assert!(tries.len() <= 16 && tries.values().all(|tries| *tries <= 3), "{tries:?}");
+}
+
+#[test]
+fn what_is_of_no_use_in_an_answer_does_not_hide_the_rest() {
+    let getter_addr = addr_of(NodeId(1));
+    let of_other_services = (0..100).map(|n| SocketAddr::from(([12, 0, 3, n], 22))).collect();
+    let private = (0..100).map(|n| SocketAddr::from(([10, 0, 0, n], 8000))).collect();
+    let flood = places([12, 51, 0, 1], 100);
+    for bad in [vec![getter_addr; 100], of_other_services, private, flood] {
+        let mut world = world(17);
+        world.silent_dials = true;
+        let bytes = world.rng.bytes(CHUNK);
+        let sharer = world.sharer(1, &bytes);
+        let getter = world.member(2);
+        assert_eq!(addr_of(getter), getter_addr);
+        // Nothing else leads there.
+        world.dht.as_mut().unwrap().announced.clear();
+        let good = [addr_of(sharer)];
+        world.lie(vec![bad.iter().chain(&good).chain(&bad).copied().collect()]);
+        world.get(getter, &bare(&bytes)).unwrap();
+        world.run_for(20 * SECOND);
+        assert!(world.has_got(getter), "{:?}", bad[0]);
+    }
+}
+
+#[test]
+fn nobody_is_asked_any_more_about_what_turns_out_to_be_for_trusted_peers() {
+    let mut world = world(18);
+    world.line.bytes_per_sec = 1_000_000;
+    let bytes = world.rng.bytes(60 * CHUNK);
+    let sharer = world.member(1);
+    world.nodes[sharer.0].disk.files.insert("file".into(), bytes.clone());
+    world.share_with(sharer, true);
+    let getter = world.member(2);
+    let name = world.connect(getter, sharer);
+    world.note(sharer, &Change::Trust(Identity([2; 32])));
+    world.lie(ten_thousand(10));
+    let id = world.get(getter, &bare(&bytes)).unwrap();
+    world.run_until(|world| world.has_got(getter));
+    let dialled: Vec<_> = world.dialled_by(getter).into_iter().map(|(_, to)| to).collect();
+    assert_eq!(dialled, [name.as_str()], "nobody else");
+    let dht = world.dht.as_ref().unwrap();
+    assert_eq!(dht.looked_up[&DhtKey::of(file_hash(&bytes))].len(), 1, "before it was known");
+    assert_eq!(dht.stopped.first(), Some(&(getter, id)));
+    assert_eq!(dht.stopped.len(), 2, "once when it was known, and at the end");
+    assert!(world.announced(&bytes).is_empty());
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! Whoever finds places may find rubbish: each has a share of the table, and where that is full, what was
 //! tried in vain gives way first, and then what comes from who has the most in it. What the link names stays.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 use super::downloads::Download;
@@ -24,6 +25,9 @@ const MAX_OF_DHT: usize = 128;
 
 /// How often a place that somebody told of is dialled. One that a link names is dialled as long as there is need.
 const MAX_TRIES: u32 = 3;
+
+/// Places that gave way to others and of which it is known how often they were dialled.
+const MAX_PAST: usize = 1024;
 
 /// Dials that nobody typed and that are begun in one second.
 const MAX_A_SECOND: usize = 16;
@@ -52,6 +56,20 @@ impl FoundBy {
             Self::Dht => MAX_OF_DHT,
         }
     }
+
+    fn kind(self) -> Kind {
+        if self == Self::Dht { Kind::OfDht } else { Kind::Other }
+    }
+}
+
+/// Places that are dialled in turns with those of the other kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// What a distributed hash table names: strangers say it of strangers, and it gets half of the room for
+    /// dials at most.
+    OfDht,
+    /// What the link names, or peers tell of.
+    Other,
 }
 
 /// A place where somebody may have it.
@@ -69,20 +87,27 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn new(found_by: FoundBy) -> Self {
+    fn new(found_by: FoundBy, tries: u32) -> Self {
         Self {
             found_by,
             is_dialling: false,
             not_before: Duration::ZERO,
             pause: FIRST_PAUSE,
-            tries: 0,
-            has_failed: false,
+            tries,
+            has_failed: tries > 0,
         }
     }
 
     fn may_be_dialled(&self, now: Duration) -> bool {
         let is_given_up = self.found_by != FoundBy::Link && self.tries >= MAX_TRIES;
         !self.is_dialling && self.not_before <= now && !is_given_up
+    }
+
+    fn begin(&mut self, now: Duration) {
+        self.is_dialling = true;
+        self.tries += 1;
+        self.not_before = now + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
     fn may_give_way(&self) -> bool {
@@ -92,49 +117,75 @@ impl Candidate {
 
 /// All of them of one search.
 #[derive(Debug, Default)]
-pub(super) struct Candidates(BTreeMap<Target, Candidate>);
+pub(super) struct Candidates {
+    places: BTreeMap<Target, Candidate>,
+    /// Those that were dialled in vain and gave way, oldest first, and how often each was dialled: whoever
+    /// tells of them again and again does not have them dialled more often.
+    past: VecDeque<(Target, u32)>,
+}
 
 impl Candidates {
-    /// How many are at one host.
+    /// How many are at one host, or were and are not forgotten.
     pub(super) fn at_host(&self, host: &str) -> usize {
-        self.0.keys().filter(|target| target.address.host() == host).count()
+        let past = self.past.iter().map(|(target, _)| target);
+        self.places.keys().chain(past).filter(|target| target.address.host() == host).count()
+    }
+
+    /// What a distributed hash table named is of no use any more.
+    pub(super) fn forget_dht(&mut self) {
+        self.places.retain(|_, candidate| candidate.found_by != FoundBy::Dht);
     }
 
     /// Whether one is being dialled, or was not yet.
     pub(super) fn are_being_tried(&self) -> bool {
-        self.0.values().any(|candidate| candidate.is_dialling || candidate.tries == 0)
+        self.places.values().any(|candidate| candidate.is_dialling || candidate.tries == 0)
     }
 
-    /// Takes in a place, if there is room for it or can be made.
-    fn add(&mut self, target: Target, found_by: FoundBy) {
-        if let Some(known) = self.0.get_mut(&target) {
+    /// Takes in a place, if there is room for it or can be made. Whether it is a new one.
+    fn add(&mut self, target: Target, found_by: FoundBy) -> bool {
+        if let Some(known) = self.places.get_mut(&target) {
             known.found_by = known.found_by.min(found_by);
-            return;
+            return false;
         }
+        let past = self.past.iter().position(|(other, _)| *other == target);
+        let tries = past.map_or(0, |past| self.past[past].1);
+        if (tries >= MAX_TRIES && found_by != FoundBy::Link) || !self.make_room(found_by) {
+            return false;
+        }
+        self.past.retain(|(other, _)| *other != target);
+        self.places.insert(target, Candidate::new(found_by, tries));
+        true
+    }
+
+    /// Whether there is room for one more that comes from there. Another gives way to it if need be.
+    fn make_room(&mut self, found_by: FoundBy) -> bool {
         let of_it = self.found_by(found_by);
         let gives_way = if of_it >= found_by.most() {
             self.failed(|candidate| candidate.found_by == found_by)
-        } else if self.0.len() >= MAX_CANDIDATES {
+        } else if self.places.len() >= MAX_CANDIDATES {
             self.failed(|_| true).or_else(|| self.one_of_the_most(of_it + 1))
         } else {
-            None
+            return true;
         };
-        if let Some(gives_way) = &gives_way {
-            self.0.remove(gives_way);
+        let Some(gives_way) = gives_way else { return false };
+        let tries = self.places.remove(&gives_way).map_or(0, |candidate| candidate.tries);
+        if tries > 0 {
+            self.past.push_back((gives_way, tries));
+            if self.past.len() > MAX_PAST {
+                self.past.pop_front();
+            }
         }
-        if gives_way.is_some() || (of_it < found_by.most() && self.0.len() < MAX_CANDIDATES) {
-            self.0.insert(target, Candidate::new(found_by));
-        }
+        true
     }
 
     fn found_by(&self, found_by: FoundBy) -> usize {
-        self.0.values().filter(|candidate| candidate.found_by == found_by).count()
+        self.places.values().filter(|candidate| candidate.found_by == found_by).count()
     }
 
     /// Of some of those that were dialled in vain, the one that was most often.
     fn failed(&self, is_meant: impl Fn(&Candidate) -> bool) -> Option<Target> {
         let in_vain = self
-            .0
+            .places
             .iter()
             .filter(|(_, candidate)| candidate.has_failed && candidate.may_give_way() && is_meant(candidate));
         in_vain.max_by_key(|(_, candidate)| candidate.tries).map(|(target, _)| target.clone())
@@ -143,22 +194,26 @@ impl Candidates {
     /// One that comes from where most come from, if these are more than `others`.
     fn one_of_the_most(&self, others: usize) -> Option<Target> {
         let mut counts = BTreeMap::<FoundBy, usize>::new();
-        for candidate in self.0.values().filter(|candidate| candidate.may_give_way()) {
+        for candidate in self.places.values().filter(|candidate| candidate.may_give_way()) {
             *counts.entry(candidate.found_by).or_default() += 1;
         }
         let (most, _) =
             counts.into_iter().filter(|(_, count)| *count > others).max_by_key(|(_, count)| *count)?;
-        let theirs =
-            self.0.iter().filter(|(_, candidate)| candidate.found_by == most && candidate.may_give_way());
+        let theirs = self
+            .places
+            .iter()
+            .filter(|(_, candidate)| candidate.found_by == most && candidate.may_give_way());
         theirs.max_by_key(|(_, candidate)| candidate.tries).map(|(target, _)| target.clone())
     }
 
-    /// Those that may be dialled now: what the link names, what was dialled least often, and from each that
-    /// told of some one after the other.
-    fn due(&self, now: Duration) -> Vec<Target> {
+    /// Those of one kind that may be dialled now: what the link names, what was dialled least often, and from
+    /// each that told of some one after the other.
+    fn due(&self, now: Duration, kind: Kind) -> Vec<Target> {
         let mut turns = BTreeMap::<_, u32>::new();
         let mut due = Vec::new();
-        for (target, candidate) in self.0.iter().filter(|(_, candidate)| candidate.may_be_dialled(now)) {
+        let is_due =
+            |candidate: &Candidate| candidate.found_by.kind() == kind && candidate.may_be_dialled(now);
+        for (target, candidate) in self.places.iter().filter(|(_, candidate)| is_due(candidate)) {
             let Candidate { found_by, tries, .. } = *candidate;
             let turn = turns.entry((found_by, tries)).or_default();
             *turn += 1;
@@ -169,12 +224,12 @@ impl Candidates {
     }
 
     fn dialling(&self) -> usize {
-        self.0.values().filter(|candidate| candidate.is_dialling).count()
+        self.places.values().filter(|candidate| candidate.is_dialling).count()
     }
 
     /// One was dialled.
     fn dialled(&mut self, target: &Target, is_reached: bool) {
-        if let Some(candidate) = self.0.get_mut(target) {
+        if let Some(candidate) = self.places.get_mut(target) {
             candidate.is_dialling = false;
             candidate.has_failed = !is_reached;
         }
@@ -186,53 +241,121 @@ fn address_of(target: &Target) -> Option<SocketAddr> {
     target.address.to_string().parse().ok()
 }
 
-/// How many dials that nobody typed were begun in which second: what is refused at once makes room for the
-/// next, and must not send a burst of them.
+/// Dials that nobody typed.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct FoundDials {
+    under_way: BTreeMap<Target, FoundDial>,
+    /// When the last ones were begun: what is refused at once makes room for the next, and must not send a
+    /// burst of them.
     second: u64,
-    begun: usize,
+    begun: Vec<Kind>,
+    of_dht: Turns,
+    others: Turns,
 }
 
-impl Pace {
-    fn begun(&mut self, now: Duration) -> &mut usize {
-        if self.second != now.as_secs() {
-            *self = Self { second: now.as_secs(), begun: 0 };
+#[derive(Debug)]
+struct FoundDial {
+    kind: Kind,
+    /// The searches that want it.
+    gets: BTreeSet<TransferId>,
+}
+
+/// Searches that wait to dial one place of a kind. Each has its turn.
+#[derive(Debug, Default)]
+struct Turns {
+    waiting: BTreeSet<TransferId>,
+    /// Whose turn it was last.
+    last: Option<TransferId>,
+}
+
+impl Turns {
+    fn next(&mut self) -> Option<TransferId> {
+        let behind = self.last.and_then(|last| self.waiting.range((Excluded(last), Unbounded)).next());
+        let next = *behind.or_else(|| self.waiting.first())?;
+        self.waiting.remove(&next);
+        self.last = Some(next);
+        Some(next)
+    }
+}
+
+impl FoundDials {
+    fn turns(&mut self, kind: Kind) -> &mut Turns {
+        match kind {
+            Kind::OfDht => &mut self.of_dht,
+            Kind::Other => &mut self.others,
         }
-        &mut self.begun
+    }
+
+    /// Whether one more may be begun, where `most` may be under way.
+    fn has_room(&mut self, kind: Kind, most: usize, now: Duration) -> bool {
+        if self.second != now.as_secs() {
+            self.second = now.as_secs();
+            self.begun.clear();
+        }
+        let has_room = self.under_way.len() < most && self.begun.len() < MAX_A_SECOND;
+        let under_way = self.under_way.values().filter(|dial| dial.kind == Kind::OfDht).count();
+        let begun = self.begun.iter().filter(|kind| **kind == Kind::OfDht).count();
+        let is_half_free = under_way < most.div_ceil(2) && begun < MAX_A_SECOND / 2;
+        has_room && (kind == Kind::Other || is_half_free)
+    }
+
+    /// A search wants it dialled. Whether it is not being dialled yet.
+    fn begin(&mut self, target: &Target, kind: Kind, id: TransferId) -> bool {
+        if let Some(dial) = self.under_way.get_mut(target) {
+            dial.gets.insert(id);
+            return false;
+        }
+        self.under_way.insert(target.clone(), FoundDial { kind, gets: BTreeSet::from([id]) });
+        self.begun.push(kind);
+        true
     }
 }
 
 impl Engine {
-    /// Somebody may have it there.
-    pub(super) fn add_candidate(&mut self, id: TransferId, target: Target, found_by: FoundBy) {
+    /// Somebody may have it there. Whether that is news, and taken in.
+    pub(super) fn add_candidate(&mut self, id: TransferId, target: Target, found_by: FoundBy) -> bool {
         // Another process of this user has the same identity, and another address.
         let is_nobody = address_of(&target).is_some_and(|addr| !can_be_peer(addr) || self.is_this_node(addr));
-        if is_nobody {
-            return;
-        }
-        if let Some(get) = self.gets.get_mut(&id) {
-            get.candidates.add(target, found_by);
-        }
+        let get = self.gets.get_mut(&id).filter(|_| !is_nobody);
+        get.is_some_and(|get| get.candidates.add(target, found_by))
     }
 
-    /// Dials where somebody may be found, as far as there is need and room.
+    /// Dials where somebody may be found, as far as there is need and room. Where there is not enough for
+    /// all searches, each dials one place after the other.
     pub(super) fn dial_candidates(&mut self, id: TransferId) {
+        let kinds = [Kind::Other, Kind::OfDht];
+        for kind in kinds {
+            self.found_dials.turns(kind).waiting.insert(id);
+        }
+        while kinds.map(|kind| self.dial_next(kind)).contains(&true) {}
+    }
+
+    /// Dials one place of a kind for the search whose turn it is. Whether there was one, and room.
+    fn dial_next(&mut self, kind: Kind) -> bool {
+        let (most, now) = (self.config.limits.found_dials, self.now);
+        while self.found_dials.has_room(kind, most, now)
+            && let Some(id) = self.found_dials.turns(kind).next()
+        {
+            if self.dial_one(id, kind) {
+                self.found_dials.turns(kind).waiting.insert(id);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn dial_one(&mut self, id: TransferId, kind: Kind) -> bool {
         let now = self.now;
         let sources =
             self.downloads.get_mut(&id).and_then(Download::pull).map_or(0, |pull| pull.sources.len());
-        let Some(get) = self.gets.get(&id) else { return };
-        let room = MAX_SOURCES.saturating_sub(sources + get.candidates.dialling());
-        let room = room.min(self.config.limits.found_dials.saturating_sub(self.found_dials.len()));
-        let room = room.min(MAX_A_SECOND.saturating_sub(*self.found_pace.begun(now)));
-        if room == 0 {
-            return;
+        let Some(get) = self.gets.get(&id) else { return false };
+        if sources + get.candidates.dialling() >= MAX_SOURCES {
+            return false;
         }
-        let mut dialled = 0;
-        for target in get.candidates.due(now) {
+        for target in get.candidates.due(now, kind) {
             let is_there = self.is_connected_to(&target);
-            let Some(candidate) = self.gets.get_mut(&id).and_then(|get| get.candidates.0.get_mut(&target))
-            else {
+            let get = self.gets.get_mut(&id);
+            let Some(candidate) = get.and_then(|get| get.candidates.places.get_mut(&target)) else {
                 continue;
             };
             if is_there {
@@ -241,21 +364,13 @@ impl Engine {
                 candidate.not_before = now + FIRST_PAUSE;
                 continue;
             }
-            candidate.is_dialling = true;
-            candidate.tries += 1;
-            candidate.not_before = now + candidate.pause;
-            candidate.pause = (candidate.pause * 2).min(LONGEST_PAUSE);
-            let is_new = !self.found_dials.contains_key(&target);
-            self.found_dials.entry(target.clone()).or_default().insert(id);
-            if is_new {
-                *self.found_pace.begun(now) += 1;
+            candidate.begin(now);
+            if self.found_dials.begin(&target, kind, id) {
                 self.outputs.push_back(Output::Dial(Dialled { target, why: Purpose::Found }));
             }
-            dialled += 1;
-            if dialled == room {
-                return;
-            }
+            return true;
         }
+        false
     }
 
     fn is_connected_to(&self, target: &Target) -> bool {
@@ -272,7 +387,8 @@ impl Engine {
 
     /// A place that was found was dialled, with or without success. Answers for which searches that still run.
     pub(super) fn on_found_dialled(&mut self, target: &Target, is_reached: bool) -> BTreeSet<TransferId> {
-        let mut gets = self.found_dials.remove(target).unwrap_or_default();
+        let dial = self.found_dials.under_way.remove(target);
+        let mut gets = dial.map(|dial| dial.gets).unwrap_or_default();
         gets.retain(|id| self.gets.contains_key(id));
         for id in &gets {
             if let Some(get) = self.gets.get_mut(id) {
@@ -300,7 +416,7 @@ mod tests {
 
     fn told_by(peer: u32, from: usize, count: usize, candidates: &mut Candidates) {
         (from..from + count)
-            .for_each(|number| candidates.add(place(number), FoundBy::Peer(ConnId(peer.into()))));
+            .for_each(|number| _ = candidates.add(place(number), FoundBy::Peer(ConnId(peer.into()))));
     }
 
     /// A table that is full of what four peers told.
@@ -309,7 +425,7 @@ mod tests {
         for peer in 0..4 {
             told_by(peer, 1000 * (peer + 1) as usize, MAX_OF_PEER, &mut candidates);
         }
-        assert_eq!(candidates.0.len(), MAX_CANDIDATES);
+        assert_eq!(candidates.places.len(), MAX_CANDIDATES);
         candidates
     }
 
@@ -317,11 +433,13 @@ mod tests {
     fn one_peer_fills_a_quarter_of_the_table_at_most() {
         let mut candidates = Candidates::default();
         told_by(1, 0, 1000, &mut candidates);
-        assert_eq!(candidates.0.len(), MAX_OF_PEER);
+        assert_eq!(candidates.places.len(), MAX_OF_PEER);
         candidates.dialled(&place(7), false);
         told_by(1, 2000, 2, &mut candidates);
-        assert!(!candidates.0.contains_key(&place(7)), "what it told in vain gives way");
-        assert!(candidates.0.contains_key(&place(2000)) && !candidates.0.contains_key(&place(2001)));
+        assert!(!candidates.places.contains_key(&place(7)), "what it told in vain gives way");
+        assert!(
+            candidates.places.contains_key(&place(2000)) && !candidates.places.contains_key(&place(2001))
+        );
     }
 
     #[test]
@@ -348,15 +466,42 @@ mod tests {
     }
 
     #[test]
+    fn who_names_a_place_again_after_it_gave_way_does_not_have_it_dialled_more_often() {
+        let mut candidates = Candidates::default();
+        for round in 1..10 {
+            told_by(1, 0, 1, &mut candidates);
+            if let Some(candidate) = candidates.places.get_mut(&place(0)) {
+                candidate.begin(Duration::ZERO);
+                candidates.dialled(&place(0), false);
+            }
+            assert_eq!(candidates.places.contains_key(&place(0)), round <= MAX_TRIES as usize, "{round}");
+            told_by(1, 1000 * round, MAX_OF_PEER, &mut candidates);
+            assert!(!candidates.places.contains_key(&place(0)), "it gives way");
+            for number in 1000 * round..1000 * round + MAX_OF_PEER {
+                candidates.places.remove(&place(number));
+            }
+            assert_eq!(candidates.at_host("host0"), 1, "its host is not forgotten");
+        }
+        for number in 1..=2 * MAX_PAST {
+            candidates.add(place(number), FoundBy::Peer(ConnId(1)));
+            if let Some(candidate) = candidates.places.get_mut(&place(number)) {
+                candidate.begin(Duration::ZERO);
+                candidates.dialled(&place(number), false);
+            }
+        }
+        assert_eq!(candidates.past.len(), MAX_PAST, "what is kept in mind has an end");
+    }
+
+    #[test]
     fn nobody_waits_until_all_that_another_told_was_dialled() {
         let mut candidates = Candidates::default();
         told_by(1, 1000, MAX_OF_PEER, &mut candidates);
         told_by(2, 0, 2, &mut candidates);
-        let first: Vec<_> = candidates.due(Duration::ZERO).into_iter().take(4).collect();
+        let first: Vec<_> = candidates.due(Duration::ZERO, Kind::Other).into_iter().take(4).collect();
         assert!(first.contains(&place(0)) && first.contains(&place(1)), "{first:?}");
-        candidates.0.get_mut(&place(0)).unwrap().tries = 1;
+        candidates.places.get_mut(&place(0)).unwrap().tries = 1;
         assert_eq!(
-            candidates.due(Duration::ZERO).last(),
+            candidates.due(Duration::ZERO, Kind::Other).last(),
             Some(&place(0)),
             "what was not dialled comes first"
         );
@@ -368,13 +513,13 @@ mod tests {
         candidates.add(place(1), FoundBy::Peer(ConnId(1)));
         candidates.add(place(2), FoundBy::Link);
         told_by(1, 2, 1, &mut candidates);
-        assert_eq!(candidates.due(Duration::ZERO), [place(2), place(1)]);
-        candidates.0.get_mut(&place(1)).unwrap().is_dialling = true;
+        assert_eq!(candidates.due(Duration::ZERO, Kind::Other), [place(2), place(1)]);
+        candidates.places.get_mut(&place(1)).unwrap().is_dialling = true;
         candidates.dialled(&place(2), false);
         for peer in 2..100 {
             told_by(peer, 1000 * peer as usize, MAX_OF_PEER, &mut candidates);
         }
-        assert_eq!(candidates.0.len(), MAX_CANDIDATES);
-        assert!(candidates.0.contains_key(&place(1)) && candidates.0.contains_key(&place(2)));
+        assert_eq!(candidates.places.len(), MAX_CANDIDATES);
+        assert!(candidates.places.contains_key(&place(1)) && candidates.places.contains_key(&place(2)));
     }
 }

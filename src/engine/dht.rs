@@ -20,8 +20,10 @@ use crate::wire::{DhtKey, FileHash};
 /// Whoever has so many sources looks for no more.
 const ENOUGH: usize = 8;
 
-/// Places taken of one answer, which is what one node of the DHT says.
+/// New places taken of one answer, which is what one node of the DHT says, and how many of it are looked at
+/// to find so many that are of use.
 const MAX_OF_ONE_ANSWER: usize = 16;
+const MAX_LOOKED_AT: usize = 256;
 
 /// Places at one address: a lie must not send everybody there.
 const MAX_AT_ONE_HOST: usize = 16;
@@ -172,20 +174,47 @@ impl Engine {
     /// A node of the DHT names places where somebody may have what is searched for.
     pub(super) fn on_found(&mut self, id: TransferId, addrs: &[SocketAddr]) {
         let Some(DhtState::Joined { entry, .. }) = self.dht.state else { return };
-        for addr in addrs.iter().take(MAX_OF_ONE_ANSWER) {
-            if may_be_told(entry, *addr) && addr.port() >= FIRST_FOUND_PORT && !self.is_this_node(*addr) {
-                self.add_found(id, *addr);
+        // It was learnt meanwhile that strangers have no business with it.
+        if addrs.is_empty() || !self.is_looked_up(id) {
+            return;
+        }
+        // Where it begins is up to nobody who would like to be taken first.
+        let first = self.dice.roll() % addrs.len() as u64;
+        let (last, first) = addrs.split_at(usize::try_from(first).expect("an index"));
+        let mut taken = 0;
+        for addr in first.iter().chain(last).take(MAX_LOOKED_AT) {
+            let is_of_use = may_be_told(entry, *addr) && addr.port() >= FIRST_FOUND_PORT;
+            taken += usize::from(is_of_use && self.add_found(id, *addr));
+            if taken == MAX_OF_ONE_ANSWER {
+                break;
             }
         }
         self.dial_candidates(id);
     }
 
-    fn add_found(&mut self, id: TransferId, addr: SocketAddr) {
+    /// Whether it is news, and taken in.
+    fn add_found(&mut self, id: TransferId, addr: SocketAddr) -> bool {
         let target = Target { address: HostPort::from(addr), id: None };
-        let Some(get) = self.gets.get_mut(&id) else { return };
-        if get.candidates.at_host(target.address.host()) < MAX_AT_ONE_HOST {
-            get.looking.has_found = true;
-            self.add_candidate(id, target, FoundBy::Dht);
+        let Some(get) = self.gets.get_mut(&id) else { return false };
+        if get.candidates.at_host(target.address.host()) >= MAX_AT_ONE_HOST {
+            return false;
+        }
+        let is_new = self.add_candidate(id, target, FoundBy::Dht);
+        if let Some(get) = self.gets.get_mut(&id) {
+            get.looking.has_found |= is_new;
+        }
+        is_new
+    }
+
+    /// What is searched for turns out to be for trusted peers only: strangers are not asked about it any more.
+    pub(super) fn stop_looking(&mut self, id: TransferId) {
+        if !self.config.dht {
+            return;
+        }
+        self.outputs.push_back(Output::StopLooking { id });
+        if let Some(get) = self.gets.get_mut(&id) {
+            get.looking.is_under_way = false;
+            get.candidates.forget_dht();
         }
     }
 

@@ -16,8 +16,8 @@ use super::lists::Lists;
 use super::peers::Peer;
 use super::sources::{Have, Source};
 use super::{
-    Code, ConnId, Deadline, Delivery, Direction, Engine, Event, Failure, Output, Reply, Stage, Target,
-    TransferId, TransferInfo,
+    Code, ConnId, Deadline, Delivery, Direction, Engine, Event, Failure, Reply, Stage, Target, TransferId,
+    TransferInfo,
 };
 use crate::wire::{AskId, ContentOffer, FileHash, Link, Message, NodeId, OfferId, Reason, Runs, SafeName};
 
@@ -303,6 +303,7 @@ impl Engine {
         {
             get.link.known_only = true;
             let hash = get.hash();
+            self.stop_looking(id);
             self.end_forbidden_answers();
             self.review_announcement(hash);
         }
@@ -458,9 +459,7 @@ impl Engine {
         let hash = get.hash();
         self.askable_changed(hash);
         self.review_announcement(get.hash());
-        if self.config.dht {
-            self.outputs.push_back(Output::StopLooking { id });
-        }
+        self.stop_looking(id);
         for (conn, (ask, _)) in get.asked {
             if let Some(peer) = self.peers.get_mut(conn) {
                 peer.asks.remove(&ask);

@@ -57,7 +57,7 @@ mod trees;
 mod uploads;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ pub use throttle::Rate;
 use crate::wire::{FileHash, Instance, Message, NodeId};
 use addresses::Addresses;
 use askable::Askable;
-use candidates::Pace;
+use candidates::FoundDials;
 use complaints::{About, Complaints, Verdict};
 use conduct::Conduct;
 use dht::Dht;
@@ -266,9 +266,7 @@ pub struct Engine {
     gets: BTreeMap<TransferId, Get>,
     shares: Shares,
     askable: Askable,
-    /// Dials that nobody typed, and the searches that want them.
-    found_dials: BTreeMap<Target, BTreeSet<TransferId>>,
-    found_pace: Pace,
+    found_dials: FoundDials,
     dht: Dht,
     last_ask: u64,
     /// Of what is being served to those who searched for it.
@@ -332,8 +330,7 @@ impl Engine {
             gets: BTreeMap::new(),
             shares: Shares::default(),
             askable: Askable::default(),
-            found_dials: BTreeMap::new(),
-            found_pace: Pace::default(),
+            found_dials: FoundDials::default(),
             dht: Dht::default(),
             last_ask: 0,
             sent_counts: BTreeMap::new(),

@@ -155,11 +155,19 @@ pub struct Dht {
     pub lies: Vec<Vec<SocketAddr>>,
     /// How often each content was looked up, and when last.
     pub looked_up: BTreeMap<DhtKey, Vec<Duration>>,
+    /// Look-ups that nobody needs any more.
+    pub stopped: Vec<(NodeId, TransferId)>,
 }
 
 impl Dht {
     pub fn new(entry: [u8; 4]) -> Self {
-        Self { entry: entry.into(), announced: BTreeMap::new(), lies: Vec::new(), looked_up: BTreeMap::new() }
+        Self {
+            entry: entry.into(),
+            announced: BTreeMap::new(),
+            lies: Vec::new(),
+            looked_up: BTreeMap::new(),
+            stopped: Vec::new(),
+        }
     }
 }
 
@@ -593,7 +601,9 @@ impl World {
                 dht.announced.entry(key).or_default().remove(&addr_of(node));
             }
             Output::LookUp { id, key } => self.look_up(node, id, key),
-            Output::StopLooking { .. } => {}
+            Output::StopLooking { id } => {
+                self.dht.as_mut().expect("whoever stops is in it").stopped.push((node, id));
+            }
             Output::Dial(dialled) => {
                 self.dials.push((self.now, node, dialled.target.address.to_string()));
                 let target = &dialled.target;

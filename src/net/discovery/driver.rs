@@ -34,9 +34,10 @@ const LOOKING: usize = 8;
 /// How long one of either may take.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
-/// Answers taken from one look-up, which are those of so many nodes, and addresses of one answer.
+/// Answers taken from one look-up, which are those of so many nodes, and addresses of one answer; of more
+/// than fit into one packet as the crate reads them none is honest.
 const ANSWERS: usize = 256;
-const ADDRS_OF_ONE_ANSWER: usize = 64;
+const ADDRS_OF_ONE_ANSWER: usize = 256;
 
 /// How often it is looked at whether anybody is there, and how often that is kept in mind.
 const CHECK_EVERY: Duration = Duration::from_secs(60);

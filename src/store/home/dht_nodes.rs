@@ -16,22 +16,30 @@ const MAX_NODES: usize = 64;
 const HEADING: &str = "p2p nodes of the DHT ";
 
 impl Home {
-    /// The nodes of that network that were there the last time; none where those of another are kept.
+    /// The nodes of that network that were there the last time; none where those of another are kept. Lines
+    /// that are no address are left out with a warning.
     ///
     /// # Errors
-    /// Where the file cannot be read or is damaged.
+    /// Where the file cannot be read, or does not say of which network it is.
     pub fn dht_nodes(&self, network: &str) -> Result<Vec<SocketAddrV4>, HomeError> {
         let Some(text) = self.read_text(DHT_NODES)? else { return Ok(Vec::new()) };
-        let damaged = |why: &str| HomeError::Damaged { path: self.path.join(DHT_NODES), why: why.to_owned() };
+        let path = self.path.join(DHT_NODES);
         let mut lines = text.lines();
         let of = lines.next().and_then(|line| line.strip_prefix(HEADING));
-        match of.ok_or_else(|| damaged("its first line does not say of which network it is"))? {
-            of if of != network => Ok(Vec::new()),
-            _ => lines
-                .take(MAX_NODES)
-                .map(|line| line.parse().map_err(|_| damaged("a line of it is no address")))
-                .collect(),
+        let Some(of) = of else {
+            let why = "its first line does not say of which network it is".to_owned();
+            return Err(HomeError::Damaged { path, why });
+        };
+        if of != network {
+            return Ok(Vec::new());
         }
+        let lines: Vec<_> = lines.take(MAX_NODES).collect();
+        let nodes: Vec<_> = lines.iter().filter_map(|line| line.parse().ok()).collect();
+        if nodes.len() < lines.len() {
+            let damaged = lines.len() - nodes.len();
+            tracing::warn!("`{}` is damaged: {damaged} of its lines are left out", path.display());
+        }
+        Ok(nodes)
     }
 
     /// Keeps nodes of a network, instead of those that were kept.
@@ -66,12 +74,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_an_error_and_can_be_replaced() {
+    fn what_is_damaged_is_left_out_and_can_be_replaced() {
         let (dir, home) = home();
-        for text in ["", "rubbish", "p2p nodes of the DHT public\n192.0.2.1:6881\nrubbish\n"] {
-            std::fs::write(dir.path().join("home").join(DHT_NODES), text).unwrap();
+        let write = |text| std::fs::write(dir.path().join("home").join(DHT_NODES), text).unwrap();
+        for text in ["", "rubbish"] {
+            write(text);
             assert!(home.dht_nodes("public").is_err(), "{text:?}");
         }
+        write("p2p nodes of the DHT public\nrubbish\n192.0.2.1:6881\n[::1]:1\n192.0.2.2:\n192.0.2.3:1\n");
+        let nodes = ["192.0.2.1:6881", "192.0.2.3:1"].map(|node| node.parse().unwrap());
+        assert_eq!(home.dht_nodes("public").unwrap(), nodes);
         home.keep_dht_nodes("public", &[]).unwrap();
         assert_eq!(home.dht_nodes("public").unwrap(), []);
     }

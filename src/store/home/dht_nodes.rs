@@ -82,7 +82,7 @@ mod tests {
             assert!(home.dht_nodes("public").is_err(), "{text:?}");
         }
         write("p2p nodes of the DHT public\nrubbish\n192.0.2.1:6881\n[::1]:1\n192.0.2.2:\n192.0.2.3:1\n");
-        let nodes = ["192.0.2.1:6881", "192.0.2.3:1"].map(|node| node.parse().unwrap());
+        let nodes: [SocketAddrV4; 2] = ["192.0.2.1:6881", "192.0.2.3:1"].map(|node| node.parse().unwrap());
         assert_eq!(home.dht_nodes("public").unwrap(), nodes);
         home.keep_dht_nodes("public", &[]).unwrap();
         assert_eq!(home.dht_nodes("public").unwrap(), []);

@@ -251,8 +251,7 @@ impl Connection {
         }
     }
 
-    /// Lets the writer write what is queued, without file content and circuits, and end. What arrives from now
-    /// on is thrown away, but read, since closing over unread bytes would destroy what the peer
+    /// Lets the writer write what is queued, without file content, and end. What arrives from now on is thrown away, but read, since closing over unread bytes would destroy what the peer
     /// has not read yet.
     pub(crate) fn close(self) {
         self.closing.cancel();
@@ -461,7 +460,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn next_message(&mut self) -> Option<Message> {
         tokio::select! {
             biased;
-            message = self.control.recv() => message,
+            message = self.control.recv() => match message {
+                Some(message) => Some(message),
+                // It is closing. What is passed on may be the last words of others.
+                None => self.circuits.recv().await,
+            },
             () = self.closing.cancelled() => None,
             // Whichever comes first where both have something: neither makes the other wait for long.
             message = async {

@@ -3,7 +3,7 @@
 //! It never awaits a peer, a disk or a screen: it takes what happened, lets the engine decide, and
 //! hands what is to be done to those who do it, over queues that cannot make it wait.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,7 +25,10 @@ use crate::engine::{
     Reading, Shared, StreamId, Target,
 };
 use crate::net::{Charge, Connection, Desk, FromPeer, HandshakeError, ReceiveBudget, configure};
-use crate::wire::{FileHash, FrameDecoder, NodeId};
+use crate::wire::{CircuitPart, FileHash, FrameDecoder, Message, NodeId};
+
+/// How long those who are connected through another have to hear that this node ends.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What came of greeting somebody, or of noting something about others.
 pub(super) enum FromGreeter {
@@ -89,6 +92,8 @@ pub(super) struct Actor {
     pub(super) engine: Engine,
     pub(super) started: Instant,
     pub(super) connections: HashMap<ConnId, Connection>,
+    /// Those of them that go through another peer.
+    pub(super) over_circuits: HashSet<ConnId>,
     pub(super) last_connection: u64,
     pub(super) tickets: HashMap<CommandId, Ticket>,
     pub(super) last_command: u64,
@@ -133,8 +138,33 @@ impl Actor {
             }
         }
         self.handle(Input::Stopping);
+        let _ = timeout(LAST_WORDS, self.end_circuits(&mut inbox.from_peers)).await;
         for (_, connection) in self.connections.drain() {
             connection.close();
+        }
+    }
+
+    /// Closes the connections that go through other peers, before those to these peers, and passes on what they say last.
+    async fn end_circuits(&mut self, from_peers: &mut mpsc::Receiver<FromPeer>) {
+        for conn in std::mem::take(&mut self.over_circuits) {
+            if let Some(connection) = self.connections.remove(&conn) {
+                connection.close();
+            }
+        }
+        let mut open = self.circuits.open_ones();
+        while !open.is_empty() {
+            let Some(FromPeer { input, .. }) = from_peers.recv().await else { return };
+            match &input {
+                Input::Stream { stream, part: CircuitPart::End { .. } } => _ = open.remove(stream),
+                // Its last words were before that.
+                Input::Stream { stream, part: CircuitPart::Data(bytes) } if bytes.is_empty() => {
+                    open.remove(stream);
+                }
+                Input::Stream { .. } | Input::Received { message: Message::Circuit { .. }, .. } => {}
+                // Of all else nothing comes any more.
+                _ => continue,
+            }
+            self.handle(input);
         }
     }
 
@@ -170,7 +200,8 @@ impl Actor {
         // In plaintext the engine knows no circuits.
         let Greeter::Secure(secure) = self.greeter.clone() else { return };
         let (stream, pump) = self.circuits.open(id, self.outlets.from_peers.clone());
-        self.spawn_until(self.stop.clone(), pump);
+        // Not ended by a stop: it passes on the last words.
+        self.tasks.spawn(pump);
         if wanted.is_none() {
             return self.accept(secure, stream, Entrance::Circuit(id));
         }
@@ -269,6 +300,9 @@ impl Actor {
         let connection =
             Connection::spawn(conn, halves, decoder, &self.outlets.from_peers, &self.budget, &self.tasks);
         self.connections.insert(conn, connection);
+        if stream.is_some() {
+            self.over_circuits.insert(conn);
+        }
         if let Some(book) = book {
             self.handle(Input::BookRead(book));
         }
@@ -317,6 +351,7 @@ impl Actor {
                 }
             }
             Output::Close { conn } => {
+                self.over_circuits.remove(&conn);
                 if let Some(connection) = self.connections.remove(&conn) {
                     connection.close();
                 }

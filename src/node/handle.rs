@@ -63,7 +63,8 @@ impl NodeHandle {
     }
 
     /// Stops the node: no new connections or commands, disk jobs that run are finished, partial
-    /// files stay, what is queued for peers is written as far as they take it within two seconds.
+    /// files stay, what is queued for peers is written as far as they take it within two seconds, and for those
+    /// that are connected through others within two seconds before that.
     /// Returns when all of the node's tasks have ended.
     pub async fn stop(&self) {
         self.stop.cancel();

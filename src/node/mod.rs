@@ -9,7 +9,7 @@ mod greet;
 mod handle;
 mod jobs;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -268,6 +268,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         engine,
         started: Instant::now(),
         connections: HashMap::new(),
+        over_circuits: HashSet::new(),
         last_connection: 0,
         tickets: HashMap::new(),
         last_command: 0,

@@ -103,6 +103,17 @@ fn when_who_passes_on_leaves_both_sides_hear_of_it() {
     b.assert_alive();
 }
 
+#[test]
+fn who_ends_says_so_to_those_who_are_connected_through_another() {
+    let (relay, mut a, mut b) = friends(&["--relay", "known"]);
+    let b_id = b.node_id();
+    let there = a.result_of(&format!("connect {b_id} via {}", relay.addr()));
+    b.wait_for(&json!({ "event": "peer_connected", "via": relay.addr() }));
+    b.type_line("quit");
+    let gone = a.wait_for(&json!({ "event": "peer_disconnected", "peer": there["peer"] }));
+    assert_eq!(gone["reason"], "the peer closed the connection", "{gone}");
+}
+
 /// A relay that does to what it passes on what a test wants, to whatever comes from the one who dialled.
 fn through_a_liar(
     mut lie: impl FnMut(usize, CircuitPart) -> Option<CircuitPart>,

@@ -200,11 +200,12 @@ async fn what_is_written_does_not_stay_in_a_stream_that_keeps_some() {
 #[tokio::test(start_paused = true)]
 async fn closing_writes_what_is_queued_and_tells_the_peer() {
     let Ends { connection, mut inputs, tasks, mut peer } = connected(1 << 16);
+    connection.send(of_a_circuit());
     connection.send(Message::Text("last words".into()));
     connection.close();
     let mut heard = Vec::new();
     peer.read_to_end(&mut heard).await.unwrap();
-    assert_eq!(&heard[..], &encoded(&[Message::Text("last words".into())])[..]);
+    assert_eq!(&heard[..], &encoded(&[Message::Text("last words".into()), of_a_circuit()])[..]);
     drop(peer);
     while inputs.recv().await.is_some() {}
     tasks.wait().await;

@@ -137,6 +137,21 @@ fn after_a_broken_connection_a_transfer_goes_on_by_itself() {
 }
 
 #[test]
+fn what_was_sent_before_a_connection_broke_is_shown_once() {
+    let (mut world, a, b, b_name) = pair(18);
+    world.put(a, "a", 100 * CHUNK);
+    world.line.bytes_per_sec = 20 * CHUNK as u64;
+    world.cut(a);
+    world.run_for(SECOND);
+    world.send_file(a, &b_name, "a");
+    world.run_for(2 * SECOND);
+    world.cut(b);
+    world.run_for(2 * SECOND);
+    let [sent, came] = [a, b].map(|node| world.transfers(node)[0].bytes);
+    assert!(came > 40 * u64::from(CHUNK_SIZE) && sent <= came + 16 * u64::from(CHUNK_SIZE), "{sent} {came}");
+}
+
+#[test]
 fn a_cancelled_transfer_stays_as_a_partial_one_and_sending_again_goes_on_with_it() {
     for receiver_cancels in [false, true] {
         let (mut world, a, b, b_name) = pair(6);

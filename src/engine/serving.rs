@@ -26,7 +26,7 @@ pub(super) struct Serving {
     listing: bool,
     /// What the receiver says it has, while that is being compared.
     pub(super) kept: Option<Kept>,
-    /// Bytes at the beginning that the receiver had.
+    /// Bytes at the beginning that the receiver had, and not from this upload before its connection broke.
     pub(super) skipped_bytes: u64,
     /// The first chunk that nobody asked for and that was not hashed.
     frontier: u32,
@@ -173,12 +173,13 @@ impl Engine {
 
     fn tell_resumed(&mut self, id: TransferId, is_beginning: bool) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
-        let (conn, size) = (upload.conn, upload.size());
+        let (conn, size, written) = (upload.conn, upload.size(), upload.written_bytes());
         let Form::Pulled(serving) = &mut upload.form else { return };
         let Some(kept) = serving.kept.take() else { return };
         serving.frontier = serving.frontier.max(kept.chunks);
         let chunk = if is_beginning { kept.chunks } else { 0 };
-        serving.skipped_bytes = (u64::from(chunk) * u64::from(CHUNK_SIZE)).min(size);
+        let had = (u64::from(chunk) * u64::from(CHUNK_SIZE)).min(size);
+        serving.skipped_bytes = had.saturating_sub(written);
         let Some(conn) = conn else { return };
         self.send(conn, Message::Resumed { id: OfferId(id.0), chunk });
         self.seal_if_hashed(id);

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{HostPort, Level, Record, Stage};
+use crate::engine::{HostPort, Level, Record, Stage, Via};
 use crate::ui::parse::{Parsed, parse};
 use crate::wire::{FileHash, SafeName};
 
@@ -179,6 +179,48 @@ fn a_peer_goes_by_the_alias_it_was_given() {
         expires_in: None,
     };
     assert_eq!(shown(offer), "[2] laptop (192.0.2.5:4711) sends report.pdf, 3.2 MB");
+}
+
+#[test]
+fn through_whom_somebody_is_connected_is_shown_wherever_it_is_named() {
+    let between = "198.51.100.7:8000".parse().unwrap();
+    let connected = |peer, via, alias: Option<&str>| Event::PeerConnected {
+        via,
+        peer,
+        dialled: None,
+        node_id: Some(NodeId([7; 32])),
+        alias: alias.map(|alias| alias.parse().unwrap()),
+        first_contact: false,
+        again: false,
+        level: Level::Extended,
+    };
+    let via = Some(Via { peer: between, node_id: Some(NodeId([9; 32])) });
+    for (alias, through) in [(None, "[via 198.51.100.7:8000]"), (Some("relay"), "[via relay]")] {
+        let known = Known::default();
+        known.event(&connected(between, None, alias));
+        known.event(&connected(peer(), via, None));
+        let shown = |event| PROMPT.event(&event, &known).unwrap();
+        let line = shown(connected(peer(), via, None));
+        assert_eq!(line, format!("192.0.2.5:4711 connected (0707070707070707) {through}"));
+        let said = shown(Event::Message { peer: peer(), text: "hello".into() });
+        assert_eq!(said, format!("<192.0.2.5:4711 {through}> hello"));
+        let info = PeerInfo {
+            via,
+            node_id: Some(NodeId([7; 32])),
+            alias: None,
+            trusted: false,
+            peer: peer(),
+            dialled: None,
+            level: Level::Extended,
+            agent: None,
+            connected_for: Duration::ZERO,
+            bytes_sent: 0,
+            bytes_received: 0,
+            record: None,
+        };
+        let table = PROMPT.reply(&asked("peers"), &Reply::Peers(vec![info]), &known, &Rates::new()).unwrap();
+        assert!(table.contains(&format!("192.0.2.5:4711  {through}")), "{table}");
+    }
 }
 
 #[test]

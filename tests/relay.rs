@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peer_to_peer::engine::{
-    AcceptPolicy, Change, Code, Command, CommandId, ConnId, Direction, Event, Failure, Input, Limits, Origin,
-    PeerInfo, PeerRef, Rate, Reply, StreamId,
+    AcceptPolicy, Change, Code, Command, CommandId, ConnId, Direction, Event, Failure, Input, LanNews,
+    Limits, Origin, PeerInfo, PeerRef, Rate, Reply, Sighting, StreamId,
 };
 use peer_to_peer::wire::{
     Binding, CIRCUIT_WINDOW, CircuitId, CircuitPart, Hello, Instance, Message, NodeId as Identity,
@@ -67,10 +67,7 @@ impl Friends {
     }
 
     fn connected(&mut self, node: NodeId) -> Vec<PeerInfo> {
-        match self.world.run_command(node, Command::Peers) {
-            Ok(Reply::Peers(peers)) => peers,
-            other => panic!("{other:?}"),
-        }
+        connected(&mut self.world, node)
     }
 
     /// What was told of connections through another that ended.
@@ -134,15 +131,38 @@ impl Friends {
     }
 }
 
+fn connected(world: &mut World, node: NodeId) -> Vec<PeerInfo> {
+    match world.run_command(node, Command::Peers) {
+        Ok(Reply::Peers(peers)) => peers,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Somebody who is connected to a node, and says what a test wants.
 fn script(world: &mut World, to: NodeId, who: Identity) -> ScriptId {
     let script = world.script_as(Some(who), to);
-    world.say(script, hello());
+    world.say(script, hello("relay"));
     world.run_for(SECOND / 10);
     script
 }
 
-fn hello() -> Message {
+/// Somebody is there at the other end of a stream, and can do something.
+fn greet(world: &mut World, node: NodeId, stream: StreamId, who: Identity, feature: &str) {
+    let conn = ConnId(77);
+    let opened = Input::Opened {
+        conn,
+        addr: stream.addr(),
+        dialled: None,
+        binding: Some(Binding([7; 32])),
+        node_id: Some(who),
+        first_contact: false,
+        stream: Some(stream),
+    };
+    world.input(node, opened);
+    world.input(node, Input::Received { conn, message: hello(feature) });
+}
+
+fn hello(feature: &str) -> Message {
     Message::Hello(Hello {
         version: 1,
         agent: "script".into(),
@@ -150,7 +170,7 @@ fn hello() -> Message {
         instance: Instance(7),
         listen_port: 0,
         your_addr: None,
-        features: vec!["relay".into()],
+        features: vec![feature.into()],
     })
 }
 
@@ -391,24 +411,52 @@ fn a_direct_connection_that_its_peer_makes_anew_through_another_is_one_that_brok
         world.note(node, &Change::Trust(Identity([9; 32])));
         world.run_for(age);
         say(&mut world, between, 1, CircuitPart::Open { to: None });
-        let (stream, conn) = (world.nodes[node.0].streams[0].0, ConnId(77));
-        let opened = Input::Opened {
-            conn,
-            addr: stream.addr(),
-            dialled: None,
-            binding: Some(Binding([7; 32])),
-            node_id: Some(Identity([3; 32])),
-            first_contact: false,
-            stream: Some(stream),
-        };
-        world.input(node, opened);
-        world.input(node, Input::Received { conn, message: hello() });
+        let stream = world.nodes[node.0].streams[0].0;
+        greet(&mut world, node, stream, Identity([3; 32]), "relay");
         world.run_for(SECOND);
         assert_eq!(world.scripts[direct.0].closed, !is_kept);
-        let Ok(Reply::Peers(peers)) = world.run_command(node, Command::Peers) else { panic!() };
+        let peers = connected(&mut world, node);
         let there: Vec<_> = peers.iter().filter(|peer| peer.node_id == Some(Identity([3; 32]))).collect();
         assert_eq!((there.len(), there[0].via.is_none()), (1, is_kept), "{there:?}");
     }
+}
+
+#[test]
+fn who_reads_what_goes_through_another_is_there_however_long_its_answers_take() {
+    for reads in [true, false] {
+        let mut world = World::new(13);
+        world.pings = true;
+        let node = world.secure_node(1, AcceptPolicy::Ask);
+        let between = script(&mut world, node, Identity([9; 32]));
+        world.note(node, &Change::Trust(Identity([9; 32])));
+        say(&mut world, between, 1, CircuitPart::Open { to: None });
+        let stream = world.nodes[node.0].streams[0].0;
+        greet(&mut world, node, stream, Identity([3; 32]), "ping");
+        for _ in 0..12 {
+            world.input(node, Input::Stream { stream, part: data(9) });
+            if reads {
+                say(&mut world, between, 1, CircuitPart::More(9));
+            }
+            world.run_for(5 * SECOND);
+        }
+        let peers = connected(&mut world, node);
+        assert_eq!(peers.iter().any(|peer| peer.node_id == Some(Identity([3; 32]))), reads, "{peers:?}");
+    }
+}
+
+#[test]
+fn through_whom_nobody_could_be_greeted_is_told() {
+    let mut friends = friends(1_000_000);
+    let asked = friends.ask(friends.a, B);
+    let stream = friends.world.nodes[friends.a.0].streams[0].0;
+    let failure = Failure::new(Code::HandshakeFailed, "it did not answer in time");
+    friends.world.input(friends.a, Input::StreamFailed { stream, failure });
+    let failure = friends.failure(friends.a, asked);
+    assert_eq!(failure.code, Code::HandshakeFailed);
+    assert!(failure.message.ends_with(&format!("(it goes through {})", addr_of(friends.relay))), "{failure}");
+    friends.world.run_for(SECOND);
+    let at_b = friends.world.nodes[friends.b.0].streams[0].0;
+    assert!(friends.has_ended(friends.b, at_b));
 }
 
 #[test]
@@ -485,6 +533,24 @@ fn nobody_comes_in_through_a_stranger() {
 }
 
 #[test]
+fn whoever_a_person_named_to_connect_to_lets_others_in_as_who_was_typed_does() {
+    let mut world = World::new(14);
+    world.lan = true;
+    let limits = Limits { relay: Rate::new(1_000_000), ..Limits::default() };
+    let relay = world.secure_node_with(100, AcceptPolicy::Ask, limits);
+    let (a, b) = (world.secure_node(1, AcceptPolicy::Ask), world.secure_node(2, AcceptPolicy::Ask));
+    world.note(relay, &Change::Trust(A));
+    world.note(relay, &Change::Trust(B));
+    world.connect(a, relay);
+    // It has found it on the local network.
+    let (name, addrs) = ("r".into(), vec![addr_of(relay)]);
+    world.input(b, Input::Lan(LanNews::Seen(Sighting { name, node_id: RELAY, instance: None, addrs })));
+    world.run_command(b, Command::Connect(RELAY.to_string().parse().unwrap())).unwrap();
+    let mut friends = Friends { world, relay, a, b };
+    friends.circuit();
+}
+
+#[test]
 fn when_a_connection_ends_so_do_the_circuits_over_it() {
     let mut friends = friends(1_000_000);
     let [at_a, at_b] = friends.circuit();
@@ -511,6 +577,26 @@ fn a_connection_has_four_circuits_and_a_place_is_free_again_when_one_has_ended()
     friends.world.run_for(SECOND);
     assert!(friends.has_ended(friends.a, streams[2][0]));
     friends.circuit();
+}
+
+#[test]
+fn a_node_has_sixty_four_circuits_in_all() {
+    let Friends { mut world, relay, .. } = friends(1_000_000);
+    let ids: Vec<_> = (10..44).map(|digit| Identity([digit; 32])).collect();
+    let ends: Vec<_> = ids.iter().map(|id| script(&mut world, relay, *id)).collect();
+    ids.iter().for_each(|id| world.note(relay, &Change::Trust(*id)));
+    let open = |world: &mut World, pair: usize, id| {
+        say(world, ends[2 * pair], id, CircuitPart::Open { to: Some(ids[2 * pair + 1]) });
+        heard(world, ends[2 * pair])
+    };
+    for pair in 0..16 {
+        for id in [1, 3, 5, 7] {
+            assert_eq!(open(&mut world, pair, id), [], "{pair}");
+        }
+    }
+    assert_eq!(open(&mut world, 16, 1), [(1, end("busy"))]);
+    say(&mut world, ends[0], 1, end("closed"));
+    assert_eq!(open(&mut world, 16, 3).len(), 1);
 }
 
 #[test]

@@ -370,7 +370,7 @@ impl Engine {
         self.now = self.now.max(now);
         match input {
             Input::Opened { conn, addr, dialled, binding, node_id, first_contact, stream } => {
-                let greeted = stream.map(|stream| self.on_stream_greeted(stream));
+                let greeted = stream.map(|stream| self.on_stream_greeted(stream, conn));
                 if let Some(None) = greeted {
                     // The circuit ended meanwhile. Who is at its end is not there without it.
                     return self.outputs.push_back(Output::Close { conn });

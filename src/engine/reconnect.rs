@@ -84,7 +84,7 @@ impl Engine {
         }
         Some(match (&away.place, away.via) {
             (Some(_), _) => "it is dialled again",
-            (None, Some(_)) => "it is connected to again through the same peer, where that is connected",
+            (None, Some(_)) => "it is connected to again through the same peer, once that is connected",
             (None, None) => "it is waited for",
         })
     }

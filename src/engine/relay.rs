@@ -73,6 +73,8 @@ struct Stream {
     /// Who waits for it.
     command: Option<CommandId>,
     via: Via,
+    /// The connection over it, once somebody is there.
+    conn: Option<ConnId>,
     /// Bytes that came and were not read here, and bytes that went and were not read there.
     unread_here: u32,
     unread_there: u32,
@@ -166,7 +168,10 @@ impl Engine {
             return Err(Failure::new(Code::Unsupported, message));
         }
         if !self.circuits.has_room(conn) {
-            let message = format!("there are {MAX_PER_PEER} connections through `{via}` already");
+            let message = format!(
+                "no more connections go through `{via}`: {MAX_PER_PEER} may through one peer, and {MAX_CIRCUITS} in \
+                 all; `disconnect` one first"
+            );
             return Err(Failure::new(Code::Busy, message));
         }
         self.dial_through(conn, wanted, Some(command));
@@ -200,7 +205,7 @@ impl Engine {
         let via = Via { peer: between.addr, node_id: between.node_id };
         self.circuits.streams_made = self.circuits.streams_made.wrapping_add(1);
         let id = StreamId::new(via.node_id, self.circuits.streams_made);
-        let stream = Stream { hop, wanted, command, via, unread_here: 0, unread_there: 0 };
+        let stream = Stream { hop, wanted, command, via, conn: None, unread_here: 0, unread_there: 0 };
         self.circuits.streams.insert(id, stream);
         self.circuits.ends.insert(hop, id);
         self.outputs.push_back(Output::OpenStream { stream: id, wanted });
@@ -241,13 +246,13 @@ impl Engine {
             return self.refuse(conn, "it opened a circuit by a number that is not its to choose");
         }
         peer.last_circuit_heard = Some(id);
-        let was_typed = peer.dialled.is_some();
+        let was_wanted = peer.dialled.is_some() || peer.is_named;
         if !self.circuits.has_room(conn) {
             return self.say_end(&hop, Code::Busy.as_str());
         }
         let Some(to) = to else {
             // Somebody wants to this node. Through strangers nobody comes.
-            return match was_typed || self.is_friend(conn) {
+            return match was_wanted || self.is_friend(conn) {
                 true => self.open_stream(hop, None, None),
                 false => self.say_end(&hop, Code::Declined.as_str()),
             };
@@ -267,7 +272,14 @@ impl Engine {
                 stream.unread_here += len;
             }
             CircuitPart::More(bytes) => match stream.unread_there.checked_sub(*bytes) {
-                Some(left) => stream.unread_there = left,
+                Some(left) => {
+                    stream.unread_there = left;
+                    // Who reads is there, however long its answers take: before them a whole window may have to be
+                    // passed on.
+                    if let Some(conn) = stream.conn {
+                        self.heard_from(conn);
+                    }
+                }
                 None => return self.break_stream(id),
             },
             CircuitPart::End { code } => {
@@ -349,16 +361,18 @@ impl Engine {
 
     /// Nobody could be greeted over a circuit.
     pub(super) fn on_stream_failed(&mut self, id: StreamId, failure: &Failure) {
-        if let Some(Stream { hop, .. }) = self.circuits.streams.get(&id) {
-            let hop = *hop;
-            self.end_stream(id, failure);
-            self.say_end(&hop, failure.code.as_str());
+        if let Some(Stream { hop, via, .. }) = self.circuits.streams.get(&id) {
+            let (hop, code) = (*hop, failure.code);
+            let message = format!("{} (it goes through {})", failure.message, via.peer);
+            self.end_stream(id, &Failure::new(code, message));
+            self.say_end(&hop, code.as_str());
         }
     }
 
     /// Somebody is there at the other end.
-    pub(super) fn on_stream_greeted(&mut self, id: StreamId) -> Option<GreetedStream> {
+    pub(super) fn on_stream_greeted(&mut self, id: StreamId, conn: ConnId) -> Option<GreetedStream> {
         let stream = self.circuits.streams.get_mut(&id)?;
+        stream.conn = Some(conn);
         let (via, is_wanted) = (stream.via, stream.wanted.is_some());
         Some(GreetedStream { via, is_wanted, command: stream.command.take() })
     }

@@ -79,6 +79,16 @@ fn the_beginning_of_an_identity_names_a_stranger_nearby_if_it_is_long_enough() {
 }
 
 #[test]
+fn a_record_that_begins_like_somebody_known_makes_nobody_unclear() {
+    let (mut world, a, b) = strangers(16);
+    let mut alike = BOB;
+    alike.0[31] = 7;
+    world.hear(a, record("lie", alike, &["10.0.0.9:8000".parse().unwrap()]));
+    world.note(a, &Change::Pin(name_of(b).parse().unwrap(), BOB));
+    assert_eq!(world.connect_to(a, &"02".repeat(8)).unwrap(), addr_of(b));
+}
+
+#[test]
 fn a_record_that_claims_anothers_identity_leads_nowhere() {
     let (mut world, a, b) = strangers(3);
     let liar = world.secure_node(6, AcceptPolicy::All);
@@ -105,6 +115,27 @@ fn ten_thousand_lies_cost_a_few_dials() {
     world.hear(a, record("truth", BOB, &[addr_of(b)]));
     assert_eq!(world.connect_to(a, "bob").unwrap(), addr_of(b));
     assert!(world.dialled().len() <= 16, "{}", world.dialled().len());
+}
+
+#[test]
+fn lies_that_come_later_drive_out_neither_who_is_there_nor_where_it_was_reached_before() {
+    for is_pinned in [false, true] {
+        let (mut world, a, b) = strangers(14);
+        world.silent_dials = true;
+        if is_pinned {
+            world.note(a, &Change::Pin(name_of(b).parse().unwrap(), BOB));
+        } else {
+            world.hear(a, record("truth", BOB, &[addr_of(b)]));
+        }
+        for lie in 0..100 {
+            let addrs: Vec<_> = (0..8).map(|n| SocketAddr::from(([10, 9, lie, n], 8000))).collect();
+            world.hear(a, record(&format!("lie{lie}"), BOB, &addrs));
+        }
+        let began = world.now;
+        assert_eq!(world.connect_to(a, "bob").unwrap(), addr_of(b));
+        assert!(world.now - began < SECOND, "nobody waits for those who do not answer");
+        assert!(world.dialled().len() <= 6, "{:?}", world.dialled());
+    }
 }
 
 #[test]
@@ -182,6 +213,7 @@ fn a_peer_whose_address_changed_is_found_again_and_the_transfer_goes_on() {
     world.cut(a);
     world.run_for(2 * SECOND);
     assert!(world.nodes[b.0].disk.downloads.is_empty());
+    world.hear(a, record("lie", BOB, &["10.9.9.9:8000".parse().unwrap()]));
     world.hear(a, record("r", BOB, &[addr_of(b)]));
     world.run_until(|world| !world.nodes[b.0].disk.downloads.is_empty());
     assert!(world.nodes[b.0].disk.downloads.values().eq([&bytes]));
@@ -197,6 +229,23 @@ fn who_was_found_nearby_is_dialled_again_when_the_connection_breaks() {
     world.run_until(|world| world.connections() > connections);
     world.run_for(SECOND);
     assert_eq!(world.nearby(a)[0].peer, Some(addr_of(b)));
+}
+
+#[test]
+fn lies_about_who_is_waited_for_do_not_make_this_node_dial_all_the_time() {
+    let (mut world, a, b) = strangers(15);
+    world.run_command(a, Command::Connect(name_of(b).parse().unwrap())).unwrap();
+    world.deserted.insert(name_of(b));
+    world.cut(a);
+    world.run_for(SECOND);
+    let before = world.dials.len();
+    for lie in 0..640_u16 {
+        let [high, low] = lie.to_be_bytes();
+        world.hear(a, record("lie", BOB, &[SocketAddr::from(([10, 9, high, low], 8000))]));
+        world.run_for(SECOND / 64);
+    }
+    let dials = world.dials.len() - before;
+    assert!((5..=14).contains(&dials), "{dials} dials in ten seconds");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Anybody there can say anything. A record is a hint where somebody may be, and shown as one; who is dialled
 //! because of it must prove the identity that it names. The table is bounded, and so is what is kept of one identity
-//! and of one record; those who are known to a person stay longest.
+//! and of one record; those who are known to a person stay longest, and of one identity those that came first.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,11 @@ use crate::wire::{Instance, NodeId};
 
 /// Records, those that name one identity, and addresses in one.
 const MAX_RECORDS: usize = 256;
-const MAX_OF_ONE_ID: usize = 4;
+pub(super) const MAX_OF_ONE_ID: usize = 4;
+
+/// Of those that name one identity, the ones that have been there for longest and give way to none: who is there stays,
+/// whatever else is claimed later.
+const STAYING_OF_ONE_ID: usize = 2;
 const MAX_ADDRS: usize = 8;
 
 /// Bytes of a record's name.
@@ -81,22 +85,32 @@ struct Neighbour {
     node_id: NodeId,
     instance: Option<Instance>,
     addrs: Vec<SocketAddr>,
+    /// Less than that of all that came later.
+    since: u64,
     /// Greater than that of all that were seen before.
     seen: u64,
 }
 
 impl Nearby {
-    /// Where somebody may be, as the latest say first.
-    pub(super) fn places_of(&self, id: NodeId) -> impl Iterator<Item = SocketAddr> {
-        self.records_of(id).into_iter().flat_map(|(_, neighbour)| neighbour.addrs.iter().copied())
+    /// Where somebody may be, as each record says, the latest first.
+    pub(super) fn places_of(&self, id: NodeId) -> Vec<Vec<HostPort>> {
+        let places = |addrs: &Vec<SocketAddr>| addrs.iter().copied().map(HostPort::from).collect();
+        self.records_of(id).into_iter().map(|(_, neighbour)| places(&neighbour.addrs)).collect()
     }
 
-    /// Where a process may be: where it says that itself, or where the only record of its identity does.
-    pub(super) fn places_of_process(&self, (id, instance): (NodeId, Instance)) -> Vec<SocketAddr> {
+    /// Where a process may be: where it says that itself, or where others of its identity say that they are that are not
+    /// `here` already: it may have been started anew, and who lies does not hide that.
+    pub(super) fn places_of_process(
+        &self,
+        (id, instance): (NodeId, Instance),
+        is_here: impl Fn(Instance) -> bool,
+    ) -> Vec<SocketAddr> {
         let records = self.records_of(id);
-        let own = records.iter().find(|(_, neighbour)| neighbour.instance == Some(instance));
-        let only = || if let [only] = records.as_slice() { Some(only) } else { None };
-        own.or_else(only).map(|(_, neighbour)| neighbour.addrs.clone()).unwrap_or_default()
+        if let Some((_, own)) = records.iter().find(|(_, neighbour)| neighbour.instance == Some(instance)) {
+            return own.addrs.clone();
+        }
+        let others = records.iter().filter(|(_, neighbour)| !neighbour.instance.is_some_and(&is_here));
+        others.flat_map(|(_, neighbour)| neighbour.addrs.iter().copied()).collect()
     }
 
     /// The identities that are named.
@@ -111,15 +125,17 @@ impl Nearby {
         records
     }
 
-    /// Takes a record in; the oldest gives way where there is no room, first of the same identity, then of
-    /// those that nobody here knows.
+    /// Takes a record in. Where there is no room one gives way: of the same identity the oldest of those that do not
+    /// stay, else the oldest of those that nobody here knows.
     fn insert(&mut self, sighting: Sighting, book: &Book) {
         self.last += 1;
         let Sighting { name, node_id, instance, addrs } = sighting;
-        self.by_name.remove(&name);
-        let same = self.records_of(node_id);
+        let before = self.by_name.remove(&name).filter(|before| before.node_id == node_id);
+        let since = before.map_or(self.last, |before| before.since);
+        let mut same = self.records_of(node_id);
+        same.sort_by_key(|(_, other)| other.since);
         let gives_way = if same.len() >= MAX_OF_ONE_ID {
-            same.last().map(|(name, _)| (*name).clone())
+            same.get(STAYING_OF_ONE_ID).map(|(name, _)| (*name).clone())
         } else if self.by_name.len() >= MAX_RECORDS {
             let by_worth = |(_, other): &(&String, &Neighbour)| (book.is_known(other.node_id), other.seen);
             self.by_name.iter().min_by_key(by_worth).map(|(name, _)| name.clone())
@@ -129,7 +145,7 @@ impl Nearby {
         if let Some(gives_way) = gives_way {
             self.by_name.remove(&gives_way);
         }
-        self.by_name.insert(name, Neighbour { node_id, instance, addrs, seen: self.last });
+        self.by_name.insert(name, Neighbour { node_id, instance, addrs, since, seen: self.last });
     }
 }
 
@@ -234,34 +250,39 @@ mod tests {
             nearby.insert(says(number, id(u16::try_from(number).unwrap() + 100)), &book);
         }
         assert_eq!(nearby.by_name.len(), MAX_RECORDS);
-        assert_eq!(nearby.places_of(id(7)).count(), 1);
-        assert_eq!(nearby.places_of(id(2099)).count(), 1, "the latest is there");
+        assert_eq!(nearby.places_of(id(7)).len(), 1);
+        assert_eq!(nearby.places_of(id(2099)).len(), 1, "the latest is there");
     }
 
     #[test]
-    fn one_identity_has_a_few_records_and_the_latest_come_first() {
+    fn one_identity_has_a_few_records_of_which_the_first_stay_and_the_latest_come_first() {
         let mut nearby = Nearby::default();
         for name in 0..20 {
             let mut record = says(name, id(1));
             record.addrs = vec![SocketAddr::from(([10, 0, 0, 1], 9000 + u16::try_from(name).unwrap()))];
             nearby.insert(record, &Book::default());
         }
-        let ports: Vec<_> = nearby.places_of(id(1)).map(|addr| addr.port()).collect();
-        assert_eq!(ports, [9019, 9018, 9017, 9016]);
+        let ports: Vec<_> = nearby.places_of(id(1)).iter().map(|places| places[0].port()).collect();
+        assert_eq!(ports, [9019, 9018, 9001, 9000]);
     }
 
     #[test]
-    fn a_process_is_where_it_says_and_nobody_is_taken_for_another() {
+    fn a_process_is_where_it_says_or_where_one_that_is_not_here_does() {
         let mut nearby = Nearby::default();
-        let mut first = says(1, id(1));
-        first.instance = Some(Instance(1));
-        nearby.insert(first, &Book::default());
-        assert_eq!(nearby.places_of_process((id(1), Instance(9))).len(), 1, "it may have been started anew");
-        let mut second = says(2, id(1));
-        second.instance = Some(Instance(2));
-        nearby.insert(second, &Book::default());
-        assert_eq!(nearby.places_of_process((id(1), Instance(2))).len(), 1);
-        assert_eq!(nearby.places_of_process((id(1), Instance(9))), []);
+        for number in [1, 2, 3] {
+            let mut record = says(number, id(1));
+            record.instance = Some(Instance(number as u128));
+            record.addrs[0].set_port(8000 + u16::try_from(number).unwrap());
+            nearby.insert(record, &Book::default());
+        }
+        let ports = |instance, here: &[u128]| {
+            let is_here = |instance: Instance| here.contains(&instance.0);
+            let places = nearby.places_of_process((id(1), Instance(instance)), is_here);
+            places.iter().map(SocketAddr::port).collect::<Vec<_>>()
+        };
+        assert_eq!(ports(2, &[]), [8002]);
+        assert_eq!(ports(9, &[2]), [8003, 8001], "it may have been started anew");
+        assert_eq!(ports(9, &[1, 2, 3]), [0; 0], "nobody is taken for another");
     }
 
     #[test]

@@ -321,7 +321,11 @@ impl Peers {
                 let ids: BTreeSet<_> = connected.iter().filter_map(|(_, peer)| peer.node_id).collect();
                 if ids.is_empty() { book.pins.get(address).copied().into_iter().collect() } else { ids }
             }
-            PeerRef::Name(text) => self.called(text, book, nearby),
+            PeerRef::Name(text) => {
+                // What is merely claimed nearby makes nobody unclear who is connected or noted.
+                let sure = self.called(text, book, std::iter::empty());
+                if sure.is_empty() { self.called(text, book, nearby) } else { sure }
+            }
         };
         if ids.len() > 1 {
             return Err(ambiguous(name, ids.iter()));

@@ -21,6 +21,9 @@ const AWAY: usize = 256;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
+/// The shortest pause before the next, whatever is said on the local network.
+const NEARBY_PAUSE: Duration = Duration::from_secs(2);
+
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -42,6 +45,8 @@ pub(super) struct Away {
     /// Through whom we connected to it, if we did.
     via: Option<NodeId>,
     pause: Duration,
+    /// When it was dialled last.
+    tried_at: Option<Duration>,
     /// Texts that it did not acknowledge.
     unheard: VecDeque<Said>,
 }
@@ -107,7 +112,7 @@ impl Engine {
         let named = is_named.then(|| (HostPort::from(peer.addr), Purpose::Named));
         let place = typed.or(named).filter(|_| peer.dialled_by_us);
         let unheard = std::mem::take(&mut peer.texts.unheard);
-        let away = Away { addr: peer.addr, place, via, pause: FIRST_PAUSE, unheard };
+        let away = Away { addr: peer.addr, place, via, pause: FIRST_PAUSE, tried_at: None, unheard };
         let is_dialled = away.is_dialled();
         self.leave_behind(conn);
         if let Some(before) = self.absent.by_process.insert(process, away) {
@@ -150,8 +155,11 @@ impl Engine {
         }
         let (place, via) = (away.place.clone(), away.via);
         away.pause = (away.pause * 2).min(LONGEST_PAUSE);
+        away.tried_at = Some(self.now);
         let pause = away.pause;
-        let nearby = self.nearby.places_of_process(process).into_iter().map(HostPort::from);
+        let is_here =
+            |instance| self.peers.iter().any(|(_, peer)| peer.process() == Some((process.0, instance)));
+        let nearby = self.nearby.places_of_process(process, is_here).into_iter().map(HostPort::from);
         let is_place = |nearby: &HostPort| place.as_ref().is_some_and(|(address, _)| address == nearby);
         let nearby = nearby.filter(|nearby| !is_place(nearby)).map(|nearby| (nearby, Purpose::Named));
         let places: Vec<_> = place.clone().into_iter().chain(nearby).collect();
@@ -174,13 +182,14 @@ impl Engine {
         }
     }
 
-    /// The local network says where somebody is: if that is waited for, it is dialled there now.
+    /// The local network says where somebody is: if that is waited for, it is dialled there now, or soon where that was
+    /// just done. Anybody can say so, as often as they like.
     pub(super) fn redial_nearby(&mut self, id: NodeId) {
         let dialled =
             self.absent.by_process.iter().filter(|(process, away)| process.0 == id && away.is_dialled());
-        let dialled: Vec<_> = dialled.map(|(process, _)| *process).collect();
-        for process in dialled {
-            self.timers.set(Deadline::Redial(process), self.now);
+        for (process, away) in dialled {
+            let soonest = away.tried_at.map_or(self.now, |before| before + NEARBY_PAUSE);
+            self.timers.set(Deadline::Redial(*process), soonest.max(self.now));
         }
     }
 

@@ -1,19 +1,22 @@
 //! Connecting to somebody whom a person names by who that is: an alias, or an identity.
 //!
 //! Where that may be, say the addresses under which it was reached before and the local network. A few places
-//! are dialled at a time until one leads to that identity; what others claim costs a dial each and no more.
+//! are dialled at a time until one leads to that identity; what others claim costs a dial each and no more. Of each who
+//! says where it is one place comes first, and then the next of each: no record with many addresses puts off the others.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::nearby::MAX_OF_ONE_ID;
 use super::{
     Code, CommandId, Deadline, Dialled, Engine, Failure, HostPort, Output, Peer, PeerRef, Purpose, Reply,
     Target,
 };
 use crate::wire::NodeId;
 
-/// Places that are dialled at the same time for one who is sought.
-const AT_ONCE: usize = 3;
+/// Places that are dialled at the same time for one who is sought: one of each record that may name it, and some that
+/// were typed, so that no place that swallows packets makes the true one wait.
+const AT_ONCE: usize = MAX_OF_ONE_ID + 2;
 
 /// Places that are tried in all.
 const MAX_PLACES: usize = 16;
@@ -40,6 +43,19 @@ impl Seek {
     fn add(&mut self, place: HostPort) {
         if self.places.len() < MAX_PLACES && self.places.insert(place.clone()) {
             self.untried.push_back(place);
+        }
+    }
+}
+
+/// The first of each list, then the second of each, and so on.
+fn in_turn<T>(lists: Vec<Vec<T>>) -> Vec<T> {
+    let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+    let mut all = Vec::new();
+    loop {
+        let before = all.len();
+        all.extend(lists.iter_mut().filter_map(Iterator::next));
+        if all.len() == before {
+            return all;
         }
     }
 }
@@ -95,9 +111,11 @@ impl Engine {
             failures: Vec::new(),
             waits_until,
         };
-        self.nearby.places_of(id).for_each(|addr| seek.add(addr.into()));
-        let pinned = self.book.pins.iter().filter(|(_, pinned)| **pinned == id);
-        pinned.for_each(|(address, _)| seek.add(address.clone()));
+        let typed = self.book.pins.iter().filter(|(_, pinned)| **pinned == id);
+        let typed: Vec<_> = typed.map(|(address, _)| address.clone()).collect();
+        let mut sources = self.nearby.places_of(id);
+        sources.push(typed);
+        in_turn(sources).into_iter().for_each(|place| seek.add(place));
         self.seeks.insert(id, seek);
         self.go_on_seeking(id);
         Ok(None)

@@ -81,7 +81,7 @@ pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, Look, PartialK
 pub use limits::Limits;
 pub use nearby::{LanNews, NearbyInfo, Sighting};
 pub use origin::Origin;
-pub(crate) use reach::{farthest, is_public};
+pub(crate) use reach::{farthest, is_elsewhere, is_public};
 pub use relay::{StreamId, Via};
 pub use reputation::{Banned, Dealing, Record, ban_time};
 pub use shared::Shared;

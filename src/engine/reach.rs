@@ -81,6 +81,11 @@ pub(super) fn can_be_peer(addr: SocketAddr) -> bool {
     addr.port() != 0 && reach_of(addr.ip()).is_some()
 }
 
+/// Whether somebody on another machine could come in there.
+pub(crate) fn is_elsewhere(addr: SocketAddr) -> bool {
+    can_be_peer(addr) && reach_of(addr.ip()) != Some(Reach::Machine)
+}
+
 /// Whether somebody there may be told of an address, and be believed if it tells of it.
 pub(super) fn may_be_told(to: IpAddr, of: SocketAddr) -> bool {
     // Of a link's address it is not told which link.

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Granted, Router};
-use crate::engine::{Input, Mapping};
+use crate::engine::{Input, Mapping, is_elsewhere};
 
 /// What was granted is asked for again when half of it is over, within these bounds: whatever a router says.
 const RENEW_SOONEST: Duration = Duration::from_secs(60);
@@ -33,14 +33,19 @@ pub(crate) async fn keep_mapped(
     let mut pause = FIRST_PAUSE;
     while let Some(answer) = stop.run_until_cancelled(timeout(TOO_LONG, router.map(port))).await {
         let (mapping, wait) = match answer {
-            Ok(Ok(Granted { external, lifetime, by })) => {
+            Ok(Ok(Granted { external, lifetime, by })) if is_elsewhere(external) => {
                 pause = FIRST_PAUSE;
                 (Mapping::Mapped { external, by }, (lifetime / 2).clamp(RENEW_SOONEST, RENEW_LATEST))
             }
             failed => {
                 let why = match failed {
                     Ok(Err(why)) => why.to_string(),
-                    _ => "the router takes too long to answer".to_owned(),
+                    // What routers say that have no connection, and those that lie.
+                    Ok(Ok(Granted { external, by, .. })) => format!(
+                        "the router says by {by} that others come in at {external}, where nobody can; it may have no \
+                         connection to the internet"
+                    ),
+                    Err(_) => "the router takes too long to answer".to_owned(),
                 };
                 let wait = pause;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -126,6 +131,22 @@ mod tests {
         mapping(&mut heard).await;
         mapping(&mut heard).await;
         assert_eq!(pauses(&router).last(), Some(&30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_router_that_names_no_address_where_anybody_can_come_in_is_not_believed_and_asked_again() {
+        for nowhere in
+            ["0.0.0.0:8000", "127.0.0.1:8000", "224.0.0.1:8000", "11.0.0.1:0", "[::ffff:0.0.0.0]:8000"]
+        {
+            let router = Memory::granting(1000);
+            router.with(|state| state.external = Some(nowhere.parse().unwrap()));
+            let (mut heard, _stop, _) = keep(&router);
+            let Mapping::Failed { why } = mapping(&mut heard).await else { panic!("{nowhere}") };
+            assert!(why.contains(nowhere), "{why}");
+            router.with(|state| state.external = None);
+            assert!(matches!(mapping(&mut heard).await, Mapping::Mapped { .. }));
+            assert_eq!(pauses(&router), [30]);
+        }
     }
 
     #[tokio::test(start_paused = true)]

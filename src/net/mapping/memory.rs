@@ -15,6 +15,8 @@ pub(super) struct Memory(Arc<Mutex<State>>);
 pub(super) struct State {
     /// Seconds for which it grants anything.
     pub(super) lifetime: u64,
+    /// Where it says that others come in, where that is not an address of the internet.
+    pub(super) external: Option<SocketAddr>,
     pub(super) refuses: bool,
     /// It never answers.
     pub(super) is_stuck: bool,
@@ -37,9 +39,9 @@ impl Memory {
 
 impl Router for Memory {
     async fn map(&mut self, port: u16) -> Result<Granted, NotMapped> {
-        let (lifetime, refuses, is_stuck) = self.with(|state| {
+        let (lifetime, external, refuses, is_stuck) = self.with(|state| {
             state.asked.push((Instant::now(), port));
-            (Duration::from_secs(state.lifetime), state.refuses, state.is_stuck)
+            (Duration::from_secs(state.lifetime), state.external, state.refuses, state.is_stuck)
         });
         if is_stuck {
             std::future::pending::<()>().await;
@@ -47,7 +49,8 @@ impl Router for Memory {
         if refuses {
             return Err(NotMapped("not allowed".to_owned()));
         }
-        Ok(Granted { external: SocketAddr::from(([11, 0, 0, 1], port)), lifetime, by: "memory" })
+        let external = external.unwrap_or(SocketAddr::from(([11, 0, 0, 1], port)));
+        Ok(Granted { external, lifetime, by: "memory" })
     }
 
     async fn unmap(&mut self) {

@@ -7,7 +7,7 @@ mod world;
 use std::net::SocketAddr;
 
 use peer_to_peer::engine::{
-    AcceptPolicy, AddressInfo, AddressSource, Change, Command, Event, Input, Mapping, Reply,
+    AcceptPolicy, AddressInfo, AddressSource, Change, Command, Event, Input, Mapping, Reply, Target,
 };
 use peer_to_peer::wire::{Hello, Instance, Message, NodeId as Identity};
 use world::people::pair;
@@ -78,7 +78,34 @@ fn an_address_that_a_router_passes_on_is_learnt_from_who_came_in_by_it() {
     assert_eq!(world.link_places(node), std::slice::from_ref(&own), "what a stranger says is in no link");
     world.note(node, &Change::Trust(STRANGER));
     let passed_on = format!("12.7.7.7:18000#{}", Identity([1; 32]));
+    assert_eq!(world.link_places(node), [passed_on.clone(), own.clone()]);
+    // Whoever else comes in by it, or says so, takes it out of no link.
+    for number in 10..40 {
+        world.comes_in_at(node, Identity([number; 32]), "12.7.7.7:18000");
+        world.comes_in_at(node, Identity([number; 32]), &format!("12.0.0.{number}:8000"));
+    }
     assert_eq!(world.link_places(node), [passed_on, own]);
+}
+
+#[test]
+fn another_address_of_this_machine_takes_the_place_of_the_one_before() {
+    let mut world = World::new(12);
+    let node = world.secure_node(1, AcceptPolicy::Ask);
+    world.comes_in_at(node, STRANGER, &addr_of(node).to_string());
+    world.comes_in_at(node, STRANGER, "12.0.0.99:8000");
+    let now = Target { address: "12.0.0.99:8000".parse().unwrap(), id: Some(Identity([1; 32])) };
+    world.input(node, Input::Reachable(vec![now.clone()]));
+    let [address] = world.addresses(node).try_into().unwrap();
+    assert_eq!(
+        (address.addr.to_string(), address.source),
+        (now.address.to_string(), AddressSource::Interface)
+    );
+    assert_eq!(
+        address.confirmed.unwrap().node_id,
+        Some(STRANGER),
+        "who came in there already has confirmed it"
+    );
+    assert_eq!(world.link_places(node), [now.to_string()]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::peers::Peer;
 use super::reach::{is_public, may_be_told};
-use super::{Alias, ConnId, Engine, Event, HostPort, Origin, Target};
+use super::{Alias, Book, ConnId, Engine, Event, HostPort, Origin, Target};
 use crate::wire::NodeId;
 
 /// Addresses that others told of.
@@ -28,7 +28,7 @@ pub struct AddressInfo {
     pub addr: SocketAddr,
     /// How it is known.
     pub source: AddressSource,
-    /// Who came in there last, if anybody did.
+    /// Who came in there last, as it says, if anybody did; no stranger where somebody did whom a person here knows.
     pub confirmed: Option<Witness>,
 }
 
@@ -98,6 +98,11 @@ struct Said {
     at: Duration,
 }
 
+/// Whether somebody said it whom a person here knows, or another process of the same user.
+fn is_known(said: &Said, book: &Book, own: Option<NodeId>) -> bool {
+    said.node_id.is_some_and(|id| book.is_known(id) || own == Some(id))
+}
+
 impl Addresses {
     /// Where a router passes the port on.
     fn mapped(&self) -> Option<(SocketAddr, &'static str)> {
@@ -107,28 +112,42 @@ impl Addresses {
         }
     }
 
-    /// Takes in where somebody sees this node; one origin may tell of one address that nobody else knows of.
-    fn take(&mut self, addr: SocketAddr, said: Said, has_come_in: bool) {
-        let origin = |said: &Said| Origin::of(said.by.ip());
+    /// What others told of turns out to be an address of this machine or its router.
+    fn adopt(&mut self, addr: SocketAddr) {
+        if let Some(place) = self.told.iter().position(|told| told.addr == addr) {
+            let confirmed = self.told.remove(place).confirmed.map(|said| (addr, said));
+            self.confirmed.extend(confirmed);
+        }
+    }
+
+    /// Takes in where somebody sees this node. One origin may tell of one address that nobody else knows of, and what
+    /// strangers tell drives out nothing by which somebody came in whom a person here knows.
+    fn take(&mut self, addr: SocketAddr, said: Said, has_come_in: bool, is_known: impl Fn(&Said) -> bool) {
+        let is_sure = |told: &Told| told.confirmed.as_ref().is_some_and(&is_known);
         let place = self.told.iter().position(|told| told.addr == addr);
         let mut told = match place {
             Some(place) => self.told.remove(place),
             None => {
-                let same = self
-                    .told
-                    .iter()
-                    .position(|told| origin(&told.seen) == origin(&said) && told.confirmed.is_none());
-                let crowded = || (self.told.len() >= MAX_TOLD).then_some(0);
-                if let Some(place) = same.or_else(crowded) {
-                    self.told.remove(place);
+                let is_same_origin = |other: &Said| Origin::of(other.by.ip()) == Origin::of(said.by.ip());
+                let is_its_own = |told: &Told| {
+                    is_same_origin(&told.seen) && told.confirmed.as_ref().is_none_or(is_same_origin)
+                };
+                let same = self.told.iter().position(|told| is_its_own(told) && !is_sure(told));
+                let is_crowded = self.told.len() >= MAX_TOLD;
+                let unsure = || self.told.iter().position(|told| !is_sure(told));
+                match same.or_else(|| is_crowded.then(unsure).flatten()) {
+                    Some(place) => _ = self.told.remove(place),
+                    None if is_crowded && !is_known(&said) => return,
+                    None if is_crowded => _ = self.told.remove(0),
+                    None => {}
                 }
                 Told { addr, seen: said, confirmed: None }
             }
         };
-        told.seen = said;
-        if has_come_in {
+        if has_come_in && (is_known(&said) || !is_sure(&told)) {
             told.confirmed = Some(said);
         }
+        told.seen = said;
         self.told.push(told);
     }
 }
@@ -147,10 +166,21 @@ impl Engine {
         let port = if has_come_in { addr.port() } else { self.config.listening.port() };
         let addr = SocketAddr::new(addr.ip(), port);
         if !self.is_own(addr) {
-            self.addresses.take(addr, said, has_come_in);
+            let (book, own) = (&self.book, self.config.node_id);
+            self.addresses.take(addr, said, has_come_in, |said| is_known(said, book, own));
         } else if has_come_in {
             self.addresses.confirmed.retain(|(other, _)| *other != addr);
             self.addresses.confirmed.push((addr, said));
+        }
+    }
+
+    /// This machine has other addresses than before.
+    pub(super) fn on_reachable(&mut self, reachable: Vec<Target>) {
+        self.config.reachable = reachable;
+        let confirmed = std::mem::take(&mut self.addresses.confirmed);
+        self.addresses.confirmed = confirmed.into_iter().filter(|(addr, _)| self.is_own(*addr)).collect();
+        for addr in self.own_addrs().collect::<Vec<_>>() {
+            self.addresses.adopt(addr);
         }
     }
 
@@ -163,11 +193,7 @@ impl Engine {
             Mapping::Mapped { external, .. } if before.is_some_and(|(known, _)| known == external) => {}
             Mapping::Mapped { external, by } => {
                 self.forget_mapped(before);
-                let told = &mut self.addresses.told;
-                if let Some(place) = told.iter().position(|told| told.addr == external) {
-                    let confirmed = told.remove(place).confirmed.map(|said| (external, said));
-                    self.addresses.confirmed.extend(confirmed);
-                }
+                self.addresses.adopt(external);
                 self.event(Event::Mapped { external, by, is_public: is_public(external.ip()) });
             }
             Mapping::Failed { why } if before.is_some() => {
@@ -242,9 +268,7 @@ impl Engine {
     /// Where others may ask who have a link: where a router passes on to this node, where somebody came in whom a person
     /// here knows, and what this machine has.
     pub(super) fn places_for_links(&self) -> Vec<Target> {
-        let is_known = |said: &Said| {
-            said.node_id.is_some_and(|id| self.book.is_known(id) || self.config.node_id == Some(id))
-        };
+        let is_known = |said: &Said| is_known(said, &self.book, self.config.node_id);
         let told = self.addresses.told.iter().rev();
         let confirmed = told.filter(|told| told.confirmed.as_ref().is_some_and(is_known));
         let mapped = self.addresses.mapped().map(|(addr, _)| addr);
@@ -277,11 +301,11 @@ mod tests {
     fn one_origin_fills_no_list_with_guesses_and_a_crowd_none_without_bound() {
         let mut addresses = Addresses::default();
         for number in 0..200 {
-            addresses.take(addr(number), said("12.0.0.1:1"), false);
+            addresses.take(addr(number), said("12.0.0.1:1"), number % 2 == 0, |_| false);
         }
-        assert_eq!(addresses.told.len(), 1);
+        assert_eq!(addresses.told.len(), 1, "nor by coming in, as it says");
         for number in 0..200 {
-            addresses.take(addr(number), said(&format!("12.0.{number}.1:1")), true);
+            addresses.take(addr(number), said(&format!("12.0.{number}.1:1")), true, |_| false);
         }
         assert_eq!(addresses.told.len(), MAX_TOLD);
         assert_eq!(addresses.told.last().unwrap().addr, addr(199));
@@ -290,10 +314,30 @@ mod tests {
     #[test]
     fn who_came_in_is_remembered_when_others_only_guess() {
         let mut addresses = Addresses::default();
-        addresses.take(addr(1), said("12.0.0.1:1"), true);
-        addresses.take(addr(1), said("12.0.0.2:1"), false);
+        addresses.take(addr(1), said("12.0.0.1:1"), true, |_| false);
+        addresses.take(addr(1), said("12.0.0.2:1"), false, |_| false);
         let [told] = addresses.told.as_slice() else { panic!("{addresses:?}") };
         assert_eq!(told.confirmed.unwrap().by, "12.0.0.1:1".parse().unwrap());
         assert_eq!(told.seen.by, "12.0.0.2:1".parse().unwrap());
+    }
+
+    #[test]
+    fn strangers_drive_out_no_address_that_somebody_known_confirmed_and_take_it_from_nobody() {
+        let mut addresses = Addresses::default();
+        let friend = said("12.1.1.1:1");
+        let is_known = |said: &Said| said.by.ip() == friend.by.ip();
+        addresses.take(addr(1), friend, true, is_known);
+        addresses.take(addr(1), said("12.0.0.1:1"), true, is_known);
+        for number in 2..200 {
+            addresses.take(addr(number), said(&format!("12.0.{number}.1:1")), true, is_known);
+        }
+        let kept = addresses.told.iter().find(|told| told.addr == addr(1)).unwrap();
+        assert_eq!(kept.confirmed.unwrap().by, friend.by);
+        for number in 2..20 {
+            addresses.take(addr(number), friend, true, is_known);
+        }
+        assert_eq!(addresses.told.len(), MAX_TOLD);
+        addresses.take(addr(99), said("12.0.0.1:1"), true, is_known);
+        assert!(addresses.told.iter().all(|told| told.confirmed.unwrap().by == friend.by));
     }
 }

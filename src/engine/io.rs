@@ -146,6 +146,8 @@ pub enum Input {
     Dht(DhtState),
     /// Something is heard of the local network.
     Lan(LanNews),
+    /// Others may reach the node elsewhere than before, as far as this machine knows.
+    Reachable(Vec<Target>),
     /// A router was asked to pass the port on.
     Mapping(Mapping),
     /// A node of the DHT names places, in answer to [`Output::LookUp`].

@@ -186,7 +186,7 @@ pub struct EngineConfig {
     pub agent: String,
     /// The address that the node listens on.
     pub listening: SocketAddr,
-    /// Where others may reach it, as far as this machine knows.
+    /// Where others may reach it, as far as this machine knows; see also [`Input::Reachable`].
     pub reachable: Vec<Target>,
     /// Whether what was fetched by its hash is served on.
     pub seeds: bool,
@@ -449,6 +449,7 @@ impl Engine {
             Input::Command { id, command } => self.on_command(id, command),
             Input::Dht(state) => self.on_dht(state),
             Input::Lan(news) => self.on_lan(news),
+            Input::Reachable(reachable) => self.on_reachable(reachable),
             Input::Mapping(mapping) => self.on_mapping(mapping),
             Input::Found { id, addrs } => self.on_found(id, &addrs),
             Input::LookedUp { id } => self.on_looked_up(id),

@@ -77,7 +77,7 @@ pub(super) struct Inbox {
     pub(super) from_disk: mpsc::Receiver<FromDisk>,
     /// Texts that were taken.
     pub(super) shown: mpsc::Receiver<(ConnId, u64)>,
-    /// What a DHT, the local network and a router say.
+    /// What a DHT, the local network and a router say, and where this machine is reached.
     pub(super) from_around: mpsc::Receiver<Input>,
 }
 

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::greet::Greeter;
-use super::{NodeConfig, StartError, reachable};
+use super::interfaces::reachable;
+use super::{NodeConfig, StartError};
 pub use crate::net::Bootstrap;
 use crate::net::{Mainline, free_port};
 
@@ -34,7 +35,7 @@ pub(super) fn network(
     // Who asked for any free port has it for both, or two.
     let is_any = dht.port.is_none() && config.port == 0;
     let port = free_port(ip, wanted, is_any).map_err(|error| StartError::Dht { port: wanted, error })?;
-    let here = reachable(listening, greeter.node_id(), true);
+    let here = reachable(listening, greeter.node_id());
     let here = here.iter().find_map(|here| here.address.host().parse().ok().filter(IpAddr::is_ipv4));
     Ok(Some(Mainline {
         socket: SocketAddrV4::new(ip, port),

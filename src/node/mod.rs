@@ -7,11 +7,12 @@ mod dht;
 pub(crate) mod fake;
 mod greet;
 mod handle;
+mod interfaces;
 mod jobs;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,19 +27,18 @@ use tokio_util::task::TaskTracker;
 use handle::event_queue;
 pub use handle::{Events, Gone, NodeHandle, Ticket, Told};
 
-use crate::engine::{
-    AcceptPolicy, Engine, EngineConfig, Event, FIRST_FOUND_PORT, HostPort, Input, Limits, Reading, Target,
-};
+use crate::engine::{AcceptPolicy, Engine, EngineConfig, Event, FIRST_FOUND_PORT, Input, Limits, Reading};
 use crate::net::{
     Desk, HomeRouter, Identity, Mdns, Myself, ReceiveBudget, accept_loop, attend, bind, generate_key,
     keep_mapped, stay,
 };
 use crate::store::{Disk, Home, HomeError};
-use crate::wire::{Instance, NodeId};
+use crate::wire::Instance;
 use actor::{Actor, Inbox, Outlets};
 use circuits::Circuits;
 pub use dht::{Bootstrap, DhtConfig};
 use greet::{Greeter, Secure, Strangers};
+use interfaces::reachable;
 use jobs::Jobs;
 
 /// Commands, connections and dials that may wait for the actor, which is never long.
@@ -179,28 +179,6 @@ fn listen(config: &NodeConfig) -> Result<(Option<TcpListener>, SocketAddr), Star
     Ok((Some(listener), listening))
 }
 
-/// Where others may reach this node, for links: the address that it listens on, or where that is every
-/// one, those from which this machine would speak to others.
-fn reachable(listening: SocketAddr, id: Option<NodeId>, listens: bool) -> Vec<Target> {
-    let mut addresses = Vec::new();
-    if listens && !listening.ip().is_unspecified() {
-        addresses.push(listening.ip());
-    } else if listens {
-        // Addresses for documentation (RFC 5737, RFC 3849): nothing is sent, the system only chooses.
-        let somewhere = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
-        addresses.extend(somewhere.into_iter().filter_map(|(from, to)| {
-            let socket = std::net::UdpSocket::bind(from).ok()?;
-            socket.connect(to).ok()?;
-            Some(socket.local_addr().ok()?.ip())
-        }));
-        if addresses.is_empty() {
-            addresses.push(Ipv4Addr::LOCALHOST.into());
-        }
-    }
-    let target = |ip| Target { address: HostPort::from(SocketAddr::new(ip, listening.port())), id };
-    addresses.into_iter().map(target).collect()
-}
-
 /// Starts a node on the current tokio runtime.
 ///
 /// Reads the identity from the home before it listens, which takes a moment's disk access.
@@ -216,12 +194,14 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(StartError::Random)?;
     let instance = Instance(u128::from_be_bytes(instance));
+    let here = (listening, greeter.node_id());
+    let reachable = if config.listens { reachable(here.0, here.1) } else { Vec::new() };
     let mut engine = Engine::new(EngineConfig {
         instance,
         node_id: greeter.node_id(),
         agent: concat!("p2p/", env!("CARGO_PKG_VERSION")).to_owned(),
         listening,
-        reachable: reachable(listening, greeter.node_id(), config.listens),
+        reachable: reachable.clone(),
         seeds: config.seeds,
         dht: dht.is_some(),
         lan: config.lan && greeter.node_id().is_some(),
@@ -296,6 +276,10 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     };
     if let Some(listener) = listener {
         tasks.spawn(stop.clone().run_until_cancelled_owned(accept_loop(listener, accepted)));
+    }
+    if config.listens && listening.ip().is_unspecified() {
+        let watching = interfaces::watch(here, reachable, from_around.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watching));
     }
     if let Some(network) = dht {
         let attending = attend(network, desk, listening.port(), from_around.clone());

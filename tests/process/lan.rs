@@ -152,6 +152,21 @@ fn a_record_that_claims_anothers_identity_lets_nobody_in_and_hides_nobody() {
 }
 
 #[test]
+fn whoami_tells_the_address_of_a_network_without_internet_and_the_next_one() {
+    let Some(cable) = Cable::lay("telling where this computer is") else { return };
+    let mut anna = NodeSetup::new().on(&cable, End::Left).port(PORT).start();
+    for number in [1, 2] {
+        cable.set_address(End::Left, number).unwrap();
+        let addr = format!("{}:{PORT}", cable.address(End::Left, number));
+        let is_told = holds_in_time(|| {
+            let addresses = anna.result_of("whoami")["addresses"].clone();
+            addresses.as_array().unwrap().iter().map(|row| &row["addr"]).eq([addr.as_str()])
+        });
+        assert!(is_told, "{}", anna.report());
+    }
+}
+
+#[test]
 fn a_peer_that_comes_back_at_another_address_is_found_and_gets_the_rest() {
     let Some(cable) = Cable::lay("finding a peer that has moved") else { return };
     let mut bob = neighbour(&cable, End::Right).start();

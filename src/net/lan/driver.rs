@@ -35,7 +35,7 @@ pub(crate) async fn stay<L: Lan>(lan: L, me: Myself, told: mpsc::Sender<Input>, 
                     let _too_late = timeout(GOODBYE, presence.leave()).await;
                     return;
                 }
-                LanNews::Away { why: "the connection to it was lost".to_owned() }
+                LanNews::Away { why: "somebody says too much there, or multicast DNS ended".to_owned() }
             }
             Err(why) => LanNews::Away { why: why.to_string() },
         };

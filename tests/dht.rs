@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use peer_to_peer::engine::{AcceptPolicy, Change, Code, Command, DhtState, Event, Limits, Reply};
+use peer_to_peer::engine::{
+    AcceptPolicy, Change, Code, Command, DhtState, Event, Input, Limits, Mapping, Reply,
+};
 use peer_to_peer::wire::{DhtKey, Link, NodeId as Identity};
 use world::disk_model::file_hash;
 use world::swarm::{CHUNK, bare};
@@ -182,6 +184,92 @@ fn an_honest_answer_among_lies_is_found() {
 }
 
 #[test]
+fn who_answers_first_and_most_and_always_something_new_keeps_nobody_out() {
+    let mut found = 0;
+    for seed in 20..30 {
+        let mut world = world(seed);
+        world.silent_dials = true;
+        let bytes = world.rng.bytes(CHUNK);
+        world.sharer(1, &bytes);
+        let getter = world.member(2);
+        let lies = |round: u8| {
+            let of_one = |answer| (0..16).map(move |n| SocketAddr::from(([9, round, answer, n], 2000)));
+            (0..60).map(|answer| of_one(answer).collect()).collect()
+        };
+        world.lie(lies(0));
+        world.get(getter, &bare(&bytes)).unwrap();
+        // The honest answer comes last each time, and the liars never repeat themselves.
+        for round in 1..=140 {
+            world.run_for(2 * SECOND);
+            world.lie(lies(round));
+        }
+        found += usize::from(world.has_got(getter));
+    }
+    assert!(found >= 9, "{found} of 10");
+}
+
+#[test]
+fn who_names_other_ports_where_somebody_is_does_not_keep_it_out() {
+    let mut world = world(19);
+    let bytes = world.rng.bytes(CHUNK);
+    let sharer = world.sharer(1, &bytes);
+    let host = addr_of(sharer).ip();
+    world.lie(vec![(0..64).map(|n| SocketAddr::new(host, 2000 + n)).collect()]);
+    let getter = world.member(2);
+    world.dht.as_mut().unwrap().announced.clear();
+    world.get(getter, &bare(&bytes)).unwrap();
+    // What was named so was dialled long before.
+    world.run_for(30 * SECOND);
+    world.lie(vec![vec![addr_of(sharer)]]);
+    world.run_for(30 * SECOND);
+    assert!(world.has_got(getter), "{world:?}");
+}
+
+#[test]
+fn who_comes_later_is_found_where_a_download_has_lost_all_who_sent_it() {
+    let mut world = world(21);
+    world.line.bytes_per_sec = 500_000;
+    let bytes = world.rng.bytes(60 * CHUNK);
+    let first = world.sharer(1, &bytes);
+    let getter = world.member(2);
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_until(|world| world.announced(&bytes).len() == 2);
+    world.run_command(first, Command::Unshare(file_hash(&bytes).to_string())).unwrap();
+    world.run_for(70 * SECOND);
+    assert!(!world.has_got(getter));
+    world.line.bytes_per_sec = 100_000_000;
+    world.sharer(3, &bytes);
+    world.run_for(70 * SECOND);
+    assert!(world.has_got(getter), "{world:?}");
+}
+
+#[test]
+fn it_is_announced_with_the_port_by_which_others_come_in_there() {
+    let mapped = |external: &str| Mapping::Mapped { external: external.parse().unwrap(), by: "PCP" };
+    let failed = Mapping::Failed { why: "not allowed".into() };
+    let mut world = world(22);
+    let node = world.member(1);
+    let listening = addr_of(node).port();
+    world.input(node, Input::Mapping(mapped("9.9.9.9:40000")));
+    // As it is in the DHT each minute.
+    world.join_dht(node);
+    world.input(node, Input::Mapping(mapped("10.0.0.1:40001")));
+    world.input(node, Input::Mapping(mapped("9.9.9.9:40002")));
+    world.input(node, Input::Mapping(failed));
+    let said = [40000, listening, 40002, listening].map(|port| (node, port));
+    assert_eq!(world.dht.as_ref().unwrap().ports, said);
+    // Within a network of one's own others come in as ever.
+    world.dht = Some(Dht::new([10, 0, 0, 1]));
+    let node = world.member(2);
+    world.input(node, Input::Mapping(mapped("9.9.9.9:40000")));
+    assert_eq!(world.dht.as_ref().unwrap().ports, []);
+    // It turns out to be another one.
+    world.dht.as_mut().unwrap().entry = [12, 0, 0, 1].into();
+    world.join_dht(node);
+    assert_eq!(world.dht.as_ref().unwrap().ports, [(node, 40000)]);
+}
+
+#[test]
 fn places_where_nobody_was_make_room_for_others() {
     let mut world = world(12);
     world.lie(ten_thousand(100));
@@ -294,7 +382,7 @@ fn searches_take_turns_in_what_room_there_is_for_dials() {
     let hosts = [[12, 51, 0, 1], [12, 51, 0, 2], [12, 51, 0, 3], [12, 51, 0, 4]];
     for (n, host) in (0..).zip(hosts) {
         // All that the look-up of this one is answered, and of no other.
-        world.lie(vec![places(host, 16)]);
+        world.lie(places(host, 16).chunks(4).map(<[_]>::to_vec).collect());
         world.get(getter, &bare(&[n])).unwrap();
         world.lie(Vec::new());
     }
@@ -315,9 +403,10 @@ fn a_place_is_dialled_no_more_often_because_others_are_named_in_between() {
     let victim = "12.51.100.7";
     for round in 0..9 {
         // Now these ports of it and now those, behind so many others that what was tried gives way.
-        let ports = (0..16).map(|n| SocketAddr::from(([12, 51, 100, 7], 2000 + 16 * (round % 3) + n)));
-        let others = (0..16).map(|answer| places([12, 52, u8::try_from(round).unwrap(), answer], 16));
-        world.lie([ports.collect()].into_iter().chain(others).collect());
+        let port = |n: u16| SocketAddr::from(([12, 51, 100, 7], 2000 + 16 * (round % 3) + n));
+        let ports = (0..4).map(|answer| (0..4).map(|n| port(4 * answer + n)).collect());
+        let others = (0..64).map(|answer| places([12, 52, u8::try_from(round).unwrap(), answer], 4));
+        world.lie(ports.chain(others).collect());
         world.run_for(32 * SECOND);
     }
     let mut tries = BTreeMap::new();

@@ -117,6 +117,22 @@ fn rubbish_that_many_tell_does_not_keep_out_what_another_tells() {
     assert_eq!(world.peers(there).len(), 1);
 }
 
+#[test]
+fn nobody_is_sent_to_other_services_or_all_over_one_host_because_a_source_said_so() {
+    let (mut world, getter, strangers, _) = fetching(7, 4);
+    let begun = world.dials.len();
+    for (n, liar) in (0..).zip(&strangers) {
+        let services = [22, 25, 443, 1023].map(|port| ([12, 51, 100, n], port).into());
+        let one_host = (0..46).map(|port| ([12, 51, 100, 7], 2000 + 50 * u16::from(n) + port).into());
+        world.tells_of(*liar, &services.into_iter().chain(one_host).collect::<Vec<_>>());
+    }
+    world.run_for(20 * SECOND);
+    let by_getter = world.dials[begun..].iter().filter(|(_, by, _)| *by == getter);
+    let places: std::collections::BTreeSet<_> = by_getter.map(|(_, _, to)| to).collect();
+    assert!(places.iter().all(|to| to.starts_with("12.51.100.7:")), "{places:?}");
+    assert_eq!(places.len(), 16);
+}
+
 /// A node that has got a file by its link, and whom it dialled for that.
 fn got_by_link(seed: u64, limits: Limits) -> (World, NodeId, NodeId) {
     let mut world = World::new(seed);

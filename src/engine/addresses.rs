@@ -105,7 +105,7 @@ fn is_known(said: &Said, book: &Book, own: Option<NodeId>) -> bool {
 
 impl Addresses {
     /// Where a router passes the port on.
-    fn mapped(&self) -> Option<(SocketAddr, &'static str)> {
+    pub(super) fn mapped(&self) -> Option<(SocketAddr, &'static str)> {
         match self.mapping {
             Some(Mapping::Mapped { external, by }) => Some((external, by)),
             _ => None,
@@ -206,6 +206,7 @@ impl Engine {
             )),
             Mapping::Failed { .. } => {}
         }
+        self.review_announced_port();
     }
 
     fn tell_user(&mut self, text: String) {

@@ -2,7 +2,9 @@
 //! tell of. They are dialled as long as there is need, a few at a time, and neither pinned nor trusted.
 //!
 //! Whoever finds places may find rubbish: each has a share of the table, and where that is full, what was
-//! tried in vain gives way first, and then what comes from who has the most in it. What the link names stays.
+//! tried in vain gives way first, and then what comes from who has the most in it. So it goes among the answers
+//! of a distributed hash table in the share that it has: who answers first, or most, keeps nobody out. What the
+//! link names stays.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -22,6 +24,11 @@ const MAX_CANDIDATES: usize = 256;
 const MAX_OF_LINK: usize = 128;
 const MAX_OF_PEER: usize = 64;
 const MAX_OF_DHT: usize = 128;
+
+/// Places at one host that somebody told of, and those of them that one answer of a distributed hash table
+/// names: a lie must not send everybody there, nor keep those out who are there.
+const MAX_AT_ONE_HOST: usize = 16;
+const MAX_AT_ONE_HOST_OF_ONE_ANSWER: usize = 4;
 
 /// How often a place that somebody told of is dialled. One that a link names is dialled as long as there is need.
 const MAX_TRIES: u32 = 3;
@@ -43,8 +50,8 @@ pub(super) enum FoundBy {
     Link,
     /// A peer told of it.
     Peer(ConnId),
-    /// A distributed hash table names it.
-    Dht,
+    /// A distributed hash table names it, in the answer of this search with this number.
+    Dht(u64),
 }
 
 impl FoundBy {
@@ -53,13 +60,29 @@ impl FoundBy {
         match self {
             Self::Link => MAX_OF_LINK,
             Self::Peer(_) => MAX_OF_PEER,
-            Self::Dht => MAX_OF_DHT,
+            Self::Dht(_) => MAX_OF_DHT,
         }
     }
 
-    fn kind(self) -> Kind {
-        if self == Self::Dht { Kind::OfDht } else { Kind::Other }
+    /// Whose share of the table it takes: all answers of a distributed hash table have one.
+    fn party(self) -> Self {
+        if self.kind() == Kind::OfDht { Self::Dht(0) } else { self }
     }
+
+    fn kind(self) -> Kind {
+        if matches!(self, Self::Dht(_)) { Kind::OfDht } else { Kind::Other }
+    }
+}
+
+/// What became of a place that somebody told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    /// It is a new one.
+    New,
+    /// It is known, or not to be dialled.
+    Not,
+    /// There is no room for what comes from there.
+    NoRoom,
 }
 
 /// Places that are dialled in turns with those of the other kind.
@@ -76,6 +99,8 @@ enum Kind {
 #[derive(Debug)]
 struct Candidate {
     found_by: FoundBy,
+    /// The how many-th of those that come from there it is, and the how many-th of all: which is dialled first.
+    turn: (u32, u64),
     is_dialling: bool,
     /// When it may be dialled.
     not_before: Duration,
@@ -87,9 +112,10 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn new(found_by: FoundBy, tries: u32) -> Self {
+    fn new(found_by: FoundBy, turn: (u32, u64), tries: u32) -> Self {
         Self {
             found_by,
+            turn,
             is_dialling: false,
             not_before: Duration::ZERO,
             pause: FIRST_PAUSE,
@@ -119,21 +145,16 @@ impl Candidate {
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     places: BTreeMap<Target, Candidate>,
+    last: u64,
     /// Those that were dialled in vain and gave way, oldest first, and how often each was dialled: whoever
     /// tells of them again and again does not have them dialled more often.
     past: VecDeque<(Target, u32)>,
 }
 
 impl Candidates {
-    /// How many are at one host, or were and are not forgotten.
-    pub(super) fn at_host(&self, host: &str) -> usize {
-        let past = self.past.iter().map(|(target, _)| target);
-        self.places.keys().chain(past).filter(|target| target.address.host() == host).count()
-    }
-
     /// What a distributed hash table named is of no use any more.
     pub(super) fn forget_dht(&mut self) {
-        self.places.retain(|_, candidate| candidate.found_by != FoundBy::Dht);
+        self.places.retain(|_, candidate| candidate.found_by.kind() != Kind::OfDht);
     }
 
     /// Whether one is being dialled, or was not yet.
@@ -141,45 +162,82 @@ impl Candidates {
         self.places.values().any(|candidate| candidate.is_dialling || candidate.tries == 0)
     }
 
-    /// Takes in a place, if there is room for it or can be made. Whether it is a new one.
-    fn add(&mut self, target: Target, found_by: FoundBy) -> bool {
+    /// Takes in a place, if there is room for it or can be made. Where all have as much as it would, `roll`
+    /// decides.
+    fn add(&mut self, target: Target, found_by: FoundBy, roll: u64) -> Added {
         if let Some(known) = self.places.get_mut(&target) {
             known.found_by = known.found_by.min(found_by);
-            return false;
+            return Added::Not;
         }
         let past = self.past.iter().position(|(other, _)| *other == target);
         let tries = past.map_or(0, |past| self.past[past].1);
-        if (tries >= MAX_TRIES && found_by != FoundBy::Link) || !self.make_room(found_by) {
-            return false;
+        let is_told = found_by != FoundBy::Link;
+        if is_told && tries >= MAX_TRIES {
+            return Added::Not;
+        }
+        // Those that were dialled there and gave way are counted there all the same.
+        let room =
+            if is_told && past.is_none() { self.room_at_host(&target, found_by, roll) } else { Some(None) };
+        let Some(gives_way) = room else { return Added::Not };
+        if !self.make_room(found_by, roll) {
+            return Added::NoRoom;
+        }
+        if let Some(gives_way) = gives_way {
+            self.give_way(gives_way);
         }
         self.past.retain(|(other, _)| *other != target);
-        self.places.insert(target, Candidate::new(found_by, tries));
-        true
+        self.last += 1;
+        let of_it = self.places.values().filter(|candidate| candidate.found_by == found_by);
+        let turn = of_it.map(|candidate| candidate.turn.0).max().unwrap_or(0) + 1;
+        self.places.insert(target, Candidate::new(found_by, (turn, self.last), tries));
+        Added::New
+    }
+
+    /// Whether there is room for one more at its host, and which gives way to it there if need be.
+    fn room_at_host(&self, target: &Target, found_by: FoundBy, roll: u64) -> Option<Option<Target>> {
+        let is_here = |other: &Target| other.address.host() == target.address.host();
+        let here = || self.places.iter().filter(|(other, _)| is_here(other));
+        let of_it = here().filter(|(_, candidate)| candidate.found_by == found_by).count();
+        if found_by.kind() == Kind::OfDht && of_it >= MAX_AT_ONE_HOST_OF_ONE_ANSWER {
+            return None;
+        }
+        if here().count() + self.past.iter().filter(|(other, _)| is_here(other)).count() < MAX_AT_ONE_HOST {
+            return Some(None);
+        }
+        let is_untried = |other: &Target, candidate: &Candidate| candidate.tries == 0 && is_here(other);
+        self.one_of_dht(found_by, roll, is_untried).map(Some)
     }
 
     /// Whether there is room for one more that comes from there. Another gives way to it if need be.
-    fn make_room(&mut self, found_by: FoundBy) -> bool {
-        let of_it = self.found_by(found_by);
+    fn make_room(&mut self, found_by: FoundBy, roll: u64) -> bool {
+        let of_it = self.of_party(found_by);
         let gives_way = if of_it >= found_by.most() {
-            self.failed(|candidate| candidate.found_by == found_by)
+            let failed = self.failed(|candidate| candidate.found_by.party() == found_by.party());
+            let of_dht = || self.one_of_dht(found_by, roll, |_, _| true);
+            failed.or_else(|| of_dht().filter(|_| found_by.kind() == Kind::OfDht))
         } else if self.places.len() >= MAX_CANDIDATES {
-            self.failed(|_| true).or_else(|| self.one_of_the_most(of_it + 1))
+            self.failed(|_| true).or_else(|| self.one_of_the_most(of_it + 1, FoundBy::party, |_, _| true))
         } else {
             return true;
         };
         let Some(gives_way) = gives_way else { return false };
-        let tries = self.places.remove(&gives_way).map_or(0, |candidate| candidate.tries);
+        self.give_way(gives_way);
+        true
+    }
+
+    fn give_way(&mut self, target: Target) {
+        let tries = self.places.remove(&target).map_or(0, |candidate| candidate.tries);
         if tries > 0 {
-            self.past.push_back((gives_way, tries));
+            self.past.push_back((target, tries));
             if self.past.len() > MAX_PAST {
                 self.past.pop_front();
             }
         }
-        true
     }
 
-    fn found_by(&self, found_by: FoundBy) -> usize {
-        self.places.values().filter(|candidate| candidate.found_by == found_by).count()
+    /// How many come from there, all answers of a distributed hash table taken together.
+    fn of_party(&self, found_by: FoundBy) -> usize {
+        self.places.values().filter(|candidate| candidate.found_by.party() == found_by.party()).count()
     }
 
     /// Of some of those that were dialled in vain, the one that was most often.
@@ -192,33 +250,61 @@ impl Candidates {
     }
 
     /// One that comes from where most come from, if these are more than `others`.
-    fn one_of_the_most(&self, others: usize) -> Option<Target> {
+    fn one_of_the_most(
+        &self,
+        others: usize,
+        whose: impl Fn(FoundBy) -> FoundBy,
+        is_meant: impl Fn(&Target, &Candidate) -> bool,
+    ) -> Option<Target> {
+        let meant = || {
+            self.places
+                .iter()
+                .filter(|(target, candidate)| candidate.may_give_way() && is_meant(target, candidate))
+        };
         let mut counts = BTreeMap::<FoundBy, usize>::new();
-        for candidate in self.places.values().filter(|candidate| candidate.may_give_way()) {
-            *counts.entry(candidate.found_by).or_default() += 1;
+        for (_, candidate) in meant() {
+            *counts.entry(whose(candidate.found_by)).or_default() += 1;
         }
         let (most, _) =
             counts.into_iter().filter(|(_, count)| *count > others).max_by_key(|(_, count)| *count)?;
-        let theirs = self
-            .places
-            .iter()
-            .filter(|(_, candidate)| candidate.found_by == most && candidate.may_give_way());
+        let theirs = meant().filter(|(_, candidate)| whose(candidate.found_by) == most);
         theirs.max_by_key(|(_, candidate)| candidate.tries).map(|(target, _)| target.clone())
     }
 
+    /// One of those that a distributed hash table names: of the answer with most of them, or, where none has
+    /// more than one, any of them or none, as `roll` says, so that neither who comes first nor who comes last has it all.
+    fn one_of_dht(
+        &self,
+        found_by: FoundBy,
+        roll: u64,
+        is_meant: impl Fn(&Target, &Candidate) -> bool,
+    ) -> Option<Target> {
+        let is_meant = |target: &Target, candidate: &Candidate| {
+            candidate.found_by.kind() == Kind::OfDht && is_meant(target, candidate)
+        };
+        let of_it =
+            self.places.iter().filter(|(target, c)| c.found_by == found_by && is_meant(target, c)).count();
+        if let Some(target) = self.one_of_the_most(of_it + 1, |found_by| found_by, is_meant) {
+            return Some(target);
+        }
+        let alike =
+            self.places.iter().filter(|(target, c)| of_it == 0 && c.may_give_way() && is_meant(target, c));
+        let alike: Vec<_> = alike.map(|(target, _)| target).collect();
+        let one = roll.checked_rem(2 * alike.len() as u64)?;
+        alike.get(usize::try_from(one).ok()?).map(|target| (*target).clone())
+    }
+
     /// Those of one kind that may be dialled now: what the link names, what was dialled least often, and from
-    /// each that told of some one after the other.
+    /// each that told of some one after the other, first of whoever came first.
     fn due(&self, now: Duration, kind: Kind) -> Vec<Target> {
-        let mut turns = BTreeMap::<_, u32>::new();
-        let mut due = Vec::new();
         let is_due =
             |candidate: &Candidate| candidate.found_by.kind() == kind && candidate.may_be_dialled(now);
-        for (target, candidate) in self.places.iter().filter(|(_, candidate)| is_due(candidate)) {
-            let Candidate { found_by, tries, .. } = *candidate;
-            let turn = turns.entry((found_by, tries)).or_default();
-            *turn += 1;
-            due.push(((found_by != FoundBy::Link, tries, *turn), target));
-        }
+        let due = self.places.iter().filter(|(_, candidate)| is_due(candidate));
+        let mut due: Vec<_> = due
+            .map(|(target, Candidate { found_by, tries, turn, .. })| {
+                ((*found_by != FoundBy::Link, *tries, *turn), target)
+            })
+            .collect();
         due.sort_unstable();
         due.into_iter().map(|(_, target)| target.clone()).collect()
     }
@@ -312,12 +398,13 @@ impl FoundDials {
 }
 
 impl Engine {
-    /// Somebody may have it there. Whether that is news, and taken in.
-    pub(super) fn add_candidate(&mut self, id: TransferId, target: Target, found_by: FoundBy) -> bool {
+    /// Somebody may have it there. What became of that.
+    pub(super) fn add_candidate(&mut self, id: TransferId, target: Target, found_by: FoundBy) -> Added {
         // Another process of this user has the same identity, and another address.
         let is_nobody = address_of(&target).is_some_and(|addr| !can_be_peer(addr) || self.is_this_node(addr));
+        let roll = self.dice.roll();
         let get = self.gets.get_mut(&id).filter(|_| !is_nobody);
-        get.is_some_and(|get| get.candidates.add(target, found_by))
+        get.map_or(Added::Not, |get| get.candidates.add(target, found_by, roll))
     }
 
     /// Dials where somebody may be found, as far as there is need and room. Where there is not enough for
@@ -414,9 +501,13 @@ mod tests {
         format!("host{number}:8000").parse().unwrap()
     }
 
+    fn number_of(place: &Target) -> usize {
+        place.address.host().trim_start_matches("host").parse().unwrap()
+    }
+
     fn told_by(peer: u32, from: usize, count: usize, candidates: &mut Candidates) {
         (from..from + count)
-            .for_each(|number| _ = candidates.add(place(number), FoundBy::Peer(ConnId(peer.into()))));
+            .for_each(|number| _ = candidates.add(place(number), FoundBy::Peer(ConnId(peer.into())), 0));
     }
 
     /// A table that is full of what four peers told.
@@ -446,10 +537,10 @@ mod tests {
     fn who_tells_little_finds_room_in_a_table_that_others_filled() {
         let mut candidates = full();
         told_by(9, 0, 10, &mut candidates);
-        assert_eq!(candidates.found_by(FoundBy::Peer(ConnId(9))), 10);
+        assert_eq!(candidates.of_party(FoundBy::Peer(ConnId(9))), 10);
         told_by(9, 0, MAX_OF_PEER, &mut candidates);
         let counts: Vec<_> =
-            [0, 1, 2, 3, 9].map(|peer| candidates.found_by(FoundBy::Peer(ConnId(peer)))).into();
+            [0, 1, 2, 3, 9].map(|peer| candidates.of_party(FoundBy::Peer(ConnId(peer)))).into();
         assert_eq!(counts.iter().sum::<usize>(), MAX_CANDIDATES);
         assert!(counts.iter().all(|count| (50..=53).contains(count)), "all alike: {counts:?}");
     }
@@ -461,8 +552,8 @@ mod tests {
             candidates.dialled(&place(number), false);
         }
         told_by(9, 0, MAX_OF_PEER, &mut candidates);
-        assert_eq!(candidates.found_by(FoundBy::Peer(ConnId(0))), 0);
-        assert_eq!(candidates.found_by(FoundBy::Peer(ConnId(9))), MAX_OF_PEER);
+        assert_eq!(candidates.of_party(FoundBy::Peer(ConnId(0))), 0);
+        assert_eq!(candidates.of_party(FoundBy::Peer(ConnId(9))), MAX_OF_PEER);
     }
 
     #[test]
@@ -480,16 +571,51 @@ mod tests {
             for number in 1000 * round..1000 * round + MAX_OF_PEER {
                 candidates.places.remove(&place(number));
             }
-            assert_eq!(candidates.at_host("host0"), 1, "its host is not forgotten");
+            let past: Vec<_> = candidates.past.iter().map(|(target, _)| target.clone()).collect();
+            assert_eq!(past, [place(0)], "and is not forgotten");
         }
         for number in 1..=2 * MAX_PAST {
-            candidates.add(place(number), FoundBy::Peer(ConnId(1)));
+            candidates.add(place(number), FoundBy::Peer(ConnId(1)), 0);
             if let Some(candidate) = candidates.places.get_mut(&place(number)) {
                 candidate.begin(Duration::ZERO);
                 candidates.dialled(&place(number), false);
             }
         }
         assert_eq!(candidates.past.len(), MAX_PAST, "what is kept in mind has an end");
+    }
+
+    fn named(answer: u64, from: usize, count: usize, roll: u64, candidates: &mut Candidates) -> usize {
+        let add = |number| candidates.add(place(number), FoundBy::Dht(answer), roll) == Added::New;
+        (from..from + count).map(add).filter(|is_new| *is_new).count()
+    }
+
+    #[test]
+    fn the_answers_of_a_dht_share_the_room_that_it_has() {
+        let mut candidates = Candidates::default();
+        for answer in 1..=8 {
+            assert_eq!(named(answer, 1000 * usize::try_from(answer).unwrap(), 16, 0, &mut candidates), 16);
+        }
+        // Nobody has failed yet, and some were reached.
+        for number in 1000..1016 {
+            candidates.places.get_mut(&place(number)).unwrap().tries = 1;
+        }
+        assert_eq!(named(9, 9000, 16, u64::MAX, &mut candidates), 14, "as many as the others");
+        assert_eq!(candidates.of_party(FoundBy::Dht(1)), MAX_OF_DHT);
+    }
+
+    #[test]
+    fn among_answers_that_all_have_little_chance_decides_once_for_each() {
+        let full = || {
+            let mut candidates = Candidates::default();
+            for answer in 0..MAX_OF_DHT {
+                named(answer as u64, answer, 1, 0, &mut candidates);
+            }
+            candidates
+        };
+        let taken = |roll| named(1000, 1000, 16, roll, &mut full());
+        let rolls: Vec<_> = (0..2 * MAX_OF_DHT as u64).map(taken).collect();
+        assert_eq!(rolls.iter().filter(|taken| **taken == 1).count(), MAX_OF_DHT, "half of the time");
+        assert!(rolls.iter().all(|taken| *taken <= 1), "and no more than the others have");
     }
 
     #[test]
@@ -499,6 +625,9 @@ mod tests {
         told_by(2, 0, 2, &mut candidates);
         let first: Vec<_> = candidates.due(Duration::ZERO, Kind::Other).into_iter().take(4).collect();
         assert!(first.contains(&place(0)) && first.contains(&place(1)), "{first:?}");
+        candidates.places.retain(|target, _| !(1000..1032).contains(&number_of(target)));
+        let next = candidates.due(Duration::ZERO, Kind::Other);
+        assert!(next[..2].iter().all(|target| number_of(target) < 2), "nor is it ever: {next:?}");
         candidates.places.get_mut(&place(0)).unwrap().tries = 1;
         assert_eq!(
             candidates.due(Duration::ZERO, Kind::Other).last(),
@@ -510,8 +639,8 @@ mod tests {
     #[test]
     fn what_the_link_names_and_what_is_being_dialled_stays_and_comes_first() {
         let mut candidates = Candidates::default();
-        candidates.add(place(1), FoundBy::Peer(ConnId(1)));
-        candidates.add(place(2), FoundBy::Link);
+        candidates.add(place(1), FoundBy::Peer(ConnId(1)), 0);
+        candidates.add(place(2), FoundBy::Link, 0);
         told_by(1, 2, 1, &mut candidates);
         assert_eq!(candidates.due(Duration::ZERO, Kind::Other), [place(2), place(1)]);
         candidates.places.get_mut(&place(1)).unwrap().is_dialling = true;

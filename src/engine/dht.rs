@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::candidates::FoundBy;
+use super::candidates::{Added, FoundBy};
 use super::downloads::Download;
 use super::gets::Get;
-use super::reach::may_be_told;
+use super::reach::{is_public, may_be_told};
 use super::{Engine, Event, HostPort, Output, Target, TransferId};
 use crate::wire::{DhtKey, FileHash};
 
@@ -24,9 +24,6 @@ const ENOUGH: usize = 8;
 /// to find so many that are of use.
 const MAX_OF_ONE_ANSWER: usize = 16;
 const MAX_LOOKED_AT: usize = 256;
-
-/// Places at one address: a lie must not send everybody there.
-const MAX_AT_ONE_HOST: usize = 16;
 
 /// Below are the ports of other services (RFC 6335), which nobody is to knock at because a stranger said so.
 pub(crate) const FIRST_FOUND_PORT: u16 = 1024;
@@ -69,6 +66,8 @@ pub struct DhtInfo {
 pub(super) struct Dht {
     state: Option<DhtState>,
     announced: BTreeSet<FileHash>,
+    /// The port with which it is; `None` for that which the node listens on.
+    port: Option<u16>,
 }
 
 /// Those of one get.
@@ -78,6 +77,8 @@ pub(super) struct Looking {
     /// When the last one ended.
     ended_at: Option<Duration>,
     pause: Duration,
+    /// Answers that came.
+    answers: u64,
     /// Whether any place ever came of it.
     has_found: bool,
     /// What of them was told last.
@@ -93,7 +94,14 @@ enum Found {
 
 impl Default for Looking {
     fn default() -> Self {
-        Self { is_under_way: false, ended_at: None, pause: FIRST_PAUSE, has_found: false, told: None }
+        Self {
+            is_under_way: false,
+            ended_at: None,
+            pause: FIRST_PAUSE,
+            answers: 0,
+            has_found: false,
+            told: None,
+        }
     }
 }
 
@@ -121,6 +129,20 @@ impl Engine {
             true if self.dht.announced.insert(hash) => self.outputs.push_back(Output::Announce { key }),
             false if self.dht.announced.remove(&hash) => self.outputs.push_back(Output::Withdraw { key }),
             _ => {}
+        }
+    }
+
+    /// Announces with another port where others come in by another: a router may pass on one that differs
+    /// from the one that the node listens on, and that is of use to whoever is outside alone.
+    pub(super) fn review_announced_port(&mut self) {
+        let is_outside = matches!(self.dht.state, Some(DhtState::Joined { entry, .. }) if is_public(entry));
+        let mapped = self.addresses.mapped().map(|(external, _)| external);
+        let port =
+            mapped.filter(|external| is_outside && is_public(external.ip())).map(|external| external.port());
+        if self.config.dht && self.dht.port != port {
+            self.dht.port = port;
+            let port = port.unwrap_or(self.config.listening.port());
+            self.outputs.push_back(Output::AnnouncePort { port });
         }
     }
 
@@ -181,29 +203,28 @@ impl Engine {
         // Where it begins is up to nobody who would like to be taken first.
         let first = self.dice.roll() % addrs.len() as u64;
         let (last, first) = addrs.split_at(usize::try_from(first).expect("an index"));
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        get.looking.answers += 1;
+        let found_by = FoundBy::Dht(get.looking.answers);
         let mut taken = 0;
         for addr in first.iter().chain(last).take(MAX_LOOKED_AT) {
-            let is_of_use = may_be_told(entry, *addr) && addr.port() >= FIRST_FOUND_PORT;
-            taken += usize::from(is_of_use && self.add_found(id, *addr));
+            if !may_be_told(entry, *addr) || addr.port() < FIRST_FOUND_PORT {
+                continue;
+            }
+            let target = Target { address: HostPort::from(*addr), id: None };
+            match self.add_candidate(id, target, found_by) {
+                Added::New => taken += 1,
+                Added::Not => {}
+                Added::NoRoom => break,
+            }
             if taken == MAX_OF_ONE_ANSWER {
                 break;
             }
         }
-        self.dial_candidates(id);
-    }
-
-    /// Whether it is news, and taken in.
-    fn add_found(&mut self, id: TransferId, addr: SocketAddr) -> bool {
-        let target = Target { address: HostPort::from(addr), id: None };
-        let Some(get) = self.gets.get_mut(&id) else { return false };
-        if get.candidates.at_host(target.address.host()) >= MAX_AT_ONE_HOST {
-            return false;
-        }
-        let is_new = self.add_candidate(id, target, FoundBy::Dht);
         if let Some(get) = self.gets.get_mut(&id) {
-            get.looking.has_found |= is_new;
+            get.looking.has_found |= taken > 0;
         }
-        is_new
+        self.dial_candidates(id);
     }
 
     /// What is searched for turns out to be for trusted peers only: strangers are not asked about it any more.
@@ -257,6 +278,7 @@ impl Engine {
             _ => None,
         };
         self.dht.state = Some(state);
+        self.review_announced_port();
         if let Some(text) = text {
             self.event(Event::Warning { peer: None, text });
         }

@@ -262,6 +262,11 @@ pub enum Output {
         /// Under which key.
         key: DhtKey,
     },
+    /// Tell it from now on that what is here can be had at this port.
+    AnnouncePort {
+        /// The TCP port at which others come in.
+        port: u16,
+    },
     /// Do not, any longer: what was told lapses.
     Withdraw {
         /// Under which key.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::candidates::FoundBy;
+use super::dht::FIRST_FOUND_PORT;
 use super::downloads::Download;
 use super::gets::Get;
 use super::peers::Peer;
@@ -79,7 +80,8 @@ impl Engine {
         source.told_of_others_at = Some(now);
         for told in peers.iter().take(MAX_PEERS_TOLD) {
             // A peer elsewhere does not get this node to knock at its own network's doors.
-            if may_be_told(from, told.addr) && !self.is_this_node(told.addr) {
+            let may_be_dialled = may_be_told(from, told.addr) && told.addr.port() >= FIRST_FOUND_PORT;
+            if may_be_dialled && !self.is_this_node(told.addr) {
                 self.add_candidate(id, target_of(told), FoundBy::Peer(conn));
             }
         }

@@ -358,6 +358,7 @@ impl Actor {
             }
             Output::Dial(dialled) => self.dial(dialled),
             Output::Announce { key } => self.dht.announce(key),
+            Output::AnnouncePort { port } => self.dht.announce_with(port),
             Output::Withdraw { key } => self.dht.withdraw(key),
             Output::LookUp { id, key } => self.dht.look_up(id, key),
             Output::StopLooking { id } => self.dht.stop_looking(id),

@@ -229,7 +229,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     let (from_disk, from_disk_queue) = mpsc::channel(DISK_QUEUE);
     let (shown, shown_queue) = mpsc::channel(RECEIPTS);
     let (from_around, from_around_queue) = mpsc::channel(SMALL_QUEUE);
-    let desk = Desk::default();
+    let desk = Desk::new(listening.port());
     if listener.is_some() {
         events.send(Told::Event(Event::Listening { addr: listening }), None, None);
     }
@@ -282,7 +282,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         tasks.spawn(stop.clone().run_until_cancelled_owned(watching));
     }
     if let Some(network) = dht {
-        let attending = attend(network, desk, listening.port(), from_around.clone());
+        let attending = attend(network, desk, from_around.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(attending));
     }
     if let Some(myself) = myself {

@@ -157,6 +157,8 @@ pub struct Dht {
     pub looked_up: BTreeMap<DhtKey, Vec<Duration>>,
     /// Look-ups that nobody needs any more.
     pub stopped: Vec<(NodeId, TransferId)>,
+    /// With which ports nodes announce from now on, as they said.
+    pub ports: Vec<(NodeId, u16)>,
 }
 
 impl Dht {
@@ -167,6 +169,7 @@ impl Dht {
             lies: Vec::new(),
             looked_up: BTreeMap::new(),
             stopped: Vec::new(),
+            ports: Vec::new(),
         }
     }
 }
@@ -595,6 +598,9 @@ impl World {
             Output::Announce { key } => {
                 let dht = self.dht.as_mut().expect("whoever announces is in it");
                 dht.announced.entry(key).or_default().insert(addr_of(node));
+            }
+            Output::AnnouncePort { port } => {
+                self.dht.as_mut().expect("whoever announces is in it").ports.push((node, port));
             }
             Output::Withdraw { key } => {
                 let dht = self.dht.as_mut().expect("whoever withdraws is in it");

@@ -21,6 +21,10 @@ pub(crate) struct Desk {
 
 #[derive(Debug, Default)]
 struct Wants {
+    /// Where what is announced can be had.
+    port: u16,
+    /// Look-ups that were ever wanted.
+    searched: u64,
     /// When each key is to be announced; those that are being announced have no time.
     announced: BTreeMap<DhtKey, Option<Instant>>,
     by_time: BTreeSet<(Instant, DhtKey)>,
@@ -30,6 +34,23 @@ struct Wants {
 }
 
 impl Desk {
+    /// Where nothing is wanted yet, and what will be announced can be had at this TCP port.
+    pub(crate) fn new(port: u16) -> Self {
+        let desk = Self::default();
+        desk.wants().port = port;
+        desk
+    }
+
+    /// Announces everything with this port from now on.
+    pub(crate) fn announce_with(&self, port: u16) {
+        let mut wants = self.wants();
+        wants.port = port;
+        let now = Instant::now();
+        let known: Vec<_> = std::mem::take(&mut wants.by_time).into_iter().map(|(_, key)| key).collect();
+        known.into_iter().for_each(|key| wants.set(key, now));
+        self.changed.notify_one();
+    }
+
     /// Announces a key, as soon as may be and again and again.
     pub(crate) fn announce(&self, key: DhtKey) {
         let mut wants = self.wants();
@@ -50,6 +71,7 @@ impl Desk {
     /// Looks a key up, once.
     pub(crate) fn look_up(&self, id: TransferId, key: DhtKey) {
         let mut wants = self.wants();
+        wants.searched += 1;
         if wants.searches.insert(id, key).is_none() {
             wants.waiting.push_back(id);
         }
@@ -62,6 +84,22 @@ impl Desk {
         wants.searches.remove(&id);
         wants.waiting.retain(|other| *other != id);
         self.changed.notify_one();
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.wants().port
+    }
+
+    /// How many look-ups were ever wanted.
+    pub(super) fn searched(&self) -> u64 {
+        self.wants().searched
+    }
+
+    /// Comes back when more were than `before`. Cancel-safe.
+    pub(super) async fn is_searched_after(&self, before: u64) {
+        while self.searched() == before {
+            self.changed.notified().await;
+        }
     }
 
     /// Takes the key that has been due for longest; it has no time until [`Desk::announce_at`].

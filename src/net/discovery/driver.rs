@@ -43,7 +43,8 @@ const ADDRS_OF_ONE_ANSWER: usize = 256;
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 const REMEMBER_EVERY: Duration = Duration::from_secs(15 * 60);
 
-/// The first pause before a network is entered anew, and the longest; each is twice the one before.
+/// The first pause before a network is entered anew, and the longest; each is twice the one before. What is
+/// wanted meanwhile waits no longer than the first.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
@@ -52,20 +53,21 @@ struct Lost;
 
 /// What came of a task.
 enum Done {
-    Announced(DhtKey, Result<(), NotAnnounced>),
+    Announced(DhtKey, u16, Result<(), NotAnnounced>),
     LookedUp(TransferId),
     Nodes(Vec<SocketAddrV4>),
 }
 
-/// Sees to what the desk says, until nobody hears what it tells any more. `port` is where contents can be
-/// fetched. Cancel-safe: what was under way is dropped.
-pub(crate) async fn attend<N: Network>(network: N, desk: Desk, port: u16, told: mpsc::Sender<Input>) {
+/// Sees to what the desk says, until nobody hears what it tells any more. Cancel-safe: what was under way is
+/// dropped.
+pub(crate) async fn attend<N: Network>(network: N, desk: Desk, told: mpsc::Sender<Input>) {
     let mut pause = FIRST_PAUSE;
     loop {
+        let searched = desk.searched();
         match network.join().await {
             Ok(joined) => {
                 pause = FIRST_PAUSE;
-                let visit = Visit::new(&network, joined, desk.clone(), port, told.clone());
+                let visit = Visit::new(&network, joined, desk.clone(), told.clone());
                 let Lost = visit.stay().await;
                 desk.begin_again();
             }
@@ -80,7 +82,9 @@ pub(crate) async fn attend<N: Network>(network: N, desk: Desk, port: u16, told: 
         if told.is_closed() {
             return;
         }
-        sleep(pause).await;
+        sleep(FIRST_PAUSE).await;
+        // Whoever searches now is not to wait until a long pause is over: the search might be by then.
+        let _searched = timeout(pause - FIRST_PAUSE, desk.is_searched_after(searched)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -90,7 +94,6 @@ struct Visit<'a, N: Network> {
     network: &'a N,
     joined: Joined<N::Finder>,
     desk: Desk,
-    port: u16,
     told: mpsc::Sender<Input>,
     /// Ended with the visit.
     tasks: JoinSet<Done>,
@@ -103,19 +106,12 @@ struct Visit<'a, N: Network> {
 }
 
 impl<'a, N: Network> Visit<'a, N> {
-    fn new(
-        network: &'a N,
-        joined: Joined<N::Finder>,
-        desk: Desk,
-        port: u16,
-        told: mpsc::Sender<Input>,
-    ) -> Self {
+    fn new(network: &'a N, joined: Joined<N::Finder>, desk: Desk, told: mpsc::Sender<Input>) -> Self {
         let now = Instant::now();
         Self {
             network,
             joined,
             desk,
-            port,
             told,
             tasks: JoinSet::new(),
             announcing: 0,
@@ -169,7 +165,7 @@ impl<'a, N: Network> Visit<'a, N> {
         {
             self.announcing += 1;
             self.next_announcement = now + ANNOUNCE_GAP;
-            self.tasks.spawn(announce(self.joined.finder.clone(), key, self.port));
+            self.tasks.spawn(announce(self.joined.finder.clone(), key, self.desk.port()));
         }
         let due = self.desk.next_due().filter(|_| self.announcing < ANNOUNCING);
         let due = due.map(|due| due.max(self.next_announcement));
@@ -178,9 +174,14 @@ impl<'a, N: Network> Visit<'a, N> {
 
     async fn on_done(&mut self, done: Result<Done, JoinError>) -> Result<(), Lost> {
         match done {
-            Ok(Done::Announced(key, result)) => {
+            Ok(Done::Announced(key, port, result)) => {
                 self.announcing -= 1;
-                let again = if result.is_ok() { REFRESH } else { RETRY };
+                let again = match result {
+                    // It is another by now.
+                    _ if port != self.desk.port() => Duration::ZERO,
+                    Ok(()) => REFRESH,
+                    Err(NotAnnounced) => RETRY,
+                };
                 self.desk.announce_at(key, Instant::now() + again);
                 Ok(())
             }
@@ -205,7 +206,8 @@ impl<'a, N: Network> Visit<'a, N> {
         if self.nodes.replace(count) != Some(count) {
             self.tell(Input::Dht(DhtState::Joined { nodes: count, entry: self.joined.entry })).await?;
         }
-        if now >= self.next_remembering {
+        // Nobody is no help the next time, and those of the last time may be.
+        if count > 0 && now >= self.next_remembering {
             self.next_remembering = now + REMEMBER_EVERY;
             self.network.remember(nodes).await;
         }
@@ -224,7 +226,7 @@ fn abort(task: &AbortHandle) -> bool {
 
 async fn announce(finder: impl Finder, key: DhtKey, port: u16) -> Done {
     let result = timeout(TOO_LONG, finder.announce(key, port)).await;
-    Done::Announced(key, result.unwrap_or(Err(NotAnnounced)))
+    Done::Announced(key, port, result.unwrap_or(Err(NotAnnounced)))
 }
 
 async fn look_up(finder: impl Finder, id: TransferId, key: DhtKey, told: mpsc::Sender<Input>) -> Done {

@@ -13,9 +13,9 @@ fn key(number: u16) -> DhtKey {
 
 /// Attends to the network, as a node does.
 fn attended(network: &Memory) -> (Desk, mpsc::Receiver<Input>) {
-    let desk = Desk::default();
+    let desk = Desk::new(PORT);
     let (told, heard) = mpsc::channel(64);
-    tokio::spawn(attend(network.clone(), desk.clone(), PORT, told));
+    tokio::spawn(attend(network.clone(), desk.clone(), told));
     (desk, heard)
 }
 
@@ -48,6 +48,25 @@ async fn what_is_shared_is_announced_with_its_port_again_and_again_until_it_is_w
     desk.withdraw(key(1));
     sleep(REFRESH * 3).await;
     assert_eq!((announced(&network, key(1)), announced(&network, key(2))), (4, 7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_others_come_in_by_another_port_everything_is_announced_anew_with_that() {
+    let network = Memory::default();
+    network.with(|state| state.takes = Duration::from_secs(3));
+    let (desk, _heard) = attended(&network);
+    desk.announce(key(1));
+    sleep(Duration::from_secs(10)).await;
+    // One is there, and one is under way.
+    desk.announce(key(2));
+    sleep(Duration::from_secs(1)).await;
+    desk.announce_with(9000);
+    sleep(Duration::from_secs(10)).await;
+    for key in [key(1), key(2)] {
+        let known = network.with(|state| state.known[&key].clone());
+        assert!(known.contains(&SocketAddr::from((Ipv4Addr::LOCALHOST, 9000))), "{known:?}");
+        assert_eq!(announced(&network, key), 2);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,6 +135,25 @@ async fn a_network_that_nobody_answers_in_is_entered_anew_with_growing_pauses() 
     assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300]);
     network.with(|state| state.is_away = false);
     assert_eq!(looked_up(&mut heard).await, TransferId(1), "what was wanted before is not forgotten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_searches_does_not_wait_until_a_long_pause_is_over() {
+    let network = Memory::default();
+    network.with(|state| state.is_away = true);
+    let (desk, mut heard) = attended(&network);
+    while network.with(|state| state.entered.len()) < 9 {
+        assert!(matches!(heard.recv().await, Some(Input::Dht(DhtState::Away { .. }))));
+    }
+    network.with(|state| state.is_away = false);
+    sleep(FIRST_PAUSE).await;
+    let begun = Instant::now();
+    desk.announce(key(1));
+    sleep(FIRST_PAUSE).await;
+    assert_eq!(network.with(|state| state.entered.len()), 9, "what is shared may wait");
+    desk.look_up(TransferId(1), key(1));
+    assert_eq!(looked_up(&mut heard).await, TransferId(1));
+    assert!(begun.elapsed() <= 2 * FIRST_PAUSE, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -181,6 +181,7 @@ impl Config {
                 home: home.clone(),
                 require_id: args.require_id,
                 keeps_shares: mode == Mode::Node,
+                keeps_history: !args.no_history,
                 seeds: !args.no_seed,
                 // Only these share or fetch anything.
                 dht: (args.dht && shares_or_gets).then_some(dht),
@@ -269,6 +270,10 @@ struct Args {
     /// Do not let others fetch what was fetched by its hash.
     #[arg(long, global = true, env = "P2P_NO_SEED", value_parser = FalseyValueParser::new())]
     no_seed: bool,
+
+    /// Keep no history: neither of what is said, sent and received, nor of the lines that are typed.
+    #[arg(long, global = true, env = "P2P_NO_HISTORY", value_parser = FalseyValueParser::new())]
+    no_history: bool,
 
     /// Take part in the BitTorrent DHT: be found there with what is shared, and find who has what is
     /// fetched. Whoever is there can see this computer's address; IPv4 only.

@@ -368,6 +368,7 @@ impl Engine {
         let Some(upload) = self.uploads.get(&id) else { return };
         let (conn, peer, name, bytes) =
             (upload.conn, upload.peer, upload.name.clone(), upload.written_bytes());
+        let node_id = upload.process.map(|(id, _)| id);
         let hash = upload.answers.as_ref().map(|answer| answer.hash);
         let was_hashed = upload.answers.as_ref().is_some_and(|answer| answer.hashing == Hashing::Runs);
         if let Some(peer) = conn.and_then(|conn| self.peers.get_mut(conn)) {
@@ -381,7 +382,7 @@ impl Engine {
             self.timers.clear(Deadline::Settled(hash));
         }
         if let Some(sha256) = hash.filter(|_| bytes > 0) {
-            self.event(Event::Served { peer, name, sha256, bytes });
+            self.event_with(node_id, Event::Served { peer, name, sha256, bytes });
         }
         if let Some(hash) = hash.filter(|_| was_hashed) {
             self.wake_waiting(hash, false);

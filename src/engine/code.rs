@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::wire::Reason;
 
-/// Why a command or a transfer failed. [`Code::as_str`] is what `--json` prints; these words stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Why a command or a transfer failed. [`Code::as_str`] is what `--json` prints, and what a
+/// history has; these words stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Code {
     /// The line is not a command, or its arguments are not of its form.
     Usage,

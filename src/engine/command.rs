@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    AddressInfo, Alias, BanInfo, Book, Code, DhtInfo, Failure, Level, NearbyInfo, Rate, Record, TransferId,
-    Via,
+    AddressInfo, Alias, BanInfo, Book, Code, DhtInfo, Failure, HistoryEntry, HistoryKind, Level, NearbyInfo,
+    Rate, Record, TransferId, Via,
 };
 use crate::wire::{FileHash, Instance, Link, NodeId, SafeName};
 
@@ -77,6 +79,15 @@ pub enum Command {
     Nearby,
     /// List offers and transfers.
     Transfers,
+    /// Tell what was said, sent and received, also by others of the same home.
+    History {
+        /// With whom; `None` for everybody.
+        peer: Option<PeerRef>,
+        /// Of what kind; `None` for all.
+        only: Option<HistoryKind>,
+        /// At most so many, the latest.
+        most: usize,
+    },
     /// Tell about this node.
     Whoami,
     /// Take a peer's offers without asking from now on.
@@ -331,6 +342,8 @@ pub enum Reply {
     Nearby(Vec<NearbyInfo>),
     /// Offers and transfers, oldest first.
     Transfers(Vec<TransferInfo>),
+    /// What was kept, oldest first.
+    History(Vec<HistoryEntry>),
     /// This node.
     Whoami(NodeInfo),
     /// Who is known.
@@ -428,7 +441,8 @@ pub struct ShareInfo {
 }
 
 /// Which way a transfer goes, seen from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// To the peer.
     Out,

@@ -37,6 +37,9 @@ impl Engine {
             Command::Peers => Ok(Reply::Peers(self.peer_infos())),
             Command::Nearby => self.nearby_infos(),
             Command::Transfers => Ok(Reply::Transfers(self.transfer_infos())),
+            Command::History { peer, only, most } => {
+                return self.read_history(id, peer.as_ref(), only, most);
+            }
             Command::Whoami => Ok(Reply::Whoami(self.node_info())),
             Command::Book => Ok(Reply::Book(self.book.clone())),
             Command::Accept(which) => self.accept_offers(which),

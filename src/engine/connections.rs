@@ -441,7 +441,8 @@ impl Engine {
             self.reply(command, Err(failure));
         }
         if peer.texts.pending() > 0 {
-            self.event(Event::Undelivered { peer: peer.addr, texts: peer.texts.pending() });
+            let undelivered = Event::Undelivered { peer: peer.addr, texts: peer.texts.pending() };
+            self.event_with(peer.node_id, undelivered);
         }
         if peer.level.is_some() {
             let reason = match done_about_it {

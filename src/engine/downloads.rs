@@ -24,8 +24,8 @@ use super::{
 };
 use crate::size;
 use crate::wire::{
-    ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry, Manifest, ManifestHead, Message, Offer, SafeName,
-    TreeInfo,
+    ChunkData, ChunkHash, ChunkIndex, FileHash, Geometry, Manifest, ManifestHead, Message, NodeId, Offer,
+    SafeName, TreeInfo,
 };
 
 /// How far a download is.
@@ -167,8 +167,20 @@ impl Download {
         }
     }
 
+    pub(super) fn size(&self) -> u64 {
+        self.geometry.size()
+    }
+
+    /// Who offered it, where that is known and it is sent by one.
+    pub(super) fn sender(&self) -> Option<NodeId> {
+        match &self.form {
+            Form::Listed(_) => None,
+            Form::Pulled(pull) => pull.incoming.from,
+        }
+    }
+
     /// Files in it, where it is a directory.
-    fn files(&self) -> Option<u32> {
+    pub(super) fn files(&self) -> Option<u32> {
         match &self.form {
             Form::Listed(_) => None,
             Form::Pulled(pull) => pull.incoming.tree.map(|tree| tree.files),

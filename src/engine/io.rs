@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::{
-    Change, Command, CommandId, ConnId, DhtState, Event, Failure, HostPort, Job, JobDone, LanNews, Mapping,
-    Reading, Reply, Shared, StreamId, Target, Took, TransferId,
+    Change, Command, CommandId, ConnId, DhtState, Event, Failure, HistoryEntry, HistoryQuery, HostPort, Job,
+    JobDone, LanNews, Mapping, Reading, Remembered, Reply, Shared, StreamId, Target, Took, TransferId,
 };
 use crate::wire::{BadLine, Binding, CircuitPart, DhtKey, FileHash, FrameError, Message, NodeId};
 
@@ -126,6 +126,13 @@ pub enum Input {
     NoteFailed(Failure),
     /// What was shared when the program last ran.
     SharesRead(Vec<Shared>),
+    /// What [`Output::ReadHistory`] found.
+    HistoryRead {
+        /// The command that wants it.
+        command: CommandId,
+        /// The latest of what was asked for, oldest first.
+        result: Result<Vec<HistoryEntry>, Failure>,
+    },
     /// A change was noted, or not.
     BookChanged {
         /// The command that wanted it.
@@ -246,6 +253,16 @@ pub enum Output {
     KeepShare(Shared),
     /// Do not, any longer.
     DropShare(FileHash),
+    /// Keep something for a person to look up; no answer is needed.
+    Remember(Remembered),
+    /// Look up what was kept, all of [`Output::Remember`] before it included; answered by
+    /// [`Input::HistoryRead`].
+    ReadHistory {
+        /// The command that wants it.
+        command: CommandId,
+        /// What is wanted.
+        query: HistoryQuery,
+    },
     /// Note that a dialled address reached this node's own identity; answered by [`Input::Pinned`].
     /// Others are pinned before their connection is [`Input::Opened`], but only `HELLO` tells
     /// another process of this user from this one.

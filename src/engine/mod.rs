@@ -27,6 +27,7 @@ mod event;
 mod features;
 mod found;
 mod gets;
+mod history;
 mod holding;
 mod io;
 mod job;
@@ -76,6 +77,7 @@ pub use conduct::BanInfo;
 pub(crate) use dht::FIRST_FOUND_PORT;
 pub use dht::{DhtInfo, DhtState};
 pub use event::Event;
+pub use history::{HistoryEntry, HistoryKind, HistoryQuery, Outcome, Past, PastTransfer, Remembered, Whom};
 pub use io::{Closing, Dialled, Input, Output, Purpose};
 pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, Look, PartialKey, Stamp};
 pub use limits::Limits;
@@ -423,6 +425,7 @@ impl Engine {
             Input::NoteFailed(failure) => {
                 self.event(Event::Warning { peer: None, text: failure.message });
             }
+            Input::HistoryRead { command, result } => self.on_history_read(command, result),
             Input::SharesRead(shares) => self.on_shares_read(shares),
             Input::DialFailed { dialled: Dialled { target, why: Purpose::Typed }, failure } => {
                 self.on_redial_failed(&target, Purpose::Typed, &failure);
@@ -506,7 +509,7 @@ impl Engine {
         self.note_dealings();
         // Partial files stay; nobody does jobs any more. Peers hear what ended.
         self.outputs.retain(|output| match output {
-            Output::Event(_) | Output::Note(_) => true,
+            Output::Event(_) | Output::Note(_) | Output::Remember(_) => true,
             Output::Send { message, .. } => {
                 matches!(message, Message::Withdraw { .. } | Message::Refuse { .. })
             }
@@ -600,7 +603,7 @@ impl Engine {
     }
 
     fn event(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
+        self.event_with(None, event);
     }
 
     /// A line for the log, unless there were too many of that origin lately.

@@ -116,7 +116,7 @@ impl Engine {
         let is_dialled = away.is_dialled();
         self.leave_behind(conn);
         if let Some(before) = self.absent.by_process.insert(process, away) {
-            self.give_up_texts(&before);
+            self.give_up_texts(process, &before);
         }
         self.timers.set(Deadline::Away(process), self.now + wait);
         if is_dialled {
@@ -257,15 +257,16 @@ impl Engine {
         self.timers.clear(Deadline::Away(process));
         self.timers.clear(Deadline::Redial(process));
         if let Some(away) = self.absent.by_process.remove(&process) {
-            self.give_up_texts(&away);
+            self.give_up_texts(process, &away);
         }
         self.fail_waiting_downloads(process, why);
         self.fail_waiting_uploads(process, why);
     }
 
-    fn give_up_texts(&mut self, away: &Away) {
+    fn give_up_texts(&mut self, (node_id, _): Process, away: &Away) {
         if !away.unheard.is_empty() {
-            self.event(Event::Undelivered { peer: away.addr, texts: away.unheard.len() });
+            let undelivered = Event::Undelivered { peer: away.addr, texts: away.unheard.len() };
+            self.event_with(Some(node_id), undelivered);
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{ConnId, Deadline, Engine, Event, Output};
+use super::{ConnId, Deadline, Direction, Engine, Event, Output, Past};
 use crate::wire::{Instance, Message, NodeId};
 
 /// Processes whose last number is remembered after they left.
@@ -93,6 +93,8 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(conn) else { return false };
         // Half of the queue stays free for what the protocol itself has to say.
         let limit = self.config.limits.control_bytes_queued / 2;
+        let (addr, node_id) = (peer.addr, peer.node_id);
+        let said = Past::Message { direction: Direction::Out, text: text.clone() };
         let plain = Message::Text(text);
         if peer.queued_bytes.max(peer.texts.bytes()) + plain.weight() > limit {
             return false;
@@ -108,6 +110,7 @@ impl Engine {
             plain => plain,
         };
         self.send(conn, message);
+        self.remember(Some(addr), node_id, said);
         true
     }
 
@@ -123,7 +126,8 @@ impl Engine {
 
     pub(super) fn on_text(&mut self, conn: ConnId, text: String) {
         let Some(peer) = self.peers.get(conn) else { return };
-        self.outputs.push_back(Output::Event(Event::Message { peer: peer.addr, text }));
+        let message = Event::Message { peer: peer.addr, text };
+        self.event(message);
     }
 
     pub(super) fn on_numbered_text(&mut self, conn: ConnId, id: u64, text: String) {
@@ -137,6 +141,8 @@ impl Engine {
         if let (Some(node_id), Some(instance)) = (peer.node_id, peer.instance) {
             self.heard.note((node_id, instance), id);
         }
+        let heard = Past::Message { direction: Direction::In, text: text.clone() };
+        self.remember(Some(addr), None, heard);
         self.outputs.push_back(Output::Show { conn, peer: addr, id, text });
     }
 

@@ -61,6 +61,8 @@ pub(super) struct Upload {
     /// Which process the peer is; nobody knows under `--plain`.
     pub(super) process: Option<Process>,
     pub(super) name: SafeName,
+    /// Where it lies, where somebody here sends it.
+    path: Option<PathBuf>,
     /// Where it is a directory; known once it is opened.
     pub(super) tree: Option<TreeInfo>,
     /// `None` until it was opened.
@@ -120,6 +122,7 @@ impl Upload {
             peer,
             process,
             name,
+            path: None,
             tree: None,
             geometry: None,
             state: State::Hashing,
@@ -154,6 +157,16 @@ impl Upload {
 
     pub(super) fn chunks(&self) -> u32 {
         self.geometry.map_or(0, Geometry::chunks)
+    }
+
+    /// The same, once it was opened.
+    pub(super) fn known_size(&self) -> Option<u64> {
+        self.geometry.map(Geometry::size)
+    }
+
+    /// Where it lies, where somebody here sends it.
+    pub(super) fn source_path(&self) -> Option<String> {
+        self.path.as_ref().map(|path| path.to_string_lossy().into_owned())
     }
 
     pub(super) fn file_hash(&self) -> Option<FileHash> {
@@ -291,7 +304,8 @@ impl Engine {
         let (peer, process) = (to.addr, to.process());
         let form = if to.features.transfer { Form::Pulled(Serving::default()) } else { Form::Listed(None) };
         let id = self.next_transfer_id();
-        self.uploads.insert(id, Upload::new(conn, peer, process, name.clone(), form, self.now));
+        let upload = Upload::new(conn, peer, process, name.clone(), form, self.now);
+        self.uploads.insert(id, Upload { path: Some(path.clone()), ..upload });
         self.job(id, Job::OpenSource(path));
         Ok(Reply::Sending { id, peer, name })
     }

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::circuits::Circuits;
 use super::greet::{Greeted, Greeter, NotGreeted, Place, Secure, Strangers, Stream, in_plaintext};
 use super::handle::{EventSender, Receipt, Request, Ticket, Told};
+use super::history::History;
 use super::jobs::{FromDisk, Jobs};
 use crate::engine::{
     Change, Code, CommandId, ConnId, Dialled, Engine, Event, Failure, HostPort, Input, Output, Purpose,
@@ -39,7 +40,7 @@ pub(super) enum FromGreeter {
     Accepted(u64, Entrance, Option<Result<Greeted, NotGreeted>>),
     /// Who is at the other end of a circuit that this node wanted.
     Circuit(StreamId, Result<Greeted, Failure>),
-    /// What [`Output::ChangeBook`] led to.
+    /// What [`Output::ChangeBook`] led to, and others that work on the home.
     BookChanged(Input),
 }
 
@@ -106,6 +107,7 @@ pub(super) struct Actor {
     pub(super) strangers: Strangers,
     /// The last note of what is shared: the next one waits for it, so that they are made in order.
     pub(super) keeping: Option<JoinHandle<()>>,
+    pub(super) history: History,
     pub(super) circuits: Circuits,
     pub(super) outlets: Outlets,
     /// What is wanted of a DHT. Nobody attends to it where the node takes part in none.
@@ -139,6 +141,7 @@ impl Actor {
         }
         self.handle(Input::Stopping);
         let _ = timeout(LAST_WORDS, self.end_circuits(&mut inbox.from_peers)).await;
+        self.history.finish();
         for (_, connection) in self.connections.drain() {
             connection.close();
         }
@@ -370,6 +373,14 @@ impl Actor {
             }),
             Output::KeepShare(shared) => self.keep_share(Ok(shared)),
             Output::DropShare(hash) => self.keep_share(Err(hash)),
+            Output::Remember(of) => self.history.keep(of),
+            Output::ReadHistory { command, query } => {
+                let greeted = self.outlets.greeted.clone();
+                self.history.read(query, move |result| async move {
+                    let input = Input::HistoryRead { command, result };
+                    let _ = greeted.send(FromGreeter::BookChanged(input)).await;
+                });
+            }
             Output::ChangeBook { command, change, reply } => {
                 self.change_book(vec![change], move |result| Input::BookChanged { command, result, reply });
             }

@@ -7,6 +7,7 @@ mod dht;
 pub(crate) mod fake;
 mod greet;
 mod handle;
+mod history;
 mod interfaces;
 mod jobs;
 
@@ -38,6 +39,7 @@ use actor::{Actor, Inbox, Outlets};
 use circuits::Circuits;
 pub use dht::{Bootstrap, DhtConfig};
 use greet::{Greeter, Secure, Strangers};
+use history::History;
 use interfaces::reachable;
 use jobs::Jobs;
 
@@ -74,6 +76,8 @@ pub struct NodeConfig {
     pub require_id: bool,
     /// Whether what was shared when it last ran is shared again.
     pub keeps_shares: bool,
+    /// Whether what is said, sent and received is kept in the home, for a person to look up.
+    pub keeps_history: bool,
     /// Whether what was fetched by its hash is served on.
     pub seeds: bool,
     /// How long partial files are kept that nobody goes on with.
@@ -244,6 +248,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     }
     let myself = greeter.node_id().filter(|_| config.lan);
     let myself = myself.map(|node_id| Myself { node_id, instance, port: listening.port() });
+    let history = History::new(&greeter, config.keeps_history, tasks.clone());
     let actor = Actor {
         engine,
         started: Instant::now(),
@@ -259,6 +264,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         greeter,
         strangers: Strangers::default(),
         keeping: None,
+        history,
         circuits: Circuits::default(),
         outlets: Outlets { greeted, from_peers, shown },
         dht: desk.clone(),

@@ -7,6 +7,7 @@
 //! error, never an empty one.
 
 mod dht_nodes;
+mod history;
 mod known;
 mod records;
 mod shares;
@@ -28,6 +29,7 @@ use thiserror::Error;
 use super::held::lock;
 use crate::engine::{Book, Change, Code, Failure, Reading, Record};
 use crate::wire::NodeId;
+pub(crate) use history::MAX_HISTORY_BYTES;
 
 const KEY: &str = "identity.pem";
 const BOOK: &str = "known.toml";
@@ -65,6 +67,9 @@ pub enum HomeError {
         .0.display(), .0.display()
     )]
     Writable(PathBuf),
+    /// Others could read what was said, or make up more.
+    #[error("`{}` can be read or changed by others, and it has what was said; to go on with it: chmod 600 '{}'", .0.display(), .0.display())]
+    NotPrivate(PathBuf),
     /// It was made by somebody else.
     #[error("`{}` belongs to another user; give another --home directory", .0.display())]
     NotOurs(PathBuf),

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::engine::{
     AddressInfo, AddressSource, BanInfo, Bottleneck, Command, Delivery, DhtInfo, DhtState, Direction, Event,
-    Failure, LimitsInfo, NearbyInfo, NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo, TransferId,
-    TransferInfo, Witness,
+    Failure, HistoryEntry, LimitsInfo, NearbyInfo, NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo,
+    TransferId, TransferInfo, Witness,
 };
 use crate::wire::{FileHash, Instance, LinkKind, NodeId, is_deceptive};
 
@@ -239,6 +239,10 @@ enum Answer<'a> {
     },
     Shares {
         shares: Vec<ShareRow>,
+    },
+    /// The lines of the file, as they are.
+    History {
+        history: &'a [HistoryEntry],
     },
     Getting {
         id: u64,
@@ -572,6 +576,7 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
             peers: peers.iter().map(limit_row).collect(),
         },
         Reply::Shares(shares) => Answer::Shares { shares: shares.iter().map(share_row).collect() },
+        Reply::History(history) => Answer::History { history },
         Reply::Getting { id, hash } => Answer::Getting { id: id.0, hash: *hash },
         Reply::Peers(peers) => Answer::Peers { peers: peers.iter().map(peer_row).collect() },
         Reply::Nearby(nearby) => Answer::Nearby { nearby: nearby.iter().map(nearby_row).collect() },

@@ -20,6 +20,7 @@ mod log;
 mod oneshot;
 mod output;
 mod parse;
+mod past;
 mod paths;
 mod progress;
 mod prompt;
@@ -90,7 +91,8 @@ pub async fn run(config: Config) -> Result<Exit, UiError> {
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if terminal && !config.json {
         // A terminal on which no line can be edited is read like a pipe.
-        if let Ok(prompt) = Prompt::open(&config.home) {
+        let keeps = config.node.keeps_history;
+        if let Ok(prompt) = Prompt::open(keeps.then_some(&config.home)) {
             return at_prompt(config, prompt).await;
         }
     }

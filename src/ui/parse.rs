@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::engine::{Code, Command, Direction, Failure, PeerRef, Selection};
+use crate::engine::{Code, Command, Direction, Failure, HistoryKind, PeerRef, Selection};
 use crate::wire::BadLink;
 
 /// A command as the table knows it.
@@ -212,6 +212,15 @@ pub(super) static COMMANDS: &[Spec] = &[
         more: "",
         examples: &["transfers"],
         parse: |spec, rest| bare(spec, rest, Parsed::Run(spec, Command::Transfers)),
+    },
+    Spec {
+        name: "history",
+        arguments: "[peer] [count]",
+        takes: &[Takes::Known, Takes::Text],
+        about: "what was said, sent and received",
+        more: "The last 20, or as many as are asked for, with everybody or with one peer, of this and earlier runs; --messages or --transfers: only those.",
+        examples: &["history", "history alice 100", "history --transfers"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, history(spec, rest)?)),
     },
     Spec {
         name: "accept",
@@ -440,6 +449,42 @@ fn cancel(spec: &Spec, rest: &str) -> Result<Command, Failure> {
     Ok(Command::Cancel { id: one(spec, &others.join(" "))?, discard })
 }
 
+/// Entries that `history` tells where nobody says how many.
+const HISTORY_ENTRIES: usize = 20;
+
+fn history(spec: &Spec, rest: &str) -> Result<Command, Failure> {
+    let (mut peer, mut only, mut most) = (None, None, None);
+    let refuse = |message: String| Err(Failure::new(Code::Usage, message));
+    for word in rest.split_whitespace() {
+        let kind = match word {
+            "--messages" => Some(HistoryKind::Messages),
+            "--transfers" => Some(HistoryKind::Transfers),
+            _ if word.starts_with("--") => {
+                return refuse(format!(
+                    "`history` takes --messages or --transfers, not `{}`",
+                    shortened(word)
+                ));
+            }
+            _ => None,
+        };
+        // The beginning of an identity may be all digits, and is longer.
+        let count = word.parse::<usize>().ok().filter(|_| word.len() <= 5);
+        let is_new = match (kind, count) {
+            (Some(kind), _) => only.replace(kind).is_none_or(|before| before == kind),
+            (None, Some(count)) => most.replace(count).is_none(),
+            (None, None) => peer.replace(word.parse()?).is_none(),
+        };
+        if !is_new {
+            let usage = format!("{} {}", spec.name, spec.arguments);
+            return refuse(format!("`{}` is one too many: `{usage}`", shortened(word)));
+        }
+    }
+    match most.unwrap_or(HISTORY_ENTRIES) {
+        0 => refuse("`history 0` would tell nothing; give how many of the last entries to tell".to_owned()),
+        most => Ok(Command::History { peer, only, most }),
+    }
+}
+
 fn share(spec: &Spec, rest: &str) -> Result<Command, Failure> {
     const KNOWN: &str = "--known";
     let trimmed = rest.trim();
@@ -589,6 +634,30 @@ mod tests {
         assert_eq!(command("REJECT all"), Command::Reject(Selection::All));
         assert!(matches!(parse("exit"), Ok(Parsed::Quit)));
         assert!(matches!(parse(" \t\r\n"), Ok(Parsed::Nothing)));
+    }
+
+    #[test]
+    fn history_takes_whom_and_how_many_and_of_what_in_any_order() {
+        let wanted = |whom: Option<&str>, only, most| Command::History { peer: whom.map(peer), only, most };
+        let (messages, transfers) = (Some(HistoryKind::Messages), Some(HistoryKind::Transfers));
+        assert_eq!(command("history"), wanted(None, None, 20));
+        assert_eq!(command("history alice"), wanted(Some("alice"), None, 20));
+        assert_eq!(command("history 99999 --messages"), wanted(None, messages, 99_999));
+        for line in ["history a:1 5 --transfers", "history --transfers 5 a:1", "history 5 --transfers  a:1 "]
+        {
+            assert_eq!(command(line), wanted(Some("a:1"), transfers, 5), "{line}");
+        }
+        let digits = "1234567890123456";
+        assert_eq!(command(&format!("history {digits} 3")), wanted(Some(digits), None, 3));
+        for (line, says) in [
+            ("history a b", "`b` is one too many: `history [peer] [count]`"),
+            ("history 1 2", "`2` is one too many: `history [peer] [count]`"),
+            ("history --messages --transfers", "`--transfers` is one too many: `history [peer] [count]`"),
+            ("history --message", "`history` takes --messages or --transfers, not `--message`"),
+            ("history 0", "`history 0` would tell nothing; give how many of the last entries to tell"),
+        ] {
+            assert_eq!(error(line), says);
+        }
     }
 
     #[test]

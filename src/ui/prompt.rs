@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -51,17 +51,17 @@ const THREADS: [&str; 3] = ["main", "painter", "prompt"];
 /// A prompt that is not shown yet.
 pub(super) struct Prompt {
     editor: Editor<Helper, MemHistory>,
-    history: History,
+    history: Option<History>,
     output: Output,
     terminal: Terminal,
 }
 
 impl Prompt {
-    /// Prepares a prompt without showing anything. The history is kept below `home`.
+    /// Prepares a prompt without showing anything. What is typed is kept below `home`, if there is one.
     ///
     /// # Errors
     /// Where stdin and stdout are no terminal on which lines can be edited.
-    pub(super) fn open(home: &Path) -> Result<Self, ReadlineError> {
+    pub(super) fn open(home: Option<&PathBuf>) -> Result<Self, ReadlineError> {
         let config = rustyline::Config::builder()
             // Without it rustyline would not ask how the prompt looks.
             .color_mode(ColorMode::Forced)
@@ -79,7 +79,7 @@ impl Prompt {
         let (style, known) = (Style::of_terminal(), Known::default());
         let (output_of_helper, anew) = (output.clone(), Cell::new(true));
         editor.set_helper(Some(Helper { output: output_of_helper, style, known, screen, anew }));
-        Ok(Self { editor, history: History::in_home(home), output, terminal })
+        Ok(Self { editor, history: home.map(|home| History::in_home(home)), output, terminal })
     }
 
     /// Where to put what is shown.
@@ -91,7 +91,7 @@ impl Prompt {
     /// ends when the input does.
     pub(super) fn start(self, known: Known) -> io::Result<(mpsc::Receiver<Input>, Terminal)> {
         let Self { mut editor, mut history, output, terminal } = self;
-        for line in history.load(HISTORY_LINES) {
+        for line in history.iter_mut().flat_map(|history| history.load(HISTORY_LINES)) {
             // The worst that can happen is a line that the arrow keys do not bring back.
             let _ = editor.add_history_entry(line);
         }
@@ -109,7 +109,7 @@ impl Prompt {
 
 fn read_lines(
     mut editor: Editor<Helper, MemHistory>,
-    mut history: History,
+    mut history: Option<History>,
     output: &Output,
     sender: &mpsc::Sender<Input>,
 ) {
@@ -123,7 +123,9 @@ fn read_lines(
             Ok(line) => {
                 if !line.trim().is_empty() {
                     let _ = editor.add_history_entry(line.as_str());
-                    history.keep(&line);
+                    if let Some(history) = &mut history {
+                        history.keep(&line);
+                    }
                 }
                 // Another prompt after `quit` would only have to be wiped away again.
                 let last = matches!(parse(&line), Ok(Parsed::Quit));
@@ -325,7 +327,7 @@ mod tests {
 
     fn panic_at_a_prompt() {
         let home = tempfile::tempdir().unwrap();
-        let prompt = Prompt::open(home.path()).unwrap();
+        let prompt = Prompt::open(Some(&home.path().to_owned())).unwrap();
         let (_lines, _terminal) = prompt.start(Known::default()).unwrap();
         let begun = Instant::now();
         while tcgetattr(rustix::stdio::stdin()).unwrap().local_modes.contains(LocalModes::ICANON) {

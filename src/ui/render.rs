@@ -19,6 +19,7 @@ use super::escape::{escape, escape_lines};
 use super::human::{NOTHING, duration, rate, table};
 use super::known::Known;
 use super::parse::{COMMANDS, Spec};
+use super::past;
 use super::progress::{Rates, shortened};
 use super::style::{Paint, Style};
 
@@ -212,6 +213,7 @@ impl Render for Human {
             Reply::Bans(bans) => bans_list(bans),
             Reply::Limits(limits) => limits_list(limits, known),
             Reply::Shares(shares) => shares_list(shares),
+            Reply::History(entries) => past::history(entries, &asked.command),
             Reply::Getting { id, hash } => format!("[{id}] searching for {}", short_hash(*hash)),
             Reply::Peers(peers) => peers_table(peers, known, (self.columns)()),
             Reply::Nearby(nearby) => nearby_table(nearby, (self.columns)()),
@@ -346,7 +348,11 @@ fn short_hash(hash: FileHash) -> String {
 
 /// `notes.txt`, or `photos/ (120 files)`.
 fn thing(name: &SafeName, files: Option<u32>) -> String {
-    let name = escape(name.as_str());
+    thing_called(name.as_str(), files)
+}
+
+pub(super) fn thing_called(name: &str, files: Option<u32>) -> String {
+    let name = escape(name);
     match files {
         None => name.into_owned(),
         Some(1) => format!("{name}/ (1 file)"),
@@ -486,7 +492,7 @@ fn who(node_id: Option<NodeId>, alias: Option<&Alias>) -> String {
 }
 
 /// As much of an identity as names a peer in commands and nobody else.
-fn short(id: NodeId) -> String {
+pub(super) fn short(id: NodeId) -> String {
     id.to_string()[..16].to_owned()
 }
 

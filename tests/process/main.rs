@@ -14,6 +14,7 @@ mod command_line;
 mod crowds;
 mod discovery;
 mod endings;
+mod history;
 #[cfg(target_os = "linux")]
 mod lan;
 mod mapping;

@@ -37,6 +37,12 @@ fn typed(name: &str, port: &str, peer: &str) -> std::vec::IntoIter<String> {
 
 /// A line without what differs from run to run, and without the widths of columns.
 fn normal(line: &str) -> String {
+    // The day and time of day at which something was.
+    let is_digit_or = |with: &str, c: char| c.is_ascii_digit() || with.contains(c);
+    let line = match line.split_once("  ") {
+        Some((time, after)) if time.len() == 16 && time.chars().all(|c| is_digit_or("-: ", c)) => after,
+        _ => line,
+    };
     let mut line = line.replace("[::]", "127.0.0.1").replace("192.168.1.7", "127.0.0.1");
     // `(162 MB/s, limited by our disk)`
     if let Some((before, after)) = line.split_once("/s")
@@ -199,6 +205,13 @@ fn strangers_are_asked_about_named_and_trusted_as_the_readme_shows() {
     wait_above_prompt(&terminal, "> send anna yes");
     let rows = rows_since(&terminal, " connected (");
     assert_shown("terminal", "trust", rows[asked.len()..].iter().map(String::as_str));
+
+    terminal.enter(&typed("history", "", "").next().unwrap());
+    wait_above_prompt(&terminal, "  to anna: yes, thank you");
+    let dir = std::path::absolute(terminal.dir()).unwrap();
+    let rows = rows_since(&terminal, "> history");
+    let rows: Vec<_> = rows.iter().map(|row| row.replace(dir.to_str().unwrap(), "/home/bob")).collect();
+    assert_shown("terminal", "history", rows.iter().map(String::as_str));
 }
 
 #[test]

@@ -241,3 +241,25 @@ fn what_is_typed_ahead_is_not_lost() {
         terminal.wait_row(row);
     }
 }
+
+#[test]
+fn with_no_history_neither_lines_nor_messages_are_kept() {
+    for keeps in [true, false] {
+        let setup = if keeps { Setup::new() } else { Setup::new().argument("--no-history") };
+        let mut terminal = setup.start();
+        terminal.enter("shares");
+        terminal.wait_text("nothing is shared");
+        // While it runs the line comes back.
+        terminal.keys("\x1b[A");
+        terminal.wait("the line before", |screen| screen.typed().0 == "> shares");
+        terminal.keys("\x15");
+        terminal.enter("history");
+        let told = if keeps { "nothing is in the history" } else { "with --no-history none is kept" };
+        terminal.wait_text(told);
+        terminal.enter("quit");
+        assert_eq!(terminal.exit_code(), Some(0));
+        let home = terminal.dir().join(".local/state/p2p");
+        assert!(home.join("identity.pem").exists());
+        assert_eq!(home.join("history").exists(), keeps);
+    }
+}

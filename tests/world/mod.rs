@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use peer_to_peer::engine::{
     AcceptPolicy, Book, Change, Closing, Command, CommandId, ConnId, DhtState, Dialled, Engine, EngineConfig,
-    Event, Failure, HostPort, Input, Job, Limits, Output, Reading, Reply, Shared, StreamId, Target, Took,
-    TransferId,
+    Event, Failure, HistoryEntry, HostPort, Input, Job, Limits, Output, Reading, Remembered, Reply, Shared,
+    StreamId, Target, Took, TransferId,
 };
 use peer_to_peer::wire::{
     BadLine, Binding, CircuitPart, DhtKey, Instance, Lane as Turn, Message, NodeId as Identity,
@@ -77,6 +77,8 @@ pub struct Node {
     pub book: Book,
     /// What it shares again when it is started anew.
     pub shares: Vec<Shared>,
+    /// What it had kept.
+    pub history: Vec<Remembered>,
     /// Its ends of circuits, who must be at the other, and what came for them.
     pub streams: Vec<(StreamId, Option<Identity>)>,
     pub came: Vec<(StreamId, CircuitPart)>,
@@ -281,6 +283,7 @@ impl World {
             identity,
             book: Book::default(),
             shares: Vec::new(),
+            history: Vec::new(),
             streams: Vec::new(),
             came: Vec::new(),
             book_changes: 0,
@@ -662,6 +665,14 @@ impl World {
                 let shares = &mut self.nodes[node.0].shares;
                 shares.retain(|other| other.path != shared.path && other.file_hash != shared.file_hash);
                 shares.push(shared);
+            }
+            Output::Remember(of) => self.nodes[node.0].history.push(of),
+            Output::ReadHistory { command, query } => {
+                let wanted = self.nodes[node.0].history.iter().filter(|of| query.wants(of));
+                let dated =
+                    wanted.map(|of| HistoryEntry { time: jiff::Timestamp::UNIX_EPOCH, of: of.clone() });
+                let result = Ok(dated.collect());
+                self.input(node, Input::HistoryRead { command, result });
             }
             Output::DropShare(hash) => self.nodes[node.0].shares.retain(|shared| shared.file_hash != hash),
             Output::ChangeBook { command, change, reply } => {

@@ -257,7 +257,7 @@ impl Node {
             unix_time: Duration::from_secs(1_800_000_000),
             seed: number as u64 ^ 0x5eed,
             downloads: "downloads".into(),
-            accept: AcceptPolicy::None,
+            accept: AcceptPolicy::None.into(),
             // Everybody keeps to the neighbours that it has.
             limits: Limits { found_dials: 0, ping_after: Duration::MAX, ..Limits::default() },
         });

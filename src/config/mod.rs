@@ -180,7 +180,7 @@ impl Config {
                 bind: args.bind,
                 port,
                 downloads,
-                accept,
+                accept: accept.into(),
                 plain: args.plain,
                 home: home.clone(),
                 require_id: args.require_id,

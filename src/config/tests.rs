@@ -37,7 +37,7 @@ fn a_bare_start_listens_on_port_8000() {
     let config = parse(&[]).unwrap();
     assert_eq!((config.node.port, config.node.bind), (8000, None));
     assert_eq!(config.node.downloads, PathBuf::from("./downloads"));
-    assert_eq!(config.node.accept, AcceptPolicy::Ask);
+    assert_eq!(config.node.accept.policy(), AcceptPolicy::Ask);
     assert!(!config.node.plain && !config.json && !config.stay);
 }
 
@@ -45,7 +45,7 @@ fn a_bare_start_listens_on_port_8000() {
 fn options_may_stand_before_and_after_the_port() {
     let config = parse(&["--bind", "[::1]", "0", "--accept", "all", "--json", "--stay"]).unwrap();
     assert_eq!(config.node.bind, Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])));
-    assert_eq!((config.node.port, config.node.accept), (0, AcceptPolicy::All));
+    assert_eq!((config.node.port, config.node.accept.policy()), (0, AcceptPolicy::All));
     assert!(config.json && config.stay);
 }
 

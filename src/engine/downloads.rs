@@ -16,11 +16,12 @@ use std::time::Duration;
 use super::Level;
 use super::bottleneck::{Stage as Wait, Took, Waits};
 use super::chunk_map::ChunkMap;
+use super::considered::Assent;
 use super::gets::Get;
 use super::pulling::Pull;
 use super::{
-    AcceptPolicy, CLOSED_BY_PEER, ChunkProof, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job,
-    JobDone, Leftover, Stage, TransferId, TransferInfo,
+    CLOSED_BY_PEER, ChunkProof, Code, ConnId, Deadline, Direction, Engine, Event, Failure, Job, JobDone,
+    Leftover, Stage, TransferId, TransferInfo,
 };
 use crate::size;
 use crate::wire::{
@@ -55,8 +56,8 @@ pub(super) struct Download {
     pub(super) geometry: Geometry,
     pub(super) form: Form,
     pub(super) state: State,
-    /// Whether it goes on without anybody being asked.
-    wanted: bool,
+    /// Whether somebody said already that it is to be taken.
+    pub(super) assent: Assent,
     /// Times that its file was let go of, of which the answer has not come: what is answered before
     /// that is about an earlier connection.
     pub(super) releasing: u32,
@@ -65,7 +66,7 @@ pub(super) struct Download {
     pub(super) chunks: ChunkMap,
     pub(super) accepted_at: Duration,
     progress_at: Duration,
-    waits: Waits,
+    pub(super) waits: Waits,
 }
 
 /// The form in which it was offered.
@@ -84,7 +85,7 @@ impl Download {
         name: SafeName,
         geometry: Geometry,
         form: Form,
-        wanted: bool,
+        assent: Assent,
         now: Duration,
     ) -> Self {
         Self {
@@ -94,7 +95,7 @@ impl Download {
             geometry,
             form,
             state: State::CheckingSpace,
-            wanted,
+            assent,
             releasing: 0,
             left: None,
             chunks: ChunkMap::new(geometry),
@@ -153,7 +154,7 @@ impl Download {
     }
 
     /// The list of a file that is sent as a whole.
-    fn manifest(&self) -> Option<&Manifest> {
+    pub(super) fn manifest(&self) -> Option<&Manifest> {
         match &self.form {
             Form::Listed(manifest) => Some(manifest),
             Form::Pulled(_) => None,
@@ -214,7 +215,7 @@ impl Download {
     }
 
     /// Bytes that it will still take on the disk.
-    fn bytes_to_come(&self) -> u64 {
+    pub(super) fn bytes_to_come(&self) -> u64 {
         match self.state {
             State::CheckingSpace | State::Asking => 0,
             State::Creating | State::Waiting | State::Receiving | State::Finishing => {
@@ -268,45 +269,9 @@ impl Engine {
         }
         let Offer { name, manifest } = offer;
         let geometry = manifest.geometry();
-        if self.consider(conn, &name, geometry, Form::Listed(manifest)).is_none() {
-            self.refuse(conn, &format!("the offer of \"{name}\" was declined: {DECLINED}"));
+        if let Err(why) = self.consider(conn, &name, geometry, Form::Listed(manifest)) {
+            self.refuse(conn, &format!("the offer of \"{name}\" was declined: {why}"));
         }
-    }
-
-    /// Takes an offer into consideration; `None` where it is not wanted, and nobody can be asked.
-    pub(super) fn consider(
-        &mut self,
-        conn: ConnId,
-        name: &SafeName,
-        geometry: Geometry,
-        form: Form,
-    ) -> Option<TransferId> {
-        let peer = self.peers.get_mut(conn)?;
-        let (trusted, known) = match peer.node_id {
-            Some(id) => {
-                let trusted = self.book.is_trusted(id) || self.config.node_id == Some(id);
-                (trusted, trusted || self.book.is_known(id))
-            }
-            // Nobody has an identity: who is on this machine is this machine's user.
-            None => (peer.addr.ip().is_loopback(), peer.addr.ip().is_loopback()),
-        };
-        let wanted = match self.config.accept {
-            AcceptPolicy::All => true,
-            AcceptPolicy::Known => known,
-            AcceptPolicy::Ask => trusted,
-            AcceptPolicy::None => false,
-        };
-        if !wanted && !self.can_ask {
-            return None;
-        }
-        self.last_transfer += 1;
-        let id = TransferId(self.last_transfer);
-        peer.downloads.insert(id);
-        let download = Download::new(Some(conn), peer.addr, name.clone(), geometry, form, wanted, self.now);
-        self.manifest_bytes += download.manifest_bytes();
-        self.downloads.insert(id, download);
-        self.job(id, Job::FreeSpace);
-        Some(id)
     }
 
     /// A node of ours never offers what it is still sending: where it offers it again, it has given
@@ -382,80 +347,6 @@ impl Engine {
             JobDone::Finished { path, file_hash, already } => self.on_finished(id, path, file_hash, already),
             JobDone::Failed(failure) => self.on_download_failed(id, failure),
             done => self.on_pull_job(id, done),
-        }
-    }
-
-    fn on_free_space(&mut self, id: TransferId, bytes: u64) {
-        let promised: u64 = self.downloads.values().map(Download::bytes_to_come).sum();
-        let Some(download) = self.downloads.get_mut(&id) else { return };
-        let size = download.geometry.size();
-        let free = bytes.saturating_sub(promised);
-        let needed = size.saturating_sub(self.left_bytes_of(id));
-        let Some(download) = self.downloads.get_mut(&id) else { return };
-        let is_wanted = download.is_wanted();
-        if needed > free {
-            let (needed, free) = (size::human(needed), size::human(free));
-            let why = format!("it needs {needed}, and {free} are free where received files go");
-            let failure = Failure::new(Code::NoSpace, why);
-            return if is_wanted { self.has_no_room(id, failure) } else { self.refuse_offer(id, &failure) };
-        }
-        let wanted = download.wanted;
-        let asked = Event::Offer {
-            id,
-            peer: download.peer,
-            name: download.name.clone(),
-            size,
-            sha256: download.file_hash(),
-            files: download.files(),
-            expires_in: (!wanted).then_some(self.config.limits.offer_expiry),
-        };
-        download.state = State::Asking;
-        if is_wanted {
-            self.accept_offer(id);
-        } else if wanted {
-            self.event(asked);
-            self.accept_offer(id);
-        } else if self.can_ask {
-            self.event(asked);
-            self.timers.set(Deadline::Offer(id), self.now + self.config.limits.offer_expiry);
-        } else {
-            self.refuse_offer(id, &Failure::new(Code::Declined, DECLINED));
-        }
-    }
-
-    /// Refuses an offer of which nobody was told on this side, except in the log.
-    fn refuse_offer(&mut self, id: TransferId, failure: &Failure) {
-        let Some(download) = self.downloads.get(&id) else { return };
-        let (conn, name) = (download.conn, download.name.clone());
-        let what = format!("the offer of \"{name}\" was refused: {failure}");
-        self.tell_refused(id, failure);
-        self.forget_download(id);
-        if let Some(conn) = conn {
-            self.refuse(conn, &what);
-        }
-    }
-
-    /// Takes an offer that waits for an answer, or will as soon as it is known whether it fits.
-    pub(super) fn accept_offer(&mut self, id: TransferId) {
-        let Some(download) = self.downloads.get_mut(&id) else { return };
-        download.wanted = true;
-        if download.state != State::Asking {
-            return;
-        }
-        if !self.charge_tree(id) {
-            return;
-        }
-        let Some(download) = self.downloads.get_mut(&id) else { return };
-        download.state = State::Creating;
-        download.accepted_at = self.now;
-        download.waits = Waits::new(self.now);
-        download.note_wait(self.now);
-        download.chunks.make_room();
-        let listed = download.manifest().cloned();
-        self.timers.clear(Deadline::Offer(id));
-        match listed {
-            Some(manifest) => self.job(id, Job::CreatePartial(manifest)),
-            None => self.open_partial(id),
         }
     }
 
@@ -820,5 +711,3 @@ impl Engine {
 }
 
 const NOT_ASKED_FOR: &str = "is not one that it was asked for";
-
-pub(super) const DECLINED: &str = "there is nobody to ask about it; `--accept all` takes every offer unasked";

@@ -93,6 +93,9 @@ pub enum Event {
         files: Option<u32>,
         /// How long the offer stands; `None` where it was accepted without asking.
         expires_in: Option<Duration>,
+        /// Bytes that it would leave free where received files go, where that is less than is to stay free
+        /// (`Limits::keep_free`): then it is asked about even if it were taken otherwise.
+        leaves: Option<u64>,
     },
     /// A transfer moved on; at most four a second for each.
     Progress {

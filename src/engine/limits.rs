@@ -21,6 +21,9 @@ pub struct Limits {
     pub manifest_bytes: usize,
     /// Files and directories to take in all; what is offered beyond them is refused. `None` for no end.
     pub received_in_all: Option<u32>,
+    /// Bytes that are to stay free where received files go: what would leave less is taken only if a
+    /// person says so.
+    pub keep_free: u64,
     /// File content, and what is passed on for others, sent in all, as long as nobody says otherwise; `None` for as fast as it goes.
     pub up: Option<Rate>,
     /// File content received in all, the same.
@@ -89,6 +92,7 @@ impl Default for Limits {
             transfers: 16_384,
             manifest_bytes: 256 << 20,
             received_in_all: None,
+            keep_free: 0,
             up: None,
             down: None,
             ask_proofs: 1 << 18,

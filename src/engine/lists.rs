@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::considered::Assent;
 use super::downloads::{Download, Form, State};
 use super::gets::ANSWER_WAIT;
 use super::holding::HoldLog;
@@ -147,7 +148,7 @@ impl Engine {
         let files = offer.tree.map(|tree| tree.files);
         self.manifest_bytes += pull.memory();
         let mut download =
-            Download::new(None, addr, name.clone(), geometry, Form::Pulled(pull), true, self.now);
+            Download::new(None, addr, name.clone(), geometry, Form::Pulled(pull), Assent::OfPerson, self.now);
         // What is answered before that is about what was followed before.
         download.releasing = self.gets.get(&id).map_or(0, |get| get.releasing);
         self.downloads.insert(id, download);

@@ -20,6 +20,7 @@ mod commands;
 mod complaints;
 mod conduct;
 mod connections;
+mod considered;
 mod dht;
 mod dice;
 mod downloads;
@@ -46,6 +47,7 @@ mod reach;
 mod reconnect;
 mod relay;
 mod reputation;
+mod rules;
 mod seeks;
 mod serving;
 mod shared;
@@ -86,6 +88,7 @@ pub use origin::Origin;
 pub(crate) use reach::{farthest, is_elsewhere, is_public};
 pub use relay::{StreamId, Via};
 pub use reputation::{Banned, Dealing, Record, ban_time};
+pub use rules::{AcceptPolicy, AcceptRule, AcceptRules, NamePattern, Treatment, Whose};
 pub use shared::Shared;
 pub use throttle::Rate;
 
@@ -163,20 +166,6 @@ impl Level {
     }
 }
 
-/// Which offers are taken without asking. About the others somebody is asked, if there is anybody;
-/// else they are declined. Where nobody has an identity, peers on loopback count as known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AcceptPolicy {
-    /// Those of trusted peers.
-    Ask,
-    /// Those of known peers.
-    Known,
-    /// All.
-    All,
-    /// None.
-    None,
-}
-
 /// What an engine is made with.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -202,8 +191,8 @@ pub struct EngineConfig {
     pub seed: u64,
     /// Where received files go; only told, never touched.
     pub downloads: PathBuf,
-    /// Which offers are taken without asking.
-    pub accept: AcceptPolicy,
+    /// Which offers are taken without asking, and which are refused.
+    pub accept: AcceptRules,
     /// The bounds.
     pub limits: Limits,
 }

@@ -67,12 +67,10 @@ impl Engine {
         }
         let incoming = pull.incoming.clone();
         let geometry = crate::wire::Geometry::new(incoming.size).expect("checked when it was decoded");
-        if self.consider(conn, &incoming.name, geometry, Form::Pulled(pull)).is_none() {
-            let reason = Reason::new(Code::Declined.as_str(), super::downloads::DECLINED);
+        if let Err(why) = self.consider(conn, &incoming.name, geometry, Form::Pulled(pull)) {
+            let reason = Reason::new(Code::Declined.as_str(), why.to_peer());
             self.send(conn, Message::Refuse { id: number, reason });
-            let what =
-                format!("the offer of \"{}\" was declined: {}", incoming.name, super::downloads::DECLINED);
-            self.refuse(conn, &what);
+            self.refuse(conn, &format!("the offer of \"{}\" was declined: {why}", incoming.name));
         }
     }
 

@@ -13,10 +13,13 @@ use std::time::Duration;
 
 use super::relay::Hop;
 use super::{Code, ConnId, Deadline, Direction, Engine, Failure, TransferId};
-use crate::size;
+use crate::size::{self, BadSize};
 
 /// What may be saved up: the worth of so long. As little as hides that timers are late.
 const SAVED: Duration = Duration::from_millis(50);
+
+/// Nothing is as fast, in bytes a second.
+const FASTEST: u64 = 1_000_000_000_000_000;
 
 /// Bytes a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,33 +51,15 @@ impl FromStr for Rate {
             let message = format!("`{text}` is not a rate: {why}; write it like 5MB/s, 512KiB/s or 800kB/s");
             Failure::new(Code::Usage, message)
         };
-        let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
-        let quantity = compact.strip_suffix("/s").unwrap_or(&compact);
-        let digits = quantity.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(quantity.len());
-        let (number, unit) = quantity.split_at(digits);
-        if number.is_empty() {
-            return Err(bad("it does not begin with a number"));
-        }
-        let factor: u128 = match unit {
-            "" | "b" => 1,
-            "k" | "kb" => 1_000,
-            "m" | "mb" => 1_000_000,
-            "g" | "gb" => 1_000_000_000,
-            "ki" | "kib" => 1 << 10,
-            "mi" | "mib" => 1 << 20,
-            "gi" | "gib" => 1 << 30,
-            _ if unit.contains("bit") => return Err(bad("rates are in bytes, an eighth as many")),
-            _ => return Err(bad("its unit is not known")),
-        };
-        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-        if number.len() > 18 {
+        let trimmed = text.trim();
+        let quantity = trimmed.strip_suffix("/s").or_else(|| trimmed.strip_suffix("/S")).unwrap_or(trimmed);
+        let bytes = size::parse(quantity).map_err(|error| match error {
+            BadSize::TooLarge => bad("nothing is that fast"),
+            error => bad(&error.to_string()),
+        })?;
+        if bytes >= FASTEST {
             return Err(bad("nothing is that fast"));
         }
-        let decimals = u32::try_from(part.len()).expect("a few");
-        let digits: u128 = format!("{whole}{part}").parse().map_err(|_| bad("its number is none"))?;
-        let bytes = digits * factor / 10_u128.pow(decimals);
-        let bytes = u64::try_from(bytes).ok().filter(|bytes| *bytes < 1_000_000_000_000_000);
-        let bytes = bytes.ok_or_else(|| bad("nothing is that fast"))?;
         Self::new(bytes).ok_or_else(|| bad("less than a byte a second is none; `off` ends a limit"))
     }
 }

@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use handle::event_queue;
 pub use handle::{Events, Gone, NodeHandle, Ticket, Told};
 
-use crate::engine::{AcceptPolicy, Engine, EngineConfig, Event, FIRST_FOUND_PORT, Input, Limits, Reading};
+use crate::engine::{AcceptRules, Engine, EngineConfig, Event, FIRST_FOUND_PORT, Input, Limits, Reading};
 use crate::net::{
     Desk, HomeRouter, Identity, Mdns, Myself, ReceiveBudget, accept_loop, attend, bind, generate_key,
     keep_mapped, stay,
@@ -66,8 +66,8 @@ pub struct NodeConfig {
     pub port: u16,
     /// Where received files go; made when the first one arrives.
     pub downloads: PathBuf,
-    /// Which offers are taken without asking.
-    pub accept: AcceptPolicy,
+    /// Which offers are taken without asking, and which are refused.
+    pub accept: AcceptRules,
     /// Whether the baseline protocol is spoken unencrypted.
     pub plain: bool,
     /// Where the identity and the known peers are kept; untouched under `plain`.

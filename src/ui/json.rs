@@ -82,6 +82,9 @@ enum Line<'a> {
         accepted: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         expires_in_s: Option<u64>,
+        /// Bytes that it would leave free, where that is less than is to stay free.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        leaves: Option<u64>,
     },
     Progress {
         id: u64,
@@ -431,7 +434,7 @@ impl Render for Json {
             }
             Event::PeerDisconnected { peer, reason, .. } => Line::PeerDisconnected { peer: *peer, reason },
             Event::Message { peer, text } => Line::Message { peer: *peer, text },
-            Event::Offer { id, peer, name, size, sha256, files, expires_in } => Line::Offer {
+            Event::Offer { id, peer, name, size, sha256, files, expires_in, leaves } => Line::Offer {
                 id: id.0,
                 peer: *peer,
                 name: name.as_str(),
@@ -440,6 +443,7 @@ impl Render for Json {
                 files: *files,
                 accepted: expires_in.is_none(),
                 expires_in_s: expires_in.map(|left| left.as_secs()),
+                leaves: *leaves,
             },
             Event::Progress { id, peer, name, direction, stage, bytes, size } => Line::Progress {
                 id: id.0,

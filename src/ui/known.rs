@@ -224,6 +224,7 @@ mod tests {
             sha256: Some(sha256),
             files: None,
             expires_in,
+            leaves: None,
         });
         assert_eq!(known.transfers(true), [(id, "x".to_owned())]);
         known.reply(&Reply::Accepted(vec![id, TransferId(9)]));

@@ -31,7 +31,7 @@ use super::signals::Signals;
 use super::style::Style;
 use super::{LAST_LINES, UiError, allow_descriptors, log, stderr_columns, to_the_end};
 use crate::config::{Config, Getting, STDIN, Sending, usual_home};
-use crate::engine::{AcceptPolicy, Code, Command, Destination, Event, Failure, PeerRef, Reply};
+use crate::engine::{AcceptPolicy, AcceptRules, Code, Command, Destination, Event, Failure, PeerRef, Reply};
 use crate::exit::Exit;
 use crate::node::{self, StartError};
 use crate::wire::SafeName;
@@ -170,7 +170,7 @@ impl Shop {
                 errors: self.log.clone(),
                 connecting: connecting.clone(),
                 forgetting: forgetting(&config, &commands),
-                accept: config.node.accept,
+                accept: config.node.accept.clone(),
                 plain: config.node.plain,
             }),
         };
@@ -342,7 +342,7 @@ struct Plainly {
     connecting: Option<Connecting>,
     /// What to type if somebody else is there than before.
     forgetting: Option<String>,
-    accept: AcceptPolicy,
+    accept: AcceptRules,
     plain: bool,
 }
 
@@ -363,7 +363,10 @@ impl Plainly {
     /// Who may send, and what they type.
     fn invitation(&self, reply: &Reply) -> Option<String> {
         let Reply::Whoami(info) = reply else { return None };
-        let who = match self.accept {
+        let who = match self.accept.policy() {
+            _ if !self.accept.own().is_empty() => {
+                "who may send what is said by your accept rules (`p2p config` lists them) and `--accept`"
+            }
             AcceptPolicy::All => "everybody may send",
             AcceptPolicy::Known => "everybody may send who is known here; others with `--accept all`",
             AcceptPolicy::Ask if self.plain => {

@@ -101,13 +101,18 @@ impl Render for Human {
                 let speaker = self.style.paint(Paint::Speaker, &format!("<{}>", name_of(peer)));
                 format!("{speaker} {}", escape_lines(text))
             }
-            Event::Offer { id, peer, name, size, files, expires_in, .. } => {
+            Event::Offer { id, peer, name, size, files, expires_in, leaves, .. } => {
                 let file = format!("{}, {}", thing(name, *files), size::human(*size));
                 let peer = known.name_and_address_of(*peer);
                 match expires_in {
                     Some(left) => {
                         let answers = self.style.paint(Paint::Asking, &format!("accept {id} / reject {id}"));
-                        format!("[{id}] {peer} offers {file}: {answers} (expires in {})", duration(*left))
+                        let room = match leaves {
+                            Some(free) => format!("would leave only {} free; ", size::human(*free)),
+                            None => String::new(),
+                        };
+                        let left = duration(*left);
+                        format!("[{id}] {peer} offers {file}: {answers} ({room}expires in {left})")
                     }
                     None => format!("[{id}] {peer} sends {file}"),
                 }

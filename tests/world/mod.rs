@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use peer_to_peer::engine::{
-    AcceptPolicy, Book, Change, Closing, Command, CommandId, ConnId, DhtState, Dialled, Engine, EngineConfig,
+    AcceptRules, Book, Change, Closing, Command, CommandId, ConnId, DhtState, Dialled, Engine, EngineConfig,
     Event, Failure, HistoryEntry, HostPort, Input, Job, Limits, Output, Reading, Remembered, Reply, Shared,
     StreamId, Target, Took, TransferId,
 };
@@ -235,24 +235,34 @@ impl World {
         }
     }
 
-    pub fn node(&mut self, accept: AcceptPolicy) -> NodeId {
+    pub fn node(&mut self, accept: impl Into<AcceptRules>) -> NodeId {
         self.node_with(accept, Limits::default())
     }
 
-    pub fn node_with(&mut self, accept: AcceptPolicy, limits: Limits) -> NodeId {
+    pub fn node_with(&mut self, accept: impl Into<AcceptRules>, limits: Limits) -> NodeId {
         self.node_of(None, accept, limits)
     }
 
     /// A node that encrypts, with an identity that several may have.
-    pub fn secure_node(&mut self, identity: u8, accept: AcceptPolicy) -> NodeId {
+    pub fn secure_node(&mut self, identity: u8, accept: impl Into<AcceptRules>) -> NodeId {
         self.secure_node_with(identity, accept, Limits::default())
     }
 
-    pub fn secure_node_with(&mut self, identity: u8, accept: AcceptPolicy, limits: Limits) -> NodeId {
+    pub fn secure_node_with(
+        &mut self,
+        identity: u8,
+        accept: impl Into<AcceptRules>,
+        limits: Limits,
+    ) -> NodeId {
         self.node_of(Some(Identity([identity; 32])), accept, limits)
     }
 
-    fn node_of(&mut self, identity: Option<Identity>, accept: AcceptPolicy, mut limits: Limits) -> NodeId {
+    fn node_of(
+        &mut self,
+        identity: Option<Identity>,
+        accept: impl Into<AcceptRules>,
+        mut limits: Limits,
+    ) -> NodeId {
         // Quiet nodes would ask after each other for ever, and no run would come to an end.
         if !self.pings {
             limits.ping_after = Duration::MAX;
@@ -270,7 +280,7 @@ impl World {
             unix_time: Duration::from_secs(1_800_000_000),
             seed: id.0 as u64,
             downloads: "downloads".into(),
-            accept,
+            accept: accept.into(),
             limits,
         };
         self.nodes.push(Node {

@@ -26,6 +26,7 @@ fn known() -> Known {
         sha256: Some(FileHash([0; 32])),
         files: None,
         expires_in: Some(Duration::from_secs(1)),
+        leaves: None,
     });
     let peer = "192.0.2.5:4711".parse().unwrap();
     known.reply(&Reply::Sending { id: TransferId(3), peer, name: name("ours") });

@@ -71,6 +71,7 @@ fn events_have_the_promised_fields() {
             sha256: Some(hash),
             files: None,
             expires_in,
+            leaves: None,
         })
     };
     assert_eq!(

@@ -47,7 +47,7 @@ fn a_peer_cannot_write_on_the_screen() {
 
 #[test]
 fn an_offer_says_what_to_type() {
-    let offer = |expires_in| Event::Offer {
+    let offer = |expires_in, leaves| Event::Offer {
         id: TransferId(2),
         peer: peer(),
         name: name(),
@@ -55,12 +55,18 @@ fn an_offer_says_what_to_type() {
         sha256: Some(FileHash([0; 32])),
         files: None,
         expires_in,
+        leaves,
     };
+    let in_10_min = Some(Duration::from_secs(600));
     assert_eq!(
-        shown(&offer(Some(Duration::from_secs(600)))),
+        shown(&offer(in_10_min, None)),
         "[2] 192.0.2.5:4711 offers report.pdf, 3.2 MB: accept 2 / reject 2 (expires in 10 min)"
     );
-    assert_eq!(shown(&offer(None)), "[2] 192.0.2.5:4711 sends report.pdf, 3.2 MB");
+    assert_eq!(
+        shown(&offer(in_10_min, Some(17_000_000))),
+        "[2] 192.0.2.5:4711 offers report.pdf, 3.2 MB: accept 2 / reject 2 (would leave only 17.0 MB free; expires in 10 min)"
+    );
+    assert_eq!(shown(&offer(None, None)), "[2] 192.0.2.5:4711 sends report.pdf, 3.2 MB");
 }
 
 #[test]
@@ -177,6 +183,7 @@ fn a_peer_goes_by_the_alias_it_was_given() {
         sha256: Some(FileHash([0; 32])),
         files: None,
         expires_in: None,
+        leaves: None,
     };
     assert_eq!(shown(offer), "[2] laptop (192.0.2.5:4711) sends report.pdf, 3.2 MB");
 }

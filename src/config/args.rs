@@ -6,15 +6,14 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::builder::{FalseyValueParser, Resettable};
-use clap::error::ErrorKind;
-use clap::{Arg, Command, CommandFactory as _, Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::STDIN;
 use super::values::{
     Entry, accept_policy, parse_address, parse_bootstrap, parse_destination, parse_name, parse_rate,
-    parse_target,
+    parse_size, parse_target,
 };
 use crate::engine::{AcceptPolicy, Destination, Rate, Target};
 use crate::exit::Exit;
@@ -46,13 +45,23 @@ pub(super) struct Args {
     #[arg(long, global = true, value_name = "DIR", env = "P2P_HOME")]
     pub(super) home: Option<PathBuf>,
 
-    /// Which offers are taken without asking.
+    /// The file of settings, or `none` to use none [default: p2p/config.toml where the system keeps
+    /// such files]. All other options may stand in it.
+    #[arg(long, global = true, value_name = "FILE", env = "P2P_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Which offers are taken without asking, where no accept rule of the file says something else.
     #[arg(long, global = true, value_name = "WHOSE", env = "P2P_ACCEPT", default_value = "ask", value_parser = accept_policy())]
     pub(super) accept: AcceptPolicy,
 
+    /// Space that is to stay free where received files go, like 1GB: what would leave less is asked about,
+    /// and refused where nobody can be asked.
+    #[arg(long, global = true, value_name = "SIZE", env = "P2P_KEEP_FREE", default_value = "0", value_parser = parse_size)]
+    pub(super) keep_free: u64,
+
     /// Refuse to connect to an address never connected to, unless its identity is demanded
     /// (`connect host:port#<node id>`).
-    #[arg(long, global = true, env = "P2P_REQUIRE_ID", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "P2P_REQUIRE_ID", value_parser = BoolishValueParser::new())]
     pub(super) require_id: bool,
 
     /// How long a peer whose connection broke is waited for, and dialled again if we had dialled it;
@@ -82,7 +91,7 @@ pub(super) struct Args {
     pub(super) relay_limit: Rate,
 
     /// Do not let others fetch what was fetched by its hash.
-    #[arg(long, global = true, env = "P2P_NO_SEED", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "P2P_NO_SEED", value_parser = BoolishValueParser::new())]
     pub(super) no_seed: bool,
 
     /// Keep no history: neither of what is said, sent and received, nor of the lines that are typed.
@@ -91,7 +100,7 @@ pub(super) struct Args {
 
     /// Take part in the BitTorrent DHT: be found there with what is shared, and find who has what is
     /// fetched. Whoever is there can see this computer's address; IPv4 only.
-    #[arg(long, global = true, env = "P2P_DHT", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "P2P_DHT", value_parser = BoolishValueParser::new())]
     pub(super) dht: bool,
 
     /// The UDP port for the DHT [default: the number of the port that is listened on].
@@ -103,27 +112,27 @@ pub(super) struct Args {
     pub(super) dht_bootstrap: Vec<Entry>,
 
     /// Find others on the local network, and be found there: whoever is there can see this node's identity.
-    #[arg(long, global = true, env = "P2P_LAN", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "P2P_LAN", value_parser = BoolishValueParser::new())]
     pub(super) lan: bool,
 
     /// Have the router pass connections from outside on to this node, by PCP, NAT-PMP or UPnP.
-    #[arg(long, global = true, env = "P2P_MAP_PORT", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "P2P_MAP_PORT", value_parser = BoolishValueParser::new())]
     pub(super) map_port: bool,
 
     /// Speak the baseline protocol, unencrypted, to others that do the same.
-    #[arg(long, global = true, env = "P2P_PLAIN", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "P2P_PLAIN", value_parser = BoolishValueParser::new())]
     pub(super) plain: bool,
 
     /// Print events as JSON, one object on each line of stdout; logs go to stderr.
-    #[arg(long, global = true, env = "P2P_JSON", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "P2P_JSON", value_parser = BoolishValueParser::new())]
     pub(super) json: bool,
 
     /// Keep running when the input has ended, until Ctrl-C or SIGTERM.
-    #[arg(long, env = "P2P_STAY", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "P2P_STAY", value_parser = BoolishValueParser::new())]
     pub(super) stay: bool,
 
     /// Tell only what goes wrong; for `send` and `receive`.
-    #[arg(long, short, global = true, env = "P2P_QUIET", value_parser = FalseyValueParser::new())]
+    #[arg(long, short, global = true, env = "P2P_QUIET", value_parser = BoolishValueParser::new())]
     pub(super) quiet: bool,
 }
 
@@ -136,36 +145,76 @@ pub(super) enum RelayPolicy {
     None,
 }
 
+/// Something that would promise what cannot be kept.
+#[derive(Debug)]
+pub(super) struct Contradiction {
+    pub(super) message: &'static str,
+    /// The options that it is between.
+    pub(super) between: &'static [&'static str],
+}
+
 impl Args {
     /// Refuses what would promise something that cannot be kept.
-    pub(super) fn check(&self) -> Result<(), &'static str> {
-        if self.plain && self.require_id {
-            return Err("--require-id cannot be used with --plain: there nobody has an identity");
+    pub(super) fn check(&self) -> Result<(), Contradiction> {
+        let contradiction = |message, between| Err(Contradiction { message, between });
+        let is_v6 = self.bind.is_some_and(|ip| ip.is_ipv6() && !ip.is_unspecified());
+        let is_here_only = self.bind.is_some_and(|ip| ip.is_loopback());
+        let rows: [(bool, &'static str, &'static [&'static str]); 9] = [
+            (
+                self.plain && self.require_id,
+                "--require-id cannot be used with --plain: there nobody has an identity",
+                &["require_id", "plain"],
+            ),
+            (
+                self.plain && self.lan,
+                "--lan cannot be used with --plain: there nobody has an identity to be found by",
+                &["lan", "plain"],
+            ),
+            (
+                self.lan && is_here_only,
+                "--lan cannot be used with a --bind that only this computer can reach",
+                &["lan", "bind"],
+            ),
+            (
+                self.map_port && is_here_only,
+                "--map-port cannot be used with a --bind that only this computer can reach",
+                &["map_port", "bind"],
+            ),
+            (
+                self.map_port && is_v6,
+                "--map-port cannot be used with an IPv6 address in --bind: it is for IPv4",
+                &["map_port", "bind"],
+            ),
+            (
+                self.plain && self.dht,
+                "--dht cannot be used with --plain: there nothing is shared or fetched by its hash",
+                &["dht", "plain"],
+            ),
+            (
+                self.dht && is_v6,
+                "--dht cannot be used with an IPv6 address in --bind: the DHT is IPv4 only",
+                &["dht", "bind"],
+            ),
+            (
+                self.dht_bootstrap.len() > 1 && self.dht_bootstrap.contains(&Entry::None),
+                "--dht-bootstrap is `none` or names nodes, not both",
+                &["dht_bootstrap"],
+            ),
+            (
+                self.plain && self.relay == RelayPolicy::Known,
+                "--relay known cannot be used with --plain: there nobody has an identity",
+                &["relay", "plain"],
+            ),
+        ];
+        for (holds, message, between) in rows {
+            if holds {
+                return contradiction(message, between);
+            }
         }
-        if self.plain && self.lan {
-            return Err("--lan cannot be used with --plain: there nobody has an identity to be found by");
-        }
-        if self.lan && self.bind.is_some_and(|ip| ip.is_loopback()) {
-            return Err("--lan cannot be used with a --bind that only this computer can reach");
-        }
-        if self.map_port && self.bind.is_some_and(|ip| ip.is_loopback()) {
-            return Err("--map-port cannot be used with a --bind that only this computer can reach");
-        }
-        if self.map_port && self.bind.is_some_and(|ip| ip.is_ipv6() && !ip.is_unspecified()) {
-            return Err("--map-port cannot be used with an IPv6 address in --bind: it is for IPv4");
-        }
-        if self.plain && self.dht {
-            return Err("--dht cannot be used with --plain: there nothing is shared or fetched by its hash");
-        }
-        if self.dht && self.bind.is_some_and(|ip| ip.is_ipv6() && !ip.is_unspecified()) {
-            return Err("--dht cannot be used with an IPv6 address in --bind: the DHT is IPv4 only");
-        }
-        if self.dht_bootstrap.len() > 1 && self.dht_bootstrap.contains(&Entry::None) {
-            return Err("--dht-bootstrap is `none` or names nodes, not both");
-        }
-        if self.plain && self.relay == RelayPolicy::Known {
-            return Err("--relay known cannot be used with --plain: there nobody has an identity");
-        }
+        self.check_command().or_else(|message| contradiction(message, &[]))
+    }
+
+    fn check_command(&self) -> Result<(), &'static str> {
         if let Some(Sub::Get { link, from, .. }) = &self.sub
             && link.from.is_empty()
             && from.is_empty()
@@ -259,6 +308,16 @@ pub(super) enum Sub {
         #[arg(long, value_name = "PEER", value_parser = parse_target)]
         from: Vec<Target>,
     },
+    /// Show what each option is set to, and where that is said.
+    ///
+    /// That is the command line, an environment variable, or the file of settings, of which the first
+    /// counts that says something; else it is the default.
+    #[command(max_term_width = 100)]
+    Config {
+        /// Print only where the file of settings is, or would be.
+        #[arg(long)]
+        path: bool,
+    },
     /// Print what makes a shell complete the options.
     ///
     /// For bash: `p2p completions bash > ~/.local/share/bash-completion/completions/p2p`
@@ -329,69 +388,4 @@ Examples:
 Logs go to stderr; RUST_LOG=debug shows more of them.",
         Exit::table()
     )
-}
-
-/// The arguments as clap is to read them: a variable that is empty counts as one that is not set, and the
-/// help of a command leaves out what has no effect there. It is taken all the same: an alias of somebody's
-/// may always give it.
-pub(super) fn command() -> Command {
-    let command = Args::command();
-    let everywhere: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
-    command.mut_args(unless_empty).mut_subcommands(|sub| {
-        let has_effect = |arg: &&Arg| match (sub.get_name(), arg.get_id().as_str()) {
-            ("send", name) => {
-                !["bind", "downloads", "accept", "keep_partials", "limit_down", "no_seed", "map_port"]
-                    .contains(&name)
-                    && !name.starts_with("dht")
-                    && !name.starts_with("relay")
-            }
-            ("receive", name) => {
-                !["require_id", "no_seed"].contains(&name)
-                    && !name.starts_with("dht")
-                    && !name.starts_with("relay")
-            }
-            ("share", name) => {
-                !["downloads", "accept", "keep_partials", "limit_down", "no_seed", "require_id"]
-                    .contains(&name)
-                    && !name.starts_with("relay")
-            }
-            ("get", name) => !["accept", "no_seed"].contains(&name) && !name.starts_with("relay"),
-            _ => false,
-        };
-        let without = everywhere.iter().filter(|arg| !has_effect(arg));
-        let hidden: Vec<_> = without.map(|arg| arg.clone().hide(true)).collect();
-        sub.args(hidden).mut_args(unless_empty)
-    })
-}
-
-fn unless_empty(arg: Arg) -> Arg {
-    let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-    if is_empty { arg.env(Resettable::Reset) } else { arg }
-}
-
-/// An error with the usage of the command that was given.
-pub(super) fn mistake(sub: Option<&str>, kind: ErrorKind, message: &str) -> clap::Error {
-    let mut command = command();
-    // What the usage of a command looks like is known only then.
-    command.build();
-    match sub.and_then(|name| command.find_subcommand_mut(name)) {
-        Some(sub) => sub.error(kind, message),
-        None => command.error(kind, message),
-    }
-}
-
-/// What to say where the first word is nearly the name of a command: at most a third of it mistyped.
-pub(super) fn misspelt(arguments: &[OsString]) -> Option<String> {
-    let command = Args::command();
-    let takes_value = |word: &str| {
-        let mut options = command.get_arguments().filter(|option| option.get_action().takes_values());
-        word.strip_prefix("--").is_some_and(|long| options.any(|option| option.get_long() == Some(long)))
-    };
-    let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
-    let typed = words.find(|word| !word.starts_with('-') || takes_value(word))?;
-    let distance = |name: &str| (strsim::osa_distance(typed, name), name.to_owned());
-    let (distance, meant) = command.get_subcommands().map(|sub| distance(sub.get_name())).min()?;
-    (1..=meant.len().div_ceil(3))
-        .contains(&distance)
-        .then(|| format!("there is no command `{typed}`; did you mean `{meant}`?"))
 }

@@ -1,24 +1,33 @@
-//! What the program is told when it starts: flags and environment variables become plain data.
+//! What the program is told when it starts: flags, environment variables and a file become plain data.
 //!
-//! Owns the names and defaults of the options. Reads no files and starts nothing.
+//! A flag wins over a variable, that over the file, and that over the default. All four are one table,
+//! the definitions in `args`: clap reads flags and variables by it, and what the file says is put in as
+//! the default. Owns the names and defaults of the options. Reads no file but its own, and starts nothing.
 
 mod args;
+mod command;
+mod file;
+mod settings;
 mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::FromArgMatches as _;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, FromArgMatches as _};
 use clap_complete::Shell;
 
-use crate::engine::{AcceptPolicy, Destination, Limits};
+use crate::engine::{AcceptPolicy, AcceptRules, Destination, Limits};
 use crate::node::{DhtConfig, NodeConfig};
 use crate::wire::{Link, SafeName};
 
-use args::{Args, RelayPolicy, Sub, command, misspelt, mistake};
+use args::{Args, Contradiction, RelayPolicy, Sub};
+use command::{blame_variable, command, misspelt, mistake, plain_command};
+use file::{File, Place};
+use settings::Sources;
+pub use settings::{Origin, Setting, Settings};
 pub(crate) use values::usual_home;
 use values::{bootstrap_of, read_port, with_places};
 
@@ -43,6 +52,10 @@ pub enum Mode {
     },
     /// Fetch something and leave.
     Get(Getting),
+    /// Print what is set to what.
+    Settings(Box<Settings>),
+    /// Print where the file of settings is or would be.
+    SettingsPath(Option<PathBuf>),
     /// Print what makes a shell complete the options.
     Completions(Shell),
 }
@@ -97,14 +110,33 @@ impl Config {
     }
 
     fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        let read = command().try_get_matches_from(arguments).and_then(|matches| Self::of(&matches));
-        read.map_err(|error| match misspelt(arguments) {
+        Self::in_two_steps(arguments).map_err(|error| match misspelt(arguments) {
             Some(message) if error.use_stderr() => mistake(None, ErrorKind::InvalidSubcommand, &message),
             _ => error,
         })
     }
 
-    fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+    /// Where the file is stands in what is read first; then all is read with what it says.
+    fn in_two_steps(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let read = |file: &File| {
+            let read = command(file).try_get_matches_from(arguments);
+            read.map_err(|error| blame_variable(error, arguments))
+        };
+        let matches = read(&File::default())?;
+        let args = Args::from_arg_matches(&matches)?;
+        let place = Place::of(args.config.as_deref());
+        // Whoever looks for the file, or for help, is not held up by what is in it.
+        let file = match args.sub {
+            Some(Sub::Config { path: true } | Sub::Completions { .. }) => File::default(),
+            _ => File::read(&place)
+                .map_err(|message| clap::Error::raw(ErrorKind::ValueValidation, message + "\n"))?,
+        };
+        let matches = if file.path().is_some() { read(&file)? } else { matches };
+        Self::of(&Sources { matches: &matches, place: &place, file: &file })
+    }
+
+    fn of(sources: &Sources<'_>) -> Result<Self, clap::Error> {
+        let matches = sources.matches;
         let args = Args::from_arg_matches(matches)?;
         let sub = matches.subcommand_name();
         // What has no meaning there is not left unsaid; a variable may be meant for other runs.
@@ -122,35 +154,38 @@ impl Config {
             let message = "--dht-port and --dht-bootstrap say where the DHT is; --dht makes use of it";
             return Err(mistake(sub, ErrorKind::MissingRequiredArgument, message));
         }
-        if let Err(message) = args.check() {
-            return Err(mistake(sub, ErrorKind::ArgumentConflict, message));
+        if let Err(contradiction) = args.check() {
+            let message = explain(&contradiction, sources);
+            return Err(mistake(sub, ErrorKind::ArgumentConflict, &message));
         }
         let port = match args.sub {
-            None => read_port(&args.port).map_err(|message| {
+            None | Some(Sub::Config { .. }) => read_port(&args.port).map_err(|message| {
                 let whose = if is_typed("port") { "" } else { "P2P_PORT: " };
                 mistake(None, ErrorKind::ValueValidation, &format!("{whose}{message}"))
             })?,
             // A variable that is meant for nodes does not concern whoever does not listen.
             Some(_) => 0,
         };
-        Ok(Self::new(args, port))
+        Ok(Self::new(args, port, sources))
     }
 
     /// What makes a shell complete the options and commands.
     #[must_use]
     pub fn completions(shell: Shell) -> Vec<u8> {
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut command(), "p2p", &mut script);
+        clap_complete::generate(shell, &mut plain_command(), "p2p", &mut script);
         script
     }
 
     /// `port` is that of a node; `receive` has its own.
-    fn new(args: Args, mut port: u16) -> Self {
+    fn new(args: Args, mut port: u16, sources: &Sources<'_>) -> Self {
         let home = args.home.unwrap_or_else(usual_home);
         let (mut accept, mut downloads) = (args.accept, args.downloads);
         let dht = DhtConfig { port: args.dht_port, bootstrap: bootstrap_of(args.dht_bootstrap) };
         let mode = match args.sub {
             None => Mode::Node,
+            Some(Sub::Config { path: true }) => Mode::SettingsPath(sources.place.path().map(PathBuf::from)),
+            Some(Sub::Config { path: false }) => Mode::Settings(Box::new(Settings::of(sources))),
             Some(Sub::Completions { shell }) => Mode::Completions(shell),
             Some(Sub::Send { to, paths, name }) => {
                 // Whoever only sends takes nothing.
@@ -173,6 +208,10 @@ impl Config {
                 Mode::Receive { count: if once { Some(1) } else { count } }
             }
         };
+        let takes_offers = matches!(mode, Mode::Node | Mode::Receive { .. });
+        let rules = if takes_offers { sources.file.rules().to_vec() } else { Vec::new() };
+        // One stream cannot be two things; on the command line they contradict each other.
+        let json = args.json && !matches!(mode, Mode::Get(Getting { to_stdout: true, .. }));
         let shares_or_gets = matches!(mode, Mode::Node | Mode::Share { .. } | Mode::Get(_));
         Self {
             node: NodeConfig {
@@ -180,7 +219,7 @@ impl Config {
                 bind: args.bind,
                 port,
                 downloads,
-                accept: accept.into(),
+                accept: AcceptRules::new(rules, accept),
                 plain: args.plain,
                 home: home.clone(),
                 require_id: args.require_id,
@@ -196,6 +235,7 @@ impl Config {
                     reconnect: Duration::from_secs(args.reconnect.into()),
                     up: args.limit_up,
                     down: args.limit_down,
+                    keep_free: args.keep_free,
                     relay: (args.relay == RelayPolicy::Known).then_some(args.relay_limit),
                     received_in_all: if let Mode::Receive { count } = mode { count } else { None },
                     ..Limits::default()
@@ -203,11 +243,27 @@ impl Config {
             },
             mode,
             home,
-            json: args.json,
+            json,
             stay: args.stay,
             quiet: args.quiet,
         }
     }
+}
+
+/// What contradicts itself, and who says it where that is not the command line.
+fn explain(contradiction: &Contradiction, sources: &Sources<'_>) -> String {
+    let mut message = contradiction.message.to_owned();
+    for option in contradiction.between {
+        let flag = option.replace('_', "-");
+        match Origin::of(option, sources) {
+            Origin::Flag(_) | Origin::Default => {}
+            origin if sources.matches.try_get_one::<bool>(option).is_ok() => {
+                message += &format!("; --{flag} is set by {origin}, and `--{flag}=false` switches it off");
+            }
+            origin => message += &format!("; --{flag} is set by {origin}"),
+        }
+    }
+    message
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::engine::{AcceptPolicy, Destination, HostPort, Rate, Target};
 use crate::node::Bootstrap;
+use crate::size;
 use crate::wire::{Link, SafeName};
 
 pub(super) fn read_port(text: &OsStr) -> Result<u16, String> {
@@ -55,6 +56,11 @@ pub(super) fn bootstrap_of(entries: Vec<Entry>) -> Bootstrap {
 
 pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
     text.parse().map_err(|failure: crate::engine::Failure| failure.message)
+}
+
+/// A number of bytes.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    size::parse(text).map_err(|error| format!("{error}; write it like 500MB, 1GB or 2GiB"))
 }
 
 /// A link with more places where to ask.

@@ -27,6 +27,7 @@ mod prompt;
 mod render;
 mod screen;
 mod session;
+mod settings;
 mod signals;
 mod style;
 
@@ -83,10 +84,16 @@ pub async fn run(config: Config) -> Result<Exit, UiError> {
         Mode::Receive { count } => return oneshot::receive(config, count).await,
         Mode::Share { paths, known_only } => return oneshot::share(config, paths, known_only).await,
         Mode::Get(getting) => return oneshot::get(config, getting).await,
-        Mode::Completions(shell) => {
-            let written = io::stdout().write_all(&Config::completions(shell));
-            return Ok(if written.is_ok() { Exit::Fine } else { Exit::Output });
+        Mode::Settings(settings) => {
+            let columns = if io::stdout().is_terminal() { stdout_columns() } else { usize::MAX };
+            let shown =
+                if config.json { settings::json(&settings) } else { settings::text(&settings, columns) };
+            return Ok(print(shown.as_bytes()));
         }
+        Mode::SettingsPath(path) => {
+            return Ok(print(settings::path(path.as_deref(), config.json).as_bytes()));
+        }
+        Mode::Completions(shell) => return Ok(print(&Config::completions(shell))),
     }
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if terminal && !config.json {
@@ -97,6 +104,13 @@ pub async fn run(config: Config) -> Result<Exit, UiError> {
         }
     }
     piped(config).await
+}
+
+/// Writes all of what was asked for, and ends.
+fn print(bytes: &[u8]) -> Exit {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    if written.is_ok() { Exit::Fine } else { Exit::Output }
 }
 
 async fn at_prompt(mut config: Config, prompt: Prompt) -> Result<Exit, UiError> {
@@ -170,6 +184,10 @@ async fn to_the_end(mut front: Front, mut signals: Signals) -> Exit {
 /// How many columns the window has in which the bars are.
 fn stderr_columns() -> usize {
     rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col.max(1)))
+}
+
+fn stdout_columns() -> usize {
+    rustix::termios::tcgetwinsize(io::stdout()).map_or(80, |size| usize::from(size.ws_col.max(1)))
 }
 
 /// Every connection and every open file is a descriptor: takes as many as the system lets us have,

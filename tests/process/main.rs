@@ -11,6 +11,7 @@ mod bad_offers;
 mod bad_streams;
 mod baseline;
 mod command_line;
+mod config;
 mod crowds;
 mod discovery;
 mod endings;

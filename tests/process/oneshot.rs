@@ -209,6 +209,7 @@ fn a_script_can_do_what_is_advised_where_somebody_else_answers() {
         .args(["-c", advice])
         .env("PATH", path)
         .env("P2P_BIND", "127.0.0.1")
+        .env("P2P_CONFIG", "none")
         .current_dir(home.path())
         .stdout(Stdio::null())
         .status();

@@ -109,6 +109,7 @@ fn a_job_in_the_background_draws_nothing() {
     let script = r#"set -m; "$0" send "$1" large.bin & wait"#;
     let command = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_p2p"), gate.addr()]);
     let command = command.env("TERM", "xterm-256color").env("HOME", dir.path()).current_dir(dir.path());
+    let command = command.env("P2P_CONFIG", "none");
     let mut shell = command.spawn(pts).unwrap();
     gate.wait_until_held();
     // Whoever has a terminal has drawn by the time that somebody who came later has.

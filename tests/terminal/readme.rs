@@ -313,3 +313,46 @@ fn scripts_print_what_the_readme_shows() {
         assert_shown("script", name, std::iter::once(shown[0]).chain(finished.stdout.lines()));
     }
 }
+
+#[test]
+fn settings_are_shown_as_the_readme_shows_them() {
+    let (_, rules) = README.split_once("```toml\n[[accept_rule]]").unwrap();
+    let (rules, _) = rules.split_once("```").unwrap();
+    let setup = NodeSetup::new();
+    let text =
+        format!("# mine\nkeep_free = \"10GB\"\nlimit_up = \"5MB/s\"\nlan = true\n[[accept_rule]]{rules}");
+    fs::write(setup.dir().join("my.toml"), text).unwrap();
+    let shown = shown("script", "config");
+    let arguments: Vec<_> = shown[0].split(' ').skip(2).collect();
+    let finished = setup.run(&arguments, "");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    // The README leaves some out.
+    let mut printed = finished.stdout.lines().map(normal);
+    for row in shown[1..].iter().filter(|row| **row != "…" && !row.is_empty()) {
+        let row = normal(row);
+        assert!(printed.any(|line| line == row), "{row} is not there, or not in its place: {finished:?}");
+    }
+    let options: Vec<String> = finished
+        .stdout
+        .lines()
+        .filter_map(|row| row.split(' ').next())
+        .map(|key| format!("--{}", key.replace('_', "-")))
+        .collect();
+    let (_, table) = README.split_once("| option | environment | meaning | default |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    for row in table.lines().filter(|row| row.starts_with("| `--") && !row.starts_with("| `--config")) {
+        let option = row.split(['`', ' ']).find(|word| word.starts_with("--")).unwrap();
+        assert!(options.iter().any(|known| known == option), "there is no {option}: {options:?}");
+    }
+}
+
+#[test]
+fn the_settings_in_the_readme_are_understood() {
+    for (example, heading) in README.split("```toml\n").skip(1).zip(["rules", "settings"]) {
+        let (example, _) = example.split_once("```").unwrap();
+        let setup = NodeSetup::new();
+        fs::write(setup.dir().join("example.toml"), example).unwrap();
+        let finished = setup.run(&["--config", "example.toml", "config"], "");
+        assert_eq!(finished.code, Some(0), "{heading}: {finished:?}");
+    }
+}

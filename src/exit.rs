@@ -133,6 +133,13 @@ impl Exit {
         let rows = Self::ALL.map(|exit| format!("  {:>3}  {}\n", exit.code(), exit.meaning()));
         format!("Exit codes:\n{}", rows.concat())
     }
+
+    /// All codes, and what they mean.
+    pub(crate) fn meanings() -> impl Iterator<Item = (u8, String)> {
+        // The help has lines of its own.
+        let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self::ALL.into_iter().map(move |exit| (exit.code(), in_one_line(exit.meaning())))
+    }
 }
 
 impl From<Exit> for ExitCode {

@@ -318,6 +318,8 @@ pub(super) enum Sub {
         #[arg(long)]
         path: bool,
     },
+    /// Print the manual page: `p2p man | man -l -`
+    Man,
     /// Print what makes a shell complete the options.
     ///
     /// For bash: `p2p completions bash > ~/.local/share/bash-completion/completions/p2p`

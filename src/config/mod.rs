@@ -56,6 +56,8 @@ pub enum Mode {
     Settings(Box<Settings>),
     /// Print where the file of settings is or would be.
     SettingsPath(Option<PathBuf>),
+    /// Print the manual page.
+    Man,
     /// Print what makes a shell complete the options.
     Completions(Shell),
 }
@@ -127,7 +129,7 @@ impl Config {
         let place = Place::of(args.config.as_deref());
         // Whoever looks for the file, or for help, is not held up by what is in it.
         let file = match args.sub {
-            Some(Sub::Config { path: true } | Sub::Completions { .. }) => File::default(),
+            Some(Sub::Config { path: true } | Sub::Man | Sub::Completions { .. }) => File::default(),
             _ => File::read(&place)
                 .map_err(|message| clap::Error::raw(ErrorKind::ValueValidation, message + "\n"))?,
         };
@@ -169,6 +171,11 @@ impl Config {
         Ok(Self::new(args, port, sources))
     }
 
+    /// All that the command line understands, as clap has it.
+    pub(crate) fn manual() -> clap::Command {
+        plain_command()
+    }
+
     /// What makes a shell complete the options and commands.
     #[must_use]
     pub fn completions(shell: Shell) -> Vec<u8> {
@@ -186,6 +193,7 @@ impl Config {
             None => Mode::Node,
             Some(Sub::Config { path: true }) => Mode::SettingsPath(sources.place.path().map(PathBuf::from)),
             Some(Sub::Config { path: false }) => Mode::Settings(Box::new(Settings::of(sources))),
+            Some(Sub::Man) => Mode::Man,
             Some(Sub::Completions { shell }) => Mode::Completions(shell),
             Some(Sub::Send { to, paths, name }) => {
                 // Whoever only sends takes nothing.

@@ -291,7 +291,7 @@ fn what_contradicts_the_file_says_that_it_is_in_the_file_and_how_to_do_without()
 
 #[test]
 fn whoever_looks_for_the_file_or_for_help_is_not_held_up_by_it() {
-    for arguments in [&["config", "--path"][..], &["completions", "bash"]] {
+    for arguments in [&["config", "--path"][..], &["man"], &["completions", "bash"]] {
         assert!(parse_with("what", arguments).is_ok(), "{arguments:?}");
     }
     assert!(parse_with("what", &["config"]).is_err());

@@ -17,6 +17,7 @@ mod input;
 mod json;
 mod known;
 mod log;
+mod man;
 mod oneshot;
 mod output;
 mod parse;
@@ -93,6 +94,7 @@ pub async fn run(config: Config) -> Result<Exit, UiError> {
         Mode::SettingsPath(path) => {
             return Ok(print(settings::path(path.as_deref(), config.json).as_bytes()));
         }
+        Mode::Man => return Ok(print(&man::page()?)),
         Mode::Completions(shell) => return Ok(print(&Config::completions(shell))),
     }
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();

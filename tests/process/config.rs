@@ -163,3 +163,10 @@ fn a_variable_that_is_wrong_is_named() {
     assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(finished.stderr.contains("the variable P2P_RECONNECT cannot be \"soon\""), "{finished:?}");
 }
+
+#[test]
+fn the_manual_page_is_printed_and_reads_no_file() {
+    let finished = with_settings("no settings").run(&["man"], "");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.stdout.contains(".TH p2p 1") && finished.stdout.contains(".SH \"EXIT STATUS\""));
+}

@@ -95,7 +95,7 @@ pub(super) struct Args {
     pub(super) no_seed: bool,
 
     /// Keep no history: neither of what is said, sent and received, nor of the lines that are typed.
-    #[arg(long, global = true, env = "P2P_NO_HISTORY", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "P2P_NO_HISTORY", value_parser = BoolishValueParser::new())]
     pub(super) no_history: bool,
 
     /// Take part in the BitTorrent DHT: be found there with what is shared, and find who has what is

@@ -254,6 +254,7 @@ impl Node {
             seeds: true,
             dht: false,
             lan: false,
+            outbox: false,
             unix_time: Duration::from_secs(1_800_000_000),
             seed: number as u64 ^ 0x5eed,
             downloads: "downloads".into(),

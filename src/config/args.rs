@@ -98,6 +98,10 @@ pub(super) struct Args {
     #[arg(long, global = true, env = "P2P_NO_HISTORY", value_parser = BoolishValueParser::new())]
     pub(super) no_history: bool,
 
+    /// Do not keep messages and files for known peers that are not connected.
+    #[arg(long, global = true, env = "P2P_NO_OUTBOX", value_parser = BoolishValueParser::new())]
+    pub(super) no_outbox: bool,
+
     /// Take part in the BitTorrent DHT: be found there with what is shared, and find who has what is
     /// fetched. Whoever is there can see this computer's address; IPv4 only.
     #[arg(long, global = true, env = "P2P_DHT", value_parser = BoolishValueParser::new())]

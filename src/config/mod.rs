@@ -233,6 +233,7 @@ impl Config {
                 require_id: args.require_id,
                 keeps_shares: mode == Mode::Node,
                 keeps_history: !args.no_history,
+                outbox: mode == Mode::Node && !args.no_outbox,
                 seeds: !args.no_seed,
                 // Only these share or fetch anything.
                 dht: (args.dht && shares_or_gets).then_some(dht),

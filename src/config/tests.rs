@@ -168,6 +168,7 @@ fn every_option_can_stand_in_the_file() {
         relay_limit = "3kB/s"
         no_seed = true
         no_history = true
+        no_outbox = true
         dht = true
         dht_port = 7
         dht_bootstrap = ["a:1", "b:2"]
@@ -186,7 +187,7 @@ fn every_option_can_stand_in_the_file() {
     assert!(
         json && stay && quiet && node.lan && node.maps_port && node.require_id && !node.plain && !node.seeds
     );
-    assert!(!node.keeps_history);
+    assert!(!node.keeps_history && !node.outbox);
     assert_eq!((node.port, node.bind), (9, Some(IpAddr::from([192, 0, 2, 1]))));
     assert_eq!((node.downloads, home), (PathBuf::from("in"), PathBuf::from("state")));
     assert_eq!(node.accept, AcceptPolicy::Known.into());

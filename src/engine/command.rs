@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AddressInfo, Alias, BanInfo, Book, Code, DhtInfo, Failure, HistoryEntry, HistoryKind, Level, NearbyInfo,
-    Rate, Record, TransferId, Via,
+    OutboxInfo, Rate, Record, TransferId, Via,
 };
 use crate::wire::{FileHash, Instance, Link, NodeId, SafeName};
 
@@ -28,7 +28,8 @@ pub enum Command {
     },
     /// End a connection.
     Disconnect(PeerRef),
-    /// Send a text to one peer; answered when it is queued.
+    /// Send a text to one peer; answered when it is queued. Where somebody known is meant who is not connected, it
+    /// waits for them; answered when it is on disk. So does a file.
     SendText(PeerRef, String),
     /// Send a file or a directory to one peer; answered at once with the transfer's number.
     SendFile {
@@ -88,6 +89,10 @@ pub enum Command {
         /// At most so many, the latest.
         most: usize,
     },
+    /// List what waits for others.
+    Outbox,
+    /// Do not deliver it any more.
+    Withdraw(Selection),
     /// Tell about this node.
     Whoami,
     /// Take a peer's offers without asking from now on.
@@ -315,6 +320,22 @@ pub enum Reply {
         /// What the file is called there.
         name: SafeName,
     },
+    /// It waits for somebody who is not connected; an event says so too.
+    Queued {
+        /// Its number.
+        id: TransferId,
+        /// Whom it is for.
+        node_id: NodeId,
+    },
+    /// What waits for others, oldest first.
+    Outbox {
+        /// What this process delivers.
+        entries: Vec<OutboxInfo>,
+        /// How much there is besides that other processes of this user deliver.
+        elsewhere: usize,
+    },
+    /// These are not delivered any more.
+    Withdrawn(Vec<TransferId>),
     /// Nothing is taken from it or given to it.
     Banned(NodeId),
     /// That is over.

@@ -31,8 +31,10 @@ impl Engine {
             Command::Shares => Ok(Reply::Shares(self.share_infos())),
             Command::Get(link) => self.get(*link),
             Command::Disconnect(peer) => self.disconnect(&peer),
-            Command::SendText(peer, text) => self.send_text(&peer, text),
-            Command::SendFile { to, path, name } => self.send_file(&to, path, name),
+            Command::SendText(peer, text) => return self.send_text(id, &peer, text),
+            Command::SendFile { to, path, name } => return self.send_file(id, &to, path, name),
+            Command::Outbox => return self.list_outbox(id),
+            Command::Withdraw(which) => self.withdraw(which),
             Command::Broadcast(text) => self.broadcast(&text),
             Command::Peers => Ok(Reply::Peers(self.peer_infos())),
             Command::Nearby => self.nearby_infos(),
@@ -69,6 +71,7 @@ impl Engine {
             || self.circuits.are_awaited()
             || self.downloads.values().any(|download| !download.awaits_answer())
             || self.absent.texts() > 0
+            || self.outbox_is_busy()
             || self.peers.iter().any(|(_, peer)| peer.texts.pending() > 0);
         if !busy {
             for command in std::mem::take(&mut self.waiting) {
@@ -121,9 +124,20 @@ impl Engine {
         Ok(Reply::Disconnected { peer })
     }
 
-    fn send_text(&mut self, peer: &PeerRef, text: String) -> Result<Reply, Failure> {
-        self.check_text(&text)?;
-        let conn = self.peers.resolve(peer, &self.book)?;
+    fn send_text(&mut self, command: CommandId, peer: &PeerRef, text: String) {
+        if let Err(failure) = self.check_text(&text) {
+            return self.reply(command, Err(failure));
+        }
+        let result = match self.peers.resolve(peer, &self.book) {
+            // What was said before is to be heard before.
+            Ok(conn) if self.texts_wait_for(conn) => self.keep_behind(command, conn, text).map(|()| None),
+            Ok(conn) => self.say_text(conn, text).map(Some),
+            Err(failure) => self.keep_text(command, peer, text, failure).map(|()| None),
+        };
+        self.reply_if_known(command, result);
+    }
+
+    fn say_text(&mut self, conn: ConnId, text: String) -> Result<Reply, Failure> {
         self.is_meant(conn);
         let addr = self.peers.get(conn).expect("just resolved").addr;
         if !self.queue_text(conn, text) {
@@ -131,6 +145,13 @@ impl Engine {
             return Err(Failure::new(Code::Busy, message));
         }
         Ok(Reply::TextQueued { peers: vec![addr] })
+    }
+
+    /// Answers a command unless that is done later.
+    fn reply_if_known(&mut self, command: CommandId, result: Result<Option<Reply>, Failure>) {
+        if let Some(result) = result.transpose() {
+            self.reply(command, result);
+        }
     }
 
     fn broadcast(&mut self, text: &str) -> Result<Reply, Failure> {
@@ -166,10 +187,15 @@ impl Engine {
         Err(Failure::new(Code::TooLarge, message))
     }
 
-    fn send_file(&mut self, peer: &PeerRef, path: PathBuf, name: Option<SafeName>) -> Result<Reply, Failure> {
-        let conn = self.peers.resolve(peer, &self.book)?;
-        self.is_meant(conn);
-        self.start_upload(conn, path, name)
+    fn send_file(&mut self, command: CommandId, peer: &PeerRef, path: PathBuf, name: Option<SafeName>) {
+        let result = match self.peers.resolve(peer, &self.book) {
+            Ok(conn) => {
+                self.is_meant(conn);
+                self.start_upload(conn, path, name).map(Some)
+            }
+            Err(failure) => self.keep_file(command, peer, (path, name), failure).map(|()| None),
+        };
+        self.reply_if_known(command, result);
     }
 
     fn limit_rate(
@@ -311,6 +337,9 @@ impl Engine {
         }
         if self.uploads.contains_key(&id) {
             self.fail_upload(id, cancelled);
+            return Ok(Reply::Cancelled(id));
+        }
+        if self.withdraw_one(id) {
             return Ok(Reply::Cancelled(id));
         }
         match self.downloads.get(&id).map(Download::state) {

@@ -172,7 +172,9 @@ impl Engine {
                 self.on_circuit(conn, id, part);
             }
             Message::Ping(id) if features.ping => self.send(conn, Message::Pong(id)),
-            Message::NumberedText { id, text } if features.text_ack => self.on_numbered_text(conn, id, text),
+            Message::NumberedText { id, text, key } if features.text_ack => {
+                self.on_numbered_text(conn, id, text, key);
+            }
             Message::TextAck(id) if features.text_ack => self.on_text_ack(conn, id),
             message if features.transfer => self.on_transfer_message(conn, message),
             _ => {}
@@ -255,6 +257,7 @@ impl Engine {
             self.watch(conn);
         }
         self.come_back(conn);
+        self.deliver_on(conn);
         self.ask_newcomer(conn);
     }
 
@@ -415,6 +418,8 @@ impl Engine {
             self.forget_answer(id);
         }
         self.forget_in_gets(conn);
+        let unheard = self.keep_unheard(conn, peer.addr, peer.node_id, peer.texts.take());
+        unheard.into_iter().for_each(|said| peer.texts.say(said));
         if ending == Ending::Broken {
             self.wait_for(conn, &mut peer);
         }
@@ -454,6 +459,9 @@ impl Engine {
                 reason,
                 is_waited_for: done_about_it.is_some(),
             });
+        }
+        if let Some(id) = peer.node_id {
+            self.miss(id);
         }
     }
 

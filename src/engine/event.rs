@@ -203,6 +203,32 @@ pub enum Event {
         /// What happened, in words.
         reason: String,
     },
+    /// Something waits in the outbox for somebody who is known, and is delivered when they are there.
+    Queued {
+        /// Its number.
+        id: TransferId,
+        /// Its number before, where it was being delivered.
+        was: Option<TransferId>,
+        /// Whom it is for.
+        node_id: NodeId,
+        /// What that is called.
+        name: String,
+        /// The name of the file; `None` where it is a text.
+        file: Option<SafeName>,
+        /// What became of it before, in words.
+        why: Option<String>,
+        /// Whether they are there, and it waits for others before it.
+        is_connected: bool,
+    },
+    /// A text that had waited in the outbox was shown. Of a file there is [`Event::Sent`].
+    Delivered {
+        /// Its number.
+        id: TransferId,
+        /// To whom.
+        peer: SocketAddr,
+        /// Who that is.
+        node_id: NodeId,
+    },
     /// Texts that were queued for a peer were not written before the connection ended.
     Undelivered {
         /// For whom.

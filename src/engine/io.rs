@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use super::{
     Change, Command, CommandId, ConnId, DhtState, Event, Failure, HistoryEntry, HistoryQuery, HostPort, Job,
-    JobDone, LanNews, Mapping, Reading, Remembered, Reply, Shared, StreamId, Target, Took, TransferId,
+    JobDone, LanNews, Mapping, OutboxJob, OutboxNews, Reading, Remembered, Reply, Shared, StreamId, Target,
+    Took, TransferId,
 };
-use crate::wire::{BadLine, Binding, CircuitPart, DhtKey, FileHash, FrameError, Message, NodeId};
+use crate::wire::{BadLine, Binding, CircuitPart, DhtKey, FileHash, FrameError, Message, NodeId, TextKey};
 
 /// Something that happened outside.
 #[derive(Debug)]
@@ -133,6 +134,19 @@ pub enum Input {
         /// The latest of what was asked for, oldest first.
         result: Result<Vec<HistoryEntry>, Failure>,
     },
+    /// Texts that were shown, by this program or another of the same user.
+    KeysRead(Vec<(NodeId, TextKey)>),
+    /// What [`Output::Mark`] led to.
+    Marked {
+        /// Whose text.
+        from: NodeId,
+        /// Which one.
+        key: TextKey,
+        /// Why it could not be noted; then it is known to this run of the program alone.
+        failure: Option<Failure>,
+    },
+    /// What came of [`Output::Outbox`].
+    Outbox(OutboxNews),
     /// A change was noted, or not.
     BookChanged {
         /// The command that wanted it.
@@ -249,6 +263,15 @@ pub enum Output {
     },
     /// Note things that nobody waits for; answered by [`Input::BookRead`] or [`Input::NoteFailed`].
     Note(Vec<Change>),
+    /// Note for good that a text was shown; answered by [`Input::Marked`], in order.
+    Mark {
+        /// Whose.
+        from: NodeId,
+        /// Which one.
+        key: TextKey,
+    },
+    /// Keep what waits for others, after what was to be done about that before.
+    Outbox(OutboxJob),
     /// Share something again when the program is started anew.
     KeepShare(Shared),
     /// Do not, any longer.

@@ -38,6 +38,7 @@ mod liveness;
 mod nearby;
 mod offered;
 mod origin;
+mod outbox;
 mod partials;
 mod passing;
 mod peers;
@@ -52,6 +53,7 @@ mod seeks;
 mod serving;
 mod shared;
 mod shares;
+mod shown;
 mod sources;
 mod texts;
 mod throttle;
@@ -85,11 +87,13 @@ pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, Look, PartialK
 pub use limits::Limits;
 pub use nearby::{LanNews, NearbyInfo, Sighting};
 pub use origin::Origin;
+pub use outbox::{OutboxEntry, OutboxInfo, OutboxItem, OutboxJob, OutboxNews};
 pub(crate) use reach::{farthest, is_elsewhere, is_public};
 pub use relay::{StreamId, Via};
 pub use reputation::{Banned, Dealing, Record, ban_time};
 pub use rules::{AcceptPolicy, AcceptRule, AcceptRules, NamePattern, Treatment, Whose};
 pub use shared::Shared;
+pub use shown::ShownKeys;
 pub use throttle::Rate;
 
 use crate::wire::{FileHash, Instance, Message, NodeId};
@@ -105,13 +109,14 @@ use gets::Get;
 use holding::SentCounts;
 use nearby::Nearby;
 use offered::Finished;
+use outbox::Outbox;
 use partials::Releases;
 use peers::{Peer, Peers};
 use reconnect::{Absent, Process};
 use relay::Circuits;
 use seeks::Seek;
 use shares::Shares;
-use texts::Heard;
+use texts::{Heard, Showing};
 use throttle::{Bucket, Queue, Turn};
 use timers::Timers;
 use uploads::Upload;
@@ -185,6 +190,8 @@ pub struct EngineConfig {
     pub dht: bool,
     /// Whether others are looked for on the local network.
     pub lan: bool,
+    /// Whether what is for somebody known who is not connected is kept until they are.
+    pub outbox: bool,
     /// The Unix time when the node started.
     pub unix_time: Duration,
     /// What looks random is drawn from this.
@@ -234,6 +241,10 @@ enum Deadline {
     Away(Process),
     /// It is time to dial a peer whose connection broke.
     Redial(Process),
+    /// It is time to try again to deliver what waits for somebody.
+    Outbox(NodeId),
+    /// It is time to look for what waits and nobody holds.
+    TakeOver,
     /// What was left out of the log is summed up.
     Complaints(About),
 }
@@ -274,6 +285,10 @@ pub struct Engine {
     received: u32,
     absent: Absent,
     heard: Heard,
+    shown: ShownKeys,
+    showing: Showing,
+    outbox: Outbox,
+    is_stopping: bool,
     last_text: u64,
     /// Downloads that ended while some of their chunks were being verified, until these are.
     ended_with_chunks: BTreeMap<TransferId, ConnId>,
@@ -335,6 +350,10 @@ impl Engine {
             received: 0,
             absent: Absent::default(),
             heard: Heard::default(),
+            shown: ShownKeys::default(),
+            showing: Showing::default(),
+            outbox: Outbox::default(),
+            is_stopping: false,
             last_text: 0,
             ended_with_chunks: BTreeMap::new(),
             last_transfer: 0,
@@ -416,6 +435,9 @@ impl Engine {
             }
             Input::HistoryRead { command, result } => self.on_history_read(command, result),
             Input::SharesRead(shares) => self.on_shares_read(shares),
+            Input::KeysRead(keys) => self.on_keys_read(keys),
+            Input::Marked { from, key, failure } => self.on_marked(from, key, failure),
+            Input::Outbox(news) => self.on_outbox(news),
             Input::DialFailed { dialled: Dialled { target, why: Purpose::Typed }, failure } => {
                 self.on_redial_failed(&target, Purpose::Typed, &failure);
                 for command in self.dials.remove(&target).unwrap_or_default() {
@@ -481,6 +503,7 @@ impl Engine {
 
     /// What does not end any more has failed, and whoever watches hears it.
     fn on_stopping(&mut self) {
+        self.is_stopping = true;
         let failure = Failure::new(Code::ShuttingDown, "this side ended before it was done");
         for id in self.uploads.keys().copied().collect::<Vec<_>>() {
             self.fail_upload(id, failure.clone());
@@ -499,6 +522,7 @@ impl Engine {
         // Partial files stay; nobody does jobs any more. Peers hear what ended.
         self.outputs.retain(|output| match output {
             Output::Event(_) | Output::Note(_) | Output::Remember(_) => true,
+            Output::Outbox(_) | Output::Mark { .. } => true,
             Output::Send { message, .. } => {
                 matches!(message, Message::Withdraw { .. } | Message::Refuse { .. })
             }
@@ -546,6 +570,8 @@ impl Engine {
                 Deadline::Seek(id) => self.on_seek_due(id),
                 Deadline::Away(process) => self.on_away_too_long(process),
                 Deadline::Redial(process) => self.on_redial(process),
+                Deadline::Outbox(id) => self.on_outbox_due(id),
+                Deadline::TakeOver => self.on_take_over_due(),
                 Deadline::Complaints(about) => {
                     if let Some(text) = self.complaints.end(about) {
                         self.event(Event::Warning { peer: None, text });

@@ -187,6 +187,7 @@ impl Engine {
         self.nearby.insert(sighting, &self.book);
         self.seek_at(id, addrs.into_iter().map(HostPort::from));
         self.redial_nearby(id);
+        self.look_now(id);
     }
 
     pub(super) fn nearby_infos(&self) -> Result<Reply, Failure> {

@@ -101,10 +101,25 @@ impl Engine {
             let message = format!("{} connections are being made already; try again soon", self.dials.len());
             return Err(Failure::new(Code::Busy, message));
         }
+        self.begin_seek(id, name, vec![command]);
+        Ok(None)
+    }
+
+    /// Looks for somebody for whom something waits. Whether there is room for that.
+    pub(super) fn seek_kept(&mut self, id: NodeId) -> bool {
+        let has_room = self.dials.len() + self.seeks.len() < self.config.limits.dials;
+        if has_room {
+            let alias = self.book.alias_of(id).map(ToString::to_string);
+            self.begin_seek(id, alias.unwrap_or_else(|| id.to_string()), Vec::new());
+        }
+        has_room
+    }
+
+    fn begin_seek(&mut self, id: NodeId, name: String, commands: Vec<CommandId>) {
         let waits_until = if self.config.lan { self.now + NEARBY_WAIT } else { self.now };
         let mut seek = Seek {
             name,
-            commands: vec![command],
+            commands,
             untried: VecDeque::new(),
             dialling: BTreeSet::new(),
             places: BTreeSet::new(),
@@ -118,7 +133,6 @@ impl Engine {
         in_turn(sources).into_iter().for_each(|place| seek.add(place));
         self.seeks.insert(id, seek);
         self.go_on_seeking(id);
-        Ok(None)
     }
 
     /// Dials the next places, or gives up where there are none left.
@@ -141,6 +155,7 @@ impl Engine {
         for command in self.end_seek(id) {
             self.reply(command, Err(failure.clone()));
         }
+        self.on_sought_in_vain(id, &failure);
     }
 
     /// The local network has had its time.

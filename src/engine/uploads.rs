@@ -295,6 +295,18 @@ impl Engine {
         path: PathBuf,
         name: Option<SafeName>,
     ) -> Result<Reply, Failure> {
+        let id = self.next_transfer_id();
+        self.start_upload_as(id, conn, path, name)
+    }
+
+    /// The same under a number that no transfer had.
+    pub(super) fn start_upload_as(
+        &mut self,
+        id: TransferId,
+        conn: ConnId,
+        path: PathBuf,
+        name: Option<SafeName>,
+    ) -> Result<Reply, Failure> {
         let name = name.map_or_else(|| name_of(&path), Ok)?;
         if self.downloads.len() + self.uploads.len() >= self.config.limits.transfers {
             let message = "this node has as many transfers as it can hold; `wait` for some to end";
@@ -303,7 +315,6 @@ impl Engine {
         let to = self.peers.get(conn).expect("the caller resolved it");
         let (peer, process) = (to.addr, to.process());
         let form = if to.features.transfer { Form::Pulled(Serving::default()) } else { Form::Listed(None) };
-        let id = self.next_transfer_id();
         let upload = Upload::new(conn, peer, process, name.clone(), form, self.now);
         self.uploads.insert(id, Upload { path: Some(path.clone()), ..upload });
         self.job(id, Job::OpenSource(path));
@@ -692,6 +703,7 @@ impl Engine {
         let conn = upload.conn;
         self.event(sent);
         self.remove_upload(id);
+        self.on_kept_sent(id);
         if let Some(conn) = conn {
             self.serve(conn);
         }
@@ -751,19 +763,23 @@ impl Engine {
 
     /// The peer is back.
     pub(super) fn offer_again(&mut self, conn: ConnId, before: Process) {
-        let Some(peer) = self.peers.get(conn) else { return };
-        let (addr, now) = (peer.addr, peer.process());
         let waiting = |upload: &Upload| upload.conn.is_none() && upload.process == Some(before);
         let ids: Vec<_> =
             self.uploads.iter().filter(|(_, upload)| waiting(upload)).map(|(id, _)| *id).collect();
         for id in ids {
-            let Some(upload) = self.uploads.get_mut(&id) else { continue };
-            upload.conn = Some(conn);
-            upload.process = now;
-            upload.peer = addr;
-            if upload.state == State::Queued {
-                self.queue_upload(id);
-            }
+            self.offer_on(id, conn);
+        }
+    }
+
+    /// Goes on with an upload to somebody who was away on another connection to them.
+    pub(super) fn offer_on(&mut self, id: TransferId, conn: ConnId) {
+        let Some(peer) = self.peers.get(conn) else { return };
+        let Some(upload) = self.uploads.get_mut(&id).filter(|upload| upload.conn.is_none()) else { return };
+        upload.conn = Some(conn);
+        upload.process = peer.process();
+        upload.peer = peer.addr;
+        if upload.state == State::Queued {
+            self.queue_upload(id);
         }
     }
 
@@ -796,17 +812,12 @@ impl Engine {
         if upload.answers.is_some() {
             return self.forget_answer(id);
         }
-        let Failure { code, message } = failure;
         let (conn, peer, name) = (upload.conn, upload.peer, upload.name.clone());
         let was_moving = upload.state == State::Sending;
-        self.event(Event::TransferFailed {
-            id,
-            peer: Some(peer),
-            name,
-            direction: Direction::Out,
-            code,
-            reason: message,
-        });
+        if !self.is_kept_for_later(id, &failure) {
+            let (direction, Failure { code, message: reason }) = (Direction::Out, failure);
+            self.event(Event::TransferFailed { id, peer: Some(peer), name, direction, code, reason });
+        }
         self.remove_upload(id);
         let Some(conn) = conn else { return };
         // A baseline peer has no word for a file that will not come, and would take the next

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +20,7 @@ use super::greet::{Greeted, Greeter, NotGreeted, Place, Secure, Strangers, Strea
 use super::handle::{EventSender, Receipt, Request, Ticket, Told};
 use super::history::History;
 use super::jobs::{FromDisk, Jobs};
+use super::post::{InOrder, Post};
 use crate::engine::{
     Change, Code, CommandId, ConnId, Dialled, Engine, Event, Failure, HostPort, Input, Output, Purpose,
     Reading, Shared, StreamId, Target,
@@ -105,9 +105,10 @@ pub(super) struct Actor {
     pub(super) budget: ReceiveBudget,
     pub(super) greeter: Greeter,
     pub(super) strangers: Strangers,
-    /// The last note of what is shared: the next one waits for it, so that they are made in order.
-    pub(super) keeping: Option<JoinHandle<()>>,
     pub(super) history: History,
+    /// The notes of what is shared.
+    pub(super) keeping: InOrder,
+    pub(super) post: Post,
     pub(super) circuits: Circuits,
     pub(super) outlets: Outlets,
     /// What is wanted of a DHT. Nobody attends to it where the node takes part in none.
@@ -241,17 +242,11 @@ impl Actor {
 
     fn keep_share(&mut self, kept: Result<Shared, FileHash>) {
         let (greeter, greeted) = (self.greeter.clone(), self.outlets.greeted.clone());
-        let before = self.keeping.take();
-        let keeping = self.tasks.spawn(async move {
-            if let Some(before) = before {
-                // One that panicked is no reason not to make this one.
-                let _ = before.await;
-            }
+        self.keeping.run(&self.tasks, async move {
             if let Err(failure) = greeter.keep_share(kept).await {
                 let _ = greeted.send(FromGreeter::BookChanged(Input::NoteFailed(failure))).await;
             }
         });
-        self.keeping = Some(keeping);
     }
 
     /// Runs a task that nobody needs once the node stops. Where nobody takes its result then, that
@@ -293,7 +288,7 @@ impl Actor {
     }
 
     fn on_connection(&mut self, greeted: Greeted, dialled: Option<Dialled>, stream: Option<StreamId>) {
-        let Greeted { halves, addr, node_id, binding, first_contact, book } = greeted;
+        let Greeted { halves, addr, node_id, binding, first_contact, book, shown } = greeted;
         self.last_connection += 1;
         let conn = ConnId(self.last_connection);
         let decoder = match node_id {
@@ -308,6 +303,9 @@ impl Actor {
         }
         if let Some(book) = book {
             self.handle(Input::BookRead(book));
+        }
+        if !shown.is_empty() {
+            self.handle(Input::KeysRead(shown));
         }
         self.handle(Input::Opened { conn, addr, dialled, binding, node_id, first_contact, stream });
     }
@@ -381,6 +379,8 @@ impl Actor {
                     let _ = greeted.send(FromGreeter::BookChanged(input)).await;
                 });
             }
+            Output::Outbox(job) => self.post.outbox(job),
+            Output::Mark { from, key } => self.post.mark(from, key),
             Output::ChangeBook { command, change, reply } => {
                 self.change_book(vec![change], move |result| Input::BookChanged { command, result, reply });
             }

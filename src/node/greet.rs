@@ -17,8 +17,8 @@ use crate::engine::{
     Change, Code, Dialled, Failure, Origin, Purpose, Reading, Shared, Target, identity_changed,
 };
 use crate::net::{HandshakeError, Identity, configure, dial};
-use crate::store::{Home, HomeError};
-use crate::wire::{Binding, FileHash, NodeId};
+use crate::store::{Home, HomeError, Shown};
+use crate::wire::{Binding, FileHash, NodeId, TextKey};
 
 /// Connections by others that have not proven an identity.
 const STRANGERS: usize = 512;
@@ -49,6 +49,8 @@ pub(super) struct Greeted {
     pub(super) first_contact: bool,
     /// Who is known, as other processes left it.
     pub(super) book: Option<Reading>,
+    /// Texts that other processes showed since it was last looked.
+    pub(super) shown: Vec<(NodeId, TextKey)>,
 }
 
 /// How peers are greeted. Cheap to clone.
@@ -64,6 +66,8 @@ pub(super) enum Greeter {
 pub(super) struct Secure {
     pub(super) identity: Identity,
     pub(super) home: Home,
+    /// The texts that this user has seen.
+    pub(super) shown: Shown,
     /// Whether addresses never connected to are refused.
     pub(super) require_id: bool,
 }
@@ -139,7 +143,8 @@ impl Secure {
     ) -> Result<Greeted, NotGreeted> {
         let (stream, node_id, binding) = self.identity.accept(stream, spoke).await?;
         let book = on_disk(&self.home, Home::book).await?;
-        Ok(encrypted(stream, addr, (node_id, binding), false, book))
+        let shown = self.news().await?;
+        Ok(encrypted(stream, addr, (node_id, binding), false, (book, shown)))
     }
 
     /// Greets who was dialled.
@@ -170,7 +175,14 @@ impl Secure {
             }
         };
         let first_contact = *why == Purpose::Typed && pinned.is_none() && target.id.is_none();
-        Ok(encrypted(stream, addr, (found, binding), first_contact, book))
+        let shown = self.news().await.map_err(damaged)?;
+        Ok(encrypted(stream, addr, (found, binding), first_contact, (book, shown)))
+    }
+
+    /// Texts that other processes showed. They are read before anything is read from whoever may say them again.
+    async fn news(&self) -> Result<Vec<(NodeId, TextKey)>, HomeError> {
+        let shown = self.shown.clone();
+        on_disk(&self.home, move |_| shown.news()).await
     }
 }
 
@@ -210,6 +222,7 @@ pub(super) fn in_plaintext(stream: TcpStream, addr: SocketAddr) -> Greeted {
         binding: None,
         first_contact: false,
         book: None,
+        shown: Vec::new(),
     }
 }
 
@@ -218,7 +231,7 @@ fn encrypted<S: Stream>(
     addr: SocketAddr,
     (node_id, binding): (NodeId, Binding),
     first_contact: bool,
-    book: Reading,
+    (book, shown): (Reading, Vec<(NodeId, TextKey)>),
 ) -> Greeted {
     let (read, write) = tokio::io::split(stream);
     Greeted {
@@ -228,6 +241,7 @@ fn encrypted<S: Stream>(
         binding: Some(binding),
         first_contact,
         book: Some(book),
+        shown,
     }
 }
 

@@ -104,6 +104,8 @@ pub(super) struct EventSender {
 pub struct Events {
     queue: mpsc::Receiver<Queued>,
     overflowed: Arc<AtomicBool>,
+    /// Of what was taken last: whoever asks for the next thing has passed it on.
+    last: Option<Receipt>,
 }
 
 /// A bounded queue that never makes its sender wait. The texts in it are bounded by what they are
@@ -113,7 +115,7 @@ pub(super) fn event_queue() -> (EventSender, Events) {
     let overflowed = Arc::new(AtomicBool::new(false));
     (
         EventSender { queue: Some(sender), overflowed: overflowed.clone() },
-        Events { queue: receiver, overflowed },
+        Events { queue: receiver, overflowed, last: None },
     )
 }
 
@@ -140,9 +142,13 @@ impl EventSender {
 
 impl Events {
     /// The next thing told; `None` when the node has ended or nobody took its events for so long
-    /// that they no longer fit (see [`Events::overflowed`]). Cancel-safe.
+    /// that they no longer fit (see [`Events::overflowed`]). A text counts as shown when the next thing is
+    /// asked for. Cancel-safe.
     pub async fn next(&mut self) -> Option<Told> {
-        self.queue.recv().await.map(|(told, ..)| told)
+        self.last = None;
+        let (told, _, receipt) = self.queue.recv().await?;
+        self.last = receipt;
+        Some(told)
     }
 
     /// Whether events were lost because they were not taken. Nothing comes after that: a watcher
@@ -175,6 +181,18 @@ mod tests {
             taken += 1;
         }
         assert_eq!(taken, sent);
+    }
+
+    #[tokio::test]
+    async fn a_text_counts_as_shown_when_the_next_thing_is_asked_for() {
+        let (mut sender, mut events) = event_queue();
+        let (shown, mut receipts) = mpsc::channel(1);
+        sender.send(message(), None, Some(Receipt { conn: ConnId(1), id: 7, shown }));
+        assert_eq!(events.next().await, Some(message()));
+        assert!(receipts.try_recv().is_err(), "whoever took it may be killed before it is on the screen");
+        sender.send(Told::Answer(1, Ok(Reply::Done)), None, None);
+        assert!(events.next().await.is_some());
+        assert_eq!(receipts.try_recv(), Ok((ConnId(1), 7)));
     }
 
     #[tokio::test]

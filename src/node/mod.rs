@@ -10,6 +10,7 @@ mod handle;
 mod history;
 mod interfaces;
 mod jobs;
+mod post;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -33,7 +34,7 @@ use crate::net::{
     Desk, HomeRouter, Identity, Mdns, Myself, ReceiveBudget, accept_loop, attend, bind, generate_key,
     keep_mapped, stay,
 };
-use crate::store::{Disk, Home, HomeError};
+use crate::store::{Disk, Home, HomeError, Outbox, Shown};
 use crate::wire::Instance;
 use actor::{Actor, Inbox, Outlets};
 use circuits::Circuits;
@@ -42,6 +43,7 @@ use greet::{Greeter, Secure, Strangers};
 use history::History;
 use interfaces::reachable;
 use jobs::Jobs;
+use post::{InOrder, Post};
 
 /// Commands, connections and dials that may wait for the actor, which is never long.
 const SMALL_QUEUE: usize = 64;
@@ -82,6 +84,8 @@ pub struct NodeConfig {
     pub seeds: bool,
     /// How long partial files are kept that nobody goes on with.
     pub keep_partials: Duration,
+    /// Whether what is for somebody known who is not connected is kept until they are.
+    pub outbox: bool,
     /// The DHT to take part in, if any.
     pub dht: Option<DhtConfig>,
     /// Whether others on the local network are looked for, and told of this node where it listens.
@@ -165,7 +169,11 @@ fn greeter(config: &NodeConfig) -> Result<(Greeter, Option<Reading>), StartError
     let identity = Identity::from_pem(&key)
         .map_err(|error| StartError::Key { home: config.home.clone(), why: error.to_string() })?;
     let book = home.book()?;
-    Ok((Greeter::Secure(Arc::new(Secure { identity, home, require_id: config.require_id })), Some(book)))
+    let shown = Shown::of(&home);
+    Ok((
+        Greeter::Secure(Arc::new(Secure { identity, home, shown, require_id: config.require_id })),
+        Some(book),
+    ))
 }
 
 /// The socket to listen on, and its address; the unspecified address and port 0 where there is none.
@@ -209,6 +217,7 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         seeds: config.seeds,
         dht: dht.is_some(),
         lan: config.lan && greeter.node_id().is_some(),
+        outbox: config.outbox && greeter.node_id().is_some(),
         unix_time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
         seed: u64::from_be_bytes(seed),
         downloads: config.downloads.clone(),
@@ -221,6 +230,12 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
     if let (Greeter::Secure(secure), true) = (&greeter, config.keeps_shares) {
         engine.handle(Duration::ZERO, Input::SharesRead(secure.home.shares()?));
     }
+    let mut post_of = None;
+    if let Greeter::Secure(secure) = &greeter {
+        engine.handle(Duration::ZERO, Input::KeysRead(secure.shown.news()?));
+        post_of = Some((Outbox::of(&secure.home), secure.shown.clone()));
+    }
+    engine.open_outbox();
     engine.find_leftovers(config.keep_partials);
 
     let stop = CancellationToken::new();
@@ -263,8 +278,9 @@ pub async fn start(config: NodeConfig) -> Result<(NodeHandle, Events), StartErro
         budget: ReceiveBudget::new(),
         greeter,
         strangers: Strangers::default(),
-        keeping: None,
         history,
+        keeping: InOrder::default(),
+        post: Post::new(post_of, greeted.clone(), tasks.clone()),
         circuits: Circuits::default(),
         outlets: Outlets { greeted, from_peers, shown },
         dht: desk.clone(),

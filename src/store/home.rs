@@ -1,5 +1,5 @@
-//! The user's state: the key that is the identity, who is known and how they behaved, and what is
-//! shared.
+//! The user's state: the key that is the identity, who is known and how they behaved, what is shared, what
+//! waits for others, and which texts were shown.
 //!
 //! Several processes may share a home. Invariants: the key is made once and never replaced; what
 //! is changed in another file is changed under a lock in what is in the file at that moment, and the
@@ -9,8 +9,10 @@
 mod dht_nodes;
 mod history;
 mod known;
+mod outbox;
 mod records;
 mod shares;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -25,6 +27,9 @@ use rustix::io::retry_on_intr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+
+pub use outbox::Outbox;
+pub use shown::Shown;
 
 use super::held::lock;
 use crate::engine::{Book, Change, Code, Failure, Reading, Record};

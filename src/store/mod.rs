@@ -42,7 +42,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::engine::{Failure, Incoming, Job, JobDone, Leftover, PartialKey, Took, TransferId};
 use crate::wire::{ChunkData, ChunkIndex, Entry, Manifest, ManifestHead, SafeName};
 pub(crate) use home::MAX_HISTORY_BYTES;
-pub use home::{Home, HomeError};
+pub use home::{Home, HomeError, Outbox, Shown};
 
 use cache::Cache;
 use claim::{left_behind, remove_lone_journals, take_by_name};

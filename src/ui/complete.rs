@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::engine::TransferId;
 use crate::wire::is_deceptive;
 
 use super::escape::escape;
@@ -94,8 +95,10 @@ fn complete(typed: &str, known: &Known, home: Option<&OsStr>) -> Completion {
             Takes::Peer => names(rest, peers(rest, known), after),
             Takes::Known => names(rest, everybody(rest, known), after),
             Takes::Destination => destinations(rest, known),
-            Takes::Offer => numbers(rest, known, true),
-            Takes::Transfer => numbers(rest, known, false),
+            Takes::Offer => numbers(rest, known.transfers(true), true),
+            Takes::Transfer => numbers(rest, known.transfers(false), false),
+            Takes::Word(word) => names(rest, vec![(*word).to_owned()], after),
+            Takes::Kept => numbers(rest, known.kept(), true),
             Takes::Command => commands(rest),
             Takes::Path => {
                 let (name, candidates) = paths(rest, home);
@@ -159,15 +162,14 @@ fn names(typed: &str, mut names: Vec<String>, after: &'static str) -> Vec<Candid
     names.into_iter().map(|name| Candidate::plain(name, after)).collect()
 }
 
-fn numbers(typed: &str, known: &Known, asking: bool) -> Vec<Candidate> {
-    let mut fitting: Vec<_> = known
-        .transfers(asking)
+fn numbers(typed: &str, numbered: Vec<(TransferId, String)>, or_all: bool) -> Vec<Candidate> {
+    let mut fitting: Vec<_> = numbered
         .into_iter()
         .map(|(id, name)| (id.to_string(), name))
         .filter(|(id, _)| id.starts_with(typed))
         .map(|(id, name)| Candidate { shown: format!("{id} {}", escape(&name)), text: id, after: "" })
         .collect();
-    if asking && "all".starts_with(typed) && (!typed.is_empty() || !fitting.is_empty()) {
+    if or_all && "all".starts_with(typed) && (!typed.is_empty() || !fitting.is_empty()) {
         fitting.push(Candidate::plain("all".to_owned(), ""));
     }
     fitting

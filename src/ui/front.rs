@@ -284,7 +284,10 @@ impl Front {
                 self.watch_transfers();
             }
             // What has ended leaves the status line at once.
-            Event::Received { .. } | Event::Sent { .. } | Event::TransferFailed { .. } => self.show_status(),
+            Event::Received { .. }
+            | Event::Sent { .. }
+            | Event::TransferFailed { .. }
+            | Event::Queued { was: Some(_), .. } => self.show_status(),
             _ => {}
         }
         let Manners::Receive { count } = self.manners else { return None };

@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use crate::engine::{
     AddressInfo, AddressSource, BanInfo, Bottleneck, Command, Delivery, DhtInfo, DhtState, Direction, Event,
-    Failure, HistoryEntry, LimitsInfo, NearbyInfo, NodeInfo, PeerInfo, Rate, Record, Reply, ShareInfo,
-    TransferId, TransferInfo, Witness,
+    Failure, HistoryEntry, LimitsInfo, NearbyInfo, NodeInfo, OutboxInfo, OutboxItem, PeerInfo, Rate, Record,
+    Reply, ShareInfo, TransferId, TransferInfo, Witness,
 };
-use crate::wire::{FileHash, Instance, LinkKind, NodeId, is_deceptive};
+use crate::wire::{FileHash, Instance, LinkKind, NodeId, SafeName, is_deceptive};
 
 use super::known::Known;
 use super::parse::{COMMANDS, Spec};
@@ -159,6 +159,25 @@ enum Line<'a> {
         code: &'a str,
         reason: &'a str,
     },
+    Queued {
+        id: u64,
+        /// Its number before, where it was being sent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        was: Option<u64>,
+        node_id: NodeId,
+        /// What this side calls whom it is for.
+        to: &'a str,
+        kind: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+    },
+    Delivered {
+        id: u64,
+        peer: SocketAddr,
+        node_id: NodeId,
+    },
     Result {
         cmd: u64,
         command: &'a str,
@@ -250,6 +269,15 @@ enum Answer<'a> {
     Getting {
         id: u64,
         hash: FileHash,
+    },
+    Queued {
+        id: u64,
+        queued: bool,
+        node_id: NodeId,
+    },
+    Outbox {
+        outbox: Vec<OutboxRow<'a>>,
+        elsewhere: usize,
     },
     Help {
         commands: Vec<HelpRow>,
@@ -371,6 +399,23 @@ struct NearbyRow<'a> {
     addrs: &'a [SocketAddr],
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<SocketAddr>,
+}
+
+/// Something that waits for somebody.
+#[derive(Serialize)]
+struct OutboxRow<'a> {
+    id: u64,
+    node_id: NodeId,
+    to: &'a str,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    age_s: u64,
+    why: &'a str,
 }
 
 #[derive(Serialize)]
@@ -515,6 +560,18 @@ impl Render for Json {
                 code: code.as_str(),
                 reason,
             },
+            Event::Queued { id, was, node_id, name, file, why, .. } => Line::Queued {
+                id: id.0,
+                was: was.map(|was| was.0),
+                node_id: *node_id,
+                to: name,
+                kind: if file.is_some() { "file" } else { "text" },
+                name: file.as_ref().map(SafeName::as_str),
+                reason: why.as_deref(),
+            },
+            Event::Delivered { id, peer, node_id } => {
+                Line::Delivered { id: id.0, peer: *peer, node_id: *node_id }
+            }
             Event::Undelivered { peer, texts } => {
                 let message = format!("messages that were not delivered: {texts}");
                 return Some(write(&Line::Error {
@@ -570,6 +627,11 @@ fn answer<'a>(asked: &Asked, reply: &'a Reply, rates: &Rates) -> Answer<'a> {
             (_, peers) => Answer::Texts { peers: peers.to_vec() },
         },
         Reply::Sending { id, peer, name } => Answer::Sending { id: id.0, peer: *peer, name: name.as_str() },
+        Reply::Queued { id, node_id } => Answer::Queued { id: id.0, queued: true, node_id: *node_id },
+        Reply::Outbox { entries, elsewhere } => {
+            Answer::Outbox { outbox: entries.iter().map(outbox_row).collect(), elsewhere: *elsewhere }
+        }
+        Reply::Withdrawn(withdrawn) => ids(withdrawn),
         Reply::Shared(share) => Answer::Share(share_row(share)),
         Reply::Unshared(share) => Answer::Share(share_row(share)),
         Reply::Banned(id) | Reply::Unbanned(id) => Answer::Identity { node_id: *id, alias: None },
@@ -622,6 +684,17 @@ fn address_row(AddressInfo { addr, source, confirmed }: &AddressInfo) -> Address
         AddressSource::Router(_) => ("router", None),
     };
     AddressRow { addr: *addr, source, seen_by, confirmed_by: confirmed.as_ref().map(witness) }
+}
+
+fn outbox_row(info: &OutboxInfo) -> OutboxRow<'_> {
+    let (kind, text, path, name) = match &info.what {
+        OutboxItem::Text(text) => ("text", Some(text.as_str()), None, None),
+        OutboxItem::File { path, name } => {
+            ("file", None, Some(path.to_string_lossy().into_owned()), Some(name.as_str()))
+        }
+    };
+    let (id, node_id, age_s) = (info.id.0, info.node_id, info.age.as_secs());
+    OutboxRow { id, node_id, to: &info.name, kind, text, path, name, age_s, why: &info.why }
 }
 
 fn nearby_row(info: &NearbyInfo) -> NearbyRow<'_> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::{Alias, Book, Event, HostPort, Reply, TransferId};
+use crate::engine::{Alias, Book, Event, HostPort, OutboxInfo, OutboxItem, Reply, TransferId};
 
 /// Shared by whoever hears and whoever completes.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +20,8 @@ struct State {
     /// Whether the node is one on which nobody has an identity.
     plain: bool,
     transfers: BTreeMap<TransferId, Transfer>,
+    /// What waits in the outbox, and for whom.
+    kept: BTreeMap<TransferId, String>,
     book: Book,
 }
 
@@ -89,8 +91,17 @@ impl Known {
                 let transfer = Transfer { name: name.as_str().to_owned(), asks: expires_in.is_some() };
                 state.transfers.insert(*id, transfer);
             }
+            Event::Queued { id, was, name, file, .. } => {
+                if let Some(was) = was {
+                    state.kept.remove(was);
+                }
+                let what = file.as_ref().map_or("a message", |file| file.as_str());
+                state.kept.insert(*id, format!("{what} to {name}"));
+            }
+            Event::Delivered { id, .. } => _ = state.kept.remove(id),
             Event::Received { id, .. } | Event::Sent { id, .. } | Event::TransferFailed { id, .. } => {
                 state.transfers.remove(id);
+                state.kept.remove(id);
             }
             _ => {}
         }
@@ -103,6 +114,12 @@ impl Known {
             Reply::Sending { id, name, .. } => {
                 state.transfers.insert(*id, Transfer { name: name.as_str().to_owned(), asks: false });
             }
+            Reply::Outbox { entries, .. } => {
+                let kept =
+                    |info: &OutboxInfo| (info.id, format!("{} to {}", in_short(&info.what), info.name));
+                state.kept = entries.iter().map(kept).collect();
+            }
+            Reply::Withdrawn(ids) => state.kept.retain(|id, _| !ids.contains(id)),
             Reply::Accepted(ids) => {
                 for id in ids {
                     if let Some(transfer) = state.transfers.get_mut(id) {
@@ -154,12 +171,25 @@ impl Known {
         self.lock().name_of(peer, |alias| format!("{alias} ({peer})"))
     }
 
+    /// What waits in the outbox.
+    pub(super) fn kept(&self) -> Vec<(TransferId, String)> {
+        self.lock().kept.iter().map(|(id, what)| (*id, what.clone())).collect()
+    }
+
     /// Transfers and offers with the names of their files; with `asking` only the offers that
     /// wait for an answer.
     pub(super) fn transfers(&self, asking: bool) -> Vec<(TransferId, String)> {
         let state = self.lock();
         let wanted = state.transfers.iter().filter(|(_, transfer)| transfer.asks || !asking);
         wanted.map(|(id, transfer)| (*id, transfer.name.clone())).collect()
+    }
+}
+
+/// What something in the outbox is called in a few words.
+fn in_short(what: &OutboxItem) -> &str {
+    match what {
+        OutboxItem::Text(_) => "a message",
+        OutboxItem::File { name, .. } => name.as_str(),
     }
 }
 

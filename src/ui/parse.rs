@@ -45,6 +45,10 @@ pub(super) enum Takes {
     Offer,
     /// A transfer or an offer.
     Transfer,
+    /// This word.
+    Word(&'static str),
+    /// Something in the outbox, or all of it.
+    Kept,
     /// A command's name.
     Command,
 }
@@ -90,9 +94,9 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "send",
         arguments: "<peer> <message>",
-        takes: &[Takes::Peer, Takes::Text],
+        takes: &[Takes::Known, Takes::Text],
         about: "send a message to a peer",
-        more: "The message is the rest of the line.",
+        more: "The message is the rest of the line. Where somebody known is not connected, it is kept in the outbox and sent when they are back.",
         examples: &["send localhost:8000 hello, are you there?"],
         parse: |spec, rest| {
             let (peer, text) = peer_and_rest(spec, rest)?;
@@ -102,9 +106,9 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "sendfile",
         arguments: "<peer> <path>…",
-        takes: &[Takes::Peer, Takes::Path],
+        takes: &[Takes::Known, Takes::Path],
         about: "send files or directories to a peer",
-        more: "The path is the rest of the line and may contain spaces; `~/` is understood. Where nothing has that name, several paths are read from it, in quotes if they contain spaces.",
+        more: "The path is the rest of the line and may contain spaces; `~/` is understood. Where nothing has that name, several paths are read from it, in quotes if they contain spaces. Where somebody known is not connected, it is kept in the outbox and sent, as it is then, when they are back.",
         examples: &[
             "sendfile localhost:8000 report.pdf",
             "sendfile localhost:8000 ~/Documents/the whole report.pdf",
@@ -221,6 +225,15 @@ pub(super) static COMMANDS: &[Spec] = &[
         more: "The last 20, or as many as are asked for, with everybody or with one peer, of this and earlier runs; --messages or --transfers: only those.",
         examples: &["history", "history alice 100", "history --transfers"],
         parse: |spec, rest| Ok(Parsed::Run(spec, history(spec, rest)?)),
+    },
+    Spec {
+        name: "outbox",
+        arguments: "[cancel <id|all>]",
+        takes: &[Takes::Word("cancel"), Takes::Kept],
+        about: "list what waits for peers, or withdraw it",
+        more: "What is sent to somebody known who is not connected waits there, also when the node is started anew. They are looked for where they were before and, with --lan, on this network.",
+        examples: &["outbox", "outbox cancel 3", "outbox cancel all"],
+        parse: |spec, rest| Ok(Parsed::Run(spec, outbox(spec, rest)?)),
     },
     Spec {
         name: "accept",
@@ -482,6 +495,22 @@ fn history(spec: &Spec, rest: &str) -> Result<Command, Failure> {
     match most.unwrap_or(HISTORY_ENTRIES) {
         0 => refuse("`history 0` would tell nothing; give how many of the last entries to tell".to_owned()),
         most => Ok(Command::History { peer, only, most }),
+    }
+}
+
+fn outbox(spec: &Spec, rest: &str) -> Result<Command, Failure> {
+    let usage = |message| Err(Failure::new(Code::Usage, message));
+    match split_word(rest.trim()) {
+        ("", _) => Ok(Command::Outbox),
+        ("cancel", which) if !which.trim().is_empty() => Ok(Command::Withdraw(selection(spec, which)?)),
+        ("cancel", _) => usage(
+            "`outbox cancel` needs the number of something that `outbox` lists, or `all`: for example `outbox \
+             cancel 3`"
+                .to_owned(),
+        ),
+        (other, _) => {
+            usage(format!("`outbox` takes nothing or `cancel <id|all>`, not `{}`", shortened(other)))
+        }
     }
 }
 

@@ -51,7 +51,10 @@ impl Progress {
             Event::Progress { id, name, direction, stage, bytes, size, .. } => {
                 self.note(now, *id, name.as_str(), *direction, (*stage, *bytes, *size));
             }
-            Event::Received { id, .. } | Event::Sent { id, .. } | Event::TransferFailed { id, .. } => {
+            Event::Received { id, .. }
+            | Event::Sent { id, .. }
+            | Event::TransferFailed { id, .. }
+            | Event::Queued { was: Some(id), .. } => {
                 self.running.remove(id);
             }
             _ => {}

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::engine::{
     AddressInfo, AddressSource, Alias, BanInfo, Bottleneck, Code, Command, Delivery, Destination, DhtInfo,
-    DhtState, Direction, Event, Failure, LimitsInfo, NearbyInfo, NodeInfo, PeerInfo, Rate, Record, Reply,
-    ShareInfo, TransferId, TransferInfo, Witness,
+    DhtState, Direction, Event, Failure, LimitsInfo, NearbyInfo, NodeInfo, OutboxInfo, OutboxItem, PeerInfo,
+    Rate, Record, Reply, ShareInfo, TransferId, TransferInfo, Witness,
 };
 use crate::size;
 use crate::wire::{FileHash, NodeId, SafeName};
@@ -25,6 +25,9 @@ use super::style::{Paint, Style};
 
 /// How much of what a peer calls its program is listed. The peer may say anything there.
 const AGENT_COLUMNS: usize = 20;
+
+/// How much of a message that waits is listed.
+const KEPT_COLUMNS: usize = 30;
 
 /// A command that was given to the node.
 #[derive(Debug, Clone)]
@@ -166,6 +169,10 @@ impl Render for Human {
                     (_, None) => format!("[{id}] getting {name} {verdict}: {reason}"),
                 }
             }
+            Event::Queued { .. } => queued(event)?,
+            Event::Delivered { id, peer, .. } => {
+                format!("[{id}] {} to {}", self.style.paint(Paint::Good, "delivered"), name_of(peer))
+            }
             Event::Undelivered { peer, texts: 1 } => {
                 format!("a message to {} was not delivered", name_of(peer))
             }
@@ -227,14 +234,19 @@ impl Render for Human {
             Reply::Accepted(ids) => format!("accepted {}", numbers(ids)),
             Reply::Rejected(ids) => format!("rejected {}", numbers(ids)),
             Reply::Cancelled(id) => format!("cancelled [{id}]"),
+            Reply::Outbox { entries, elsewhere } => outbox_table(entries, *elsewhere, (self.columns)()),
+            Reply::Withdrawn(ids) if ids.is_empty() => "nothing waits in the outbox".to_owned(),
+            Reply::Withdrawn(ids) => format!("withdrawn {}", numbers(ids)),
             Reply::Trusted(id) => format!("offers from {id} are taken without asking from now on"),
             Reply::Named(id, alias) => format!("{id} is called {alias} from now on"),
             Reply::Forgotten(peer) => format!("{peer} is forgotten"),
             Reply::Idle => "nothing runs any more".to_owned(),
             // The event says it, with the reason; a sent message is on the screen already.
-            Reply::Disconnected { .. } | Reply::TextQueued { .. } | Reply::Book(_) | Reply::Done => {
-                return None;
-            }
+            Reply::Disconnected { .. }
+            | Reply::TextQueued { .. }
+            | Reply::Queued { .. }
+            | Reply::Book(_)
+            | Reply::Done => return None,
         })
     }
 
@@ -272,6 +284,52 @@ fn who_delivered(sources: &[Delivery], known: &Known) -> String {
             1 => text += ", and 1 wrong chunk, fetched again elsewhere",
             wrong => text += &format!(", and {wrong} wrong chunks, fetched again elsewhere"),
         }
+    }
+    text
+}
+
+/// What was put into the outbox, or stays there.
+fn queued(event: &Event) -> Option<String> {
+    let Event::Queued { id, was, name, file, why, is_connected, .. } = event else { return None };
+    let name = escape(name);
+    let what = file.as_ref().map(|file| format!("{} ", escape(file.as_str()))).unwrap_or_default();
+    let why = why.as_deref().map(escape);
+    Some(match (was, why) {
+        (Some(was), why) => {
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            format!("[{was}] sending {what}to {name} is put off, as [{id}] in the outbox{why}")
+        }
+        (None, Some(why)) => {
+            format!("[{id}] a message to {name} is kept in the outbox, sent when {name} is back: {why}")
+        }
+        (None, None) if *is_connected => {
+            format!("[{id}] {what}kept in the outbox, sent when {name} has what waits before it")
+        }
+        (None, None) => {
+            format!("{name} is not connected: [{id}] {what}kept in the outbox, sent when {name} is back")
+        }
+    })
+}
+
+/// What waits for others, a row for each.
+fn outbox_table(entries: &[OutboxInfo], elsewhere: usize, columns: usize) -> String {
+    let row = |info: &OutboxInfo| {
+        let what = match &info.what {
+            OutboxItem::Text(text) => shortened(&escape(text), KEPT_COLUMNS),
+            OutboxItem::File { name, .. } => escape(name.as_str()).into_owned(),
+        };
+        let (name, why) = (escape(&info.name).into_owned(), escape(&info.why).into_owned());
+        [format!("[{}]", info.id), name, what, format!("{} ago", duration(info.age)), why]
+    };
+    let rows: Vec<_> = entries.iter().map(row).collect();
+    let mut text = match rows.is_empty() {
+        true => "nothing waits in the outbox".to_owned(),
+        false => table(["ID", "TO", "WHAT", "SINCE", "WHY"], &rows, (3, columns)),
+    };
+    match elsewhere {
+        0 => {}
+        1 => text += "\n1 more is delivered by another node of yours that runs",
+        more => text += &format!("\n{more} more are delivered by other nodes of yours that run"),
     }
     text
 }

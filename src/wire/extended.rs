@@ -14,7 +14,7 @@ use super::message::{brief, parse, put_line, put_line_announcing, put_line_with_
 use super::{
     AskProof, BadLine, BadTree, ChunkData, ChunkHash, ENTRIES_PER_PAGE, Entry, FileHash, Geometry,
     MAX_MANIFEST_SIZE, MAX_TREE_BYTES, MAX_TREE_ENTRIES, MIN_TREE_BYTES, ManifestHead, Message, NodeId,
-    OfferError, Root, SafeName, State, TreeInfo,
+    OfferError, Root, SafeName, State, TextKey, TreeInfo,
 };
 
 /// What an offer is called on its connection: a number that its sender chose.
@@ -237,6 +237,8 @@ struct TextPayload<'a> {
     id: u64,
     #[serde(borrow)]
     text: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<TextKey>,
 }
 
 /// What a line of the extended protocol is.
@@ -307,8 +309,11 @@ pub(super) fn decode(kind: &str, payload: &str, body: &Bytes) -> Option<Result<D
 
 /// The form of a text that is to be acknowledged.
 pub(super) fn decode_text(payload: &str) -> Result<Message, BadLine> {
-    parse("TEXT", payload)
-        .map(|TextPayload { id, text }| Message::NumberedText { id, text: text.into_owned() })
+    parse("TEXT", payload).map(|TextPayload { id, text, key }| Message::NumberedText {
+        id,
+        text: text.into_owned(),
+        key,
+    })
 }
 
 fn decode_offer(payload: &str, body: &Bytes) -> Result<ContentOffer, BadLine> {
@@ -394,8 +399,8 @@ fn decode_seal(payload: &str, body: &Bytes) -> Result<Message, BadLine> {
 /// Appends a message that belongs here.
 pub(super) fn encode(message: &Message, out: &mut BytesMut) {
     match message {
-        Message::NumberedText { id, text } => {
-            put_line(out, "TEXT", &TextPayload { id: *id, text: text.as_str().into() });
+        Message::NumberedText { id, text, key } => {
+            put_line(out, "TEXT", &TextPayload { id: *id, text: text.as_str().into(), key: *key });
         }
         Message::TextAck(id) => put_line(out, "TEXT_ACK", &NumberPayload { id: *id }),
         Message::Ping(id) => put_line(out, "PING", &NumberPayload { id: *id }),

@@ -59,6 +59,9 @@ pub enum Message {
         id: u64,
         /// The text.
         text: String,
+        /// What tells it from all others of its sender, where it may be said again by another run of the
+        /// sender's program, or to another of the receiver's.
+        key: Option<TextKey>,
     },
     /// A text was shown.
     TextAck(u64),
@@ -237,42 +240,55 @@ pub struct Hello {
     pub features: Vec<String>,
 }
 
-/// A random number that one process draws at its start; 32 hexadecimal digits on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instance(pub u128);
+/// Makes a type of 128 bits that are 32 hexadecimal digits as text.
+macro_rules! of_128_bits {
+    ($name:ident, $what:literal, $(#[$doc:meta])*) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u128);
 
-impl fmt::Display for Instance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = &'static str;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let mut bytes = [0; 16];
+                hex::decode_to_slice(text, &mut bytes)
+                    .map_err(|_| concat!($what, " is 32 hexadecimal digits"))?;
+                Ok(Self(u128::from_be_bytes(bytes)))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
 }
 
-impl fmt::Debug for Instance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Instance({self})")
-    }
-}
-
-impl FromStr for Instance {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut bytes = [0; 16];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| "an instance is 32 hexadecimal digits")?;
-        Ok(Self(u128::from_be_bytes(bytes)))
-    }
-}
-
-impl Serialize for Instance {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Instance {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+of_128_bits!(Instance, "an instance",
+    /// A random number that one process draws at its start; 32 hexadecimal digits on the wire.
+);
+of_128_bits!(TextKey, "the key of a text",
+    /// What a text is known by for ever, among those of its sender; 32 hexadecimal digits on the wire.
+);
 
 /// What a file consists of: its size, its hash, and the hash of each chunk. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]

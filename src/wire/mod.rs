@@ -32,7 +32,7 @@ pub use link::{BadLink, Link, LinkKind};
 pub use manifest::{
     BadManifest, ENTRIES_PER_PAGE, Entry, MAX_MANIFEST_SIZE, ManifestBuilder, ManifestHead, Page,
 };
-pub use message::{BadLine, ChunkData, Hello, Instance, Lane, Manifest, Message, Offer, OfferError};
+pub use message::{BadLine, ChunkData, Hello, Instance, Lane, Manifest, Message, Offer, OfferError, TextKey};
 pub(crate) use name::is_deceptive;
 pub use name::{BadName, SafeName};
 pub use proof::{ChunkFault, Expected};

@@ -20,6 +20,7 @@ mod history;
 mod lan;
 mod mapping;
 mod oneshot;
+mod outbox;
 mod relay;
 mod resume;
 mod security;

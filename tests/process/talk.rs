@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{BaselinePeer, TestNode};
+use crate::support::{BaselinePeer, NodeSetup, TestNode};
 
 #[test]
 fn a_text_goes_both_ways_as_it_was_typed() {
@@ -76,7 +76,7 @@ fn connecting_to_oneself_is_an_error() {
 
 #[test]
 fn disconnecting_is_seen_on_both_sides() {
-    let (mut a, b) = (TestNode::start(), TestNode::start());
+    let (mut a, b) = (NodeSetup::new().option("--no-outbox").start(), TestNode::start());
     let a_at_b = a.connect_to(&b);
     a.type_line(&format!("disconnect {}", b.addr()));
     a.wait_for(&json!({ "event": "peer_disconnected", "peer": b.addr() }));

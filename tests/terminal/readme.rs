@@ -234,6 +234,42 @@ fn directories_are_sent_as_the_readme_shows() {
     assert_eq!(fs::read_dir(node.downloads().join("photos")).unwrap().count(), 120);
 }
 
+#[test]
+fn what_is_for_somebody_away_waits_as_the_readme_shows() {
+    let (terminal, mut bob) = (Setup::new().columns(WIDE).start(), NodeSetup::new().start());
+    write_report(terminal.dir());
+    let address = format!("localhost:{}", bob.port());
+    terminal.enter(&format!("connect {address}"));
+    terminal.wait_text("connected to ");
+    terminal.enter(&format!("alias {address} bob"));
+    terminal.wait_text(" is called bob ");
+    bob.kill();
+    terminal.wait_text(" disconnected: ");
+    let mut lines = typed("outbox", "", "");
+    let mut next = || lines.next().unwrap();
+    terminal.enter(&next());
+    wait_above_prompt(&terminal, "[1] kept in the outbox");
+    terminal.enter(&next());
+    wait_above_prompt(&terminal, "[2] report.pdf kept in the outbox");
+    let kept = rows_since(&terminal, "> send bob");
+    let outbox = next();
+    // Until they were looked for in vain, it is not known why they are not there.
+    let listed = loop {
+        let before = rows_since(&terminal, "> send bob").len();
+        terminal.enter(&outbox);
+        wait_above_prompt(&terminal, "[2]  bob ");
+        let listed = rows_since(&terminal, "> send bob")[before..].to_vec();
+        if listed.iter().filter(|row| row.contains("nobody listens there")).count() == 2 {
+            break listed;
+        }
+    };
+    assert_shown("terminal", "outbox", kept.iter().chain(&listed).map(String::as_str));
+    let again = NodeSetup::new().home_at(bob.home()).at_the_address_of(&bob).start();
+    terminal.wait_text("[1] delivered to bob");
+    again.wait_where("the message", |event| event["text"] == "are you there?");
+    again.wait_received("report.pdf");
+}
+
 /// Connects and tells as whom the terminal knows the stranger.
 fn stranger_connects(stranger: &mut TestNode, terminal: &Terminal) -> String {
     stranger.connect(&terminal.addr());

@@ -14,15 +14,16 @@ pub mod swarm;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use peer_to_peer::engine::{
-    AcceptRules, Book, Change, Closing, Command, CommandId, ConnId, DhtState, Dialled, Engine, EngineConfig,
-    Event, Failure, HistoryEntry, HostPort, Input, Job, Limits, Output, Reading, Remembered, Reply, Shared,
-    StreamId, Target, Took, TransferId,
+    AcceptRules, Book, Change, Closing, Code, Command, CommandId, ConnId, DhtState, Dialled, Engine,
+    EngineConfig, Event, Failure, HistoryEntry, HostPort, Input, Job, Limits, OutboxEntry, OutboxItem,
+    OutboxJob, OutboxNews, Output, Reading, Remembered, Reply, Shared, StreamId, Target, Took, TransferId,
 };
 use peer_to_peer::wire::{
-    BadLine, Binding, CircuitPart, DhtKey, Instance, Lane as Turn, Message, NodeId as Identity,
+    BadLine, Binding, CircuitPart, DhtKey, Instance, Lane as Turn, Message, NodeId as Identity, TextKey,
 };
 
 pub use disk_model::MemDisk;
@@ -79,6 +80,8 @@ pub struct Node {
     pub shares: Vec<Shared>,
     /// What it had kept.
     pub history: Vec<Remembered>,
+    /// Which of [`World::homes`] is its home.
+    pub home: usize,
     /// Its ends of circuits, who must be at the other, and what came for them.
     pub streams: Vec<(StreamId, Option<Identity>)>,
     pub came: Vec<(StreamId, CircuitPart)>,
@@ -144,7 +147,28 @@ enum Happening {
     DhtSays(NodeId, u32, Box<Input>),
     /// What a connection goes over is no more.
     Cut(usize),
+    /// Something is noted in a node's home.
+    Noted(NodeId, u32, Box<Noting>),
 }
+
+/// What is noted in a home.
+enum Noting {
+    Outbox(OutboxJob),
+    Shown(Identity, TextKey),
+}
+
+/// What lasts of an outbox and of texts that were shown. Nodes of one user may share it.
+#[derive(Debug, Default)]
+pub struct Home {
+    /// What waits for others, and which node holds it.
+    pub outbox: BTreeMap<TextKey, (OutboxEntry, Option<NodeId>)>,
+    pub shown: Vec<(Identity, TextKey)>,
+    /// Nothing more can be noted.
+    pub is_full: bool,
+}
+
+/// How long it takes to note something in a home.
+const NOTED_AFTER: Duration = Duration::from_millis(2);
 
 /// A DHT that answers what it was told, and whatever else a test makes it say.
 #[derive(Debug)]
@@ -194,6 +218,10 @@ pub struct World {
     pub dht: Option<Dht>,
     /// Whether nodes made from now on look for others on the local network.
     pub lan: bool,
+    /// Whether nodes made from now on keep what is for others who are away. They never come to rest then.
+    pub outbox: bool,
+    /// What lasts of the nodes' outboxes, each its own unless a test says otherwise.
+    pub homes: BTreeMap<usize, Home>,
     /// What was dialled, by whom and when, whether or not somebody was there.
     pub dials: Vec<(Duration, NodeId, String)>,
     /// Where nobody listens any more.
@@ -224,6 +252,8 @@ impl World {
             first_contact: false,
             dht: None,
             lan: false,
+            outbox: false,
+            homes: BTreeMap::new(),
             dials: Vec::new(),
             deserted: BTreeSet::new(),
             silent_dials: false,
@@ -277,6 +307,7 @@ impl World {
             seeds: self.seeds,
             dht: self.dht.is_some(),
             lan: self.lan,
+            outbox: self.outbox,
             unix_time: Duration::from_secs(1_800_000_000),
             seed: id.0 as u64,
             downloads: "downloads".into(),
@@ -294,6 +325,7 @@ impl World {
             book: Book::default(),
             shares: Vec::new(),
             history: Vec::new(),
+            home: id.0,
             streams: Vec::new(),
             came: Vec::new(),
             book_changes: 0,
@@ -307,7 +339,78 @@ impl World {
         if self.dht.is_some() {
             self.join_dht(id);
         }
+        self.homes.insert(id.0, Home::default());
+        if self.outbox {
+            self.open_outbox(id);
+        }
         id
+    }
+
+    /// A node has the home of another from now on.
+    pub fn share_home(&mut self, node: NodeId, with: NodeId) {
+        self.nodes[node.0].home = self.nodes[with.0].home;
+    }
+
+    pub fn home(&mut self, node: NodeId) -> &mut Home {
+        self.homes.get_mut(&self.nodes[node.0].home).unwrap()
+    }
+
+    fn open_outbox(&mut self, node: NodeId) {
+        self.read_shown(node);
+        self.nodes[node.0].engine.open_outbox();
+        self.input(node, Input::Tick);
+    }
+
+    /// A node reads which texts were shown, as it does before a connection is there.
+    fn read_shown(&mut self, node: NodeId) {
+        let shown = self.home(node).shown.clone();
+        if !shown.is_empty() {
+            self.input(node, Input::KeysRead(shown));
+        }
+    }
+
+    fn on_noted(&mut self, node: NodeId, noting: Noting) {
+        let files = self.nodes[node.0].disk.files.clone();
+        let home = self.home(node);
+        let full = || Failure::new(Code::DiskError, "the disk is full");
+        let input = match noting {
+            Noting::Shown(from, key) if home.is_full => Input::Marked { from, key, failure: Some(full()) },
+            Noting::Shown(from, key) => {
+                home.shown.push((from, key));
+                Input::Marked { from, key, failure: None }
+            }
+            Noting::Outbox(OutboxJob::Keep(entry)) => {
+                let is_there = |path: &PathBuf| files.contains_key(path);
+                let key = entry.key;
+                let result = match &entry.what {
+                    _ if home.is_full => Err(full()),
+                    OutboxItem::File { path, .. } if !is_there(path) => {
+                        Err(Failure::new(Code::SourceUnreadable, "there is no such file"))
+                    }
+                    _ => {
+                        home.outbox.insert(key, (entry.clone(), Some(node)));
+                        Ok(entry)
+                    }
+                };
+                Input::Outbox(OutboxNews::Kept { key, result })
+            }
+            Noting::Outbox(OutboxJob::Remove(key)) => {
+                home.outbox.remove(&key);
+                return;
+            }
+            Noting::Outbox(OutboxJob::TakeOver) => {
+                let mut entries = Vec::new();
+                let elsewhere =
+                    home.outbox.values().filter(|(_, of)| of.is_some_and(|of| of != node)).count();
+                for (entry, holder) in home.outbox.values_mut().filter(|(_, holder)| holder.is_none()) {
+                    *holder = Some(node);
+                    entries.push(entry.clone());
+                }
+                entries.sort_by_key(|entry| entry.said_at);
+                Input::Outbox(OutboxNews::Found { entries, elsewhere, damaged: Vec::new() })
+            }
+        };
+        self.input(node, input);
     }
 
     /// Gives a command; its reply is in [`Node::replies`] when it is there.
@@ -372,6 +475,10 @@ impl World {
         let mut both_know = [0; 32];
         both_know[..8].copy_from_slice(&link.to_be_bytes());
         let binding = node_id.map(|_| Binding(both_know));
+        self.read_shown(to);
+        if let End::Node(node, _) = from {
+            self.read_shown(node);
+        }
         let opened = Input::Opened {
             conn: to_conn,
             addr: from_addr,
@@ -494,6 +601,36 @@ impl World {
         old.engine.handle(self.now, Input::SharesRead(old.shares.clone()));
         old.engine.find_leftovers(Duration::from_secs(30 * 24 * 3600));
         self.input(node, Input::Tick);
+        self.let_go(node);
+        if self.nodes[node.0].config.outbox {
+            self.open_outbox(node);
+        }
+    }
+
+    /// A node that was killed holds nothing any more.
+    fn let_go(&mut self, node: NodeId) {
+        for (_, holder) in self.home(node).outbox.values_mut().filter(|(_, holder)| *holder == Some(node)) {
+            *holder = None;
+        }
+    }
+
+    /// Kills a node for good: nobody is there any more.
+    pub fn kill(&mut self, node: NodeId) {
+        self.cut(node);
+        self.let_go(node);
+        let dead = &mut self.nodes[node.0];
+        dead.strands.clear();
+        dead.links.clear();
+        dead.tick_at = None;
+        dead.run += 1;
+        dead.engine = Engine::new(dead.config.clone());
+        self.deserted.insert(addr_of(node).to_string());
+    }
+
+    /// Starts a node that was killed.
+    pub fn revive(&mut self, node: NodeId) {
+        self.deserted.remove(&addr_of(node).to_string());
+        self.restart(node, false);
     }
 
     /// Breaks all connections of a node, unannounced.
@@ -559,6 +696,11 @@ impl World {
                 }
             }
             Happening::Cut(link) => self.cut_over(link),
+            Happening::Noted(node, run, noting) => {
+                if self.nodes[node.0].run == run {
+                    self.on_noted(node, *noting);
+                }
+            }
             Happening::Tick(node) => {
                 if self.nodes[node.0].tick_at.take_if(|at| *at <= self.now).is_some() {
                     self.input(node, Input::Tick);
@@ -683,6 +825,14 @@ impl World {
                     wanted.map(|of| HistoryEntry { time: jiff::Timestamp::UNIX_EPOCH, of: of.clone() });
                 let result = Ok(dated.collect());
                 self.input(node, Input::HistoryRead { command, result });
+            }
+            Output::Outbox(job) => {
+                let run = self.nodes[node.0].run;
+                self.at(NOTED_AFTER, Happening::Noted(node, run, Box::new(Noting::Outbox(job))));
+            }
+            Output::Mark { from, key } => {
+                let run = self.nodes[node.0].run;
+                self.at(NOTED_AFTER, Happening::Noted(node, run, Box::new(Noting::Shown(from, key))));
             }
             Output::DropShare(hash) => self.nodes[node.0].shares.retain(|shared| shared.file_hash != hash),
             Output::ChangeBook { command, change, reply } => {

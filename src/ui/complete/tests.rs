@@ -66,10 +66,10 @@ fn commands_and_help_topics_are_completed() {
 
 #[test]
 fn peers_are_completed_by_what_was_typed_and_by_their_address() {
-    assert_eq!(insert("send l"), "send localhost:8000 ");
+    assert_eq!(insert("send lo"), "send localhost:8000 ");
     assert_eq!(insert("disconnect l"), "disconnect localhost:8000");
     assert_eq!(insert("send 127"), "send 127.0.0.1:8000 ");
-    assert_eq!(list("sendfile "), "192.0.2.5:4711  localhost:8000");
+    assert_eq!(list("limit up 1MB/s "), "192.0.2.5:4711  localhost:8000");
     assert_eq!(tab("send localhost:8000 h", &known(), 80), Tab::Nothing, "a message is the user's");
 }
 
@@ -81,7 +81,7 @@ fn addresses_that_were_typed_before_are_completed_and_the_names_of_those_who_hav
     assert_eq!(list("connect l"), "localhost:8000  laptop");
     assert_eq!(list("forget "), "192.0.2.5:4711  203.0.113.7:9   laptop          localhost:8000");
     assert_eq!(insert("trust la"), "trust laptop");
-    assert_eq!(insert("send l"), "send localhost:8000 ", "only who is connected hears anything");
+    assert_eq!(insert("send la"), "send laptop ", "who is not connected gets it later");
 }
 
 #[test]
@@ -90,6 +90,34 @@ fn numbers_are_completed_where_they_mean_something() {
     assert_eq!(insert("reject a"), "reject all");
     assert_eq!(list("cancel "), "2 report.pdf  3 ours");
     assert_eq!(insert("cancel 3"), "cancel 3");
+}
+
+#[test]
+fn what_waits_in_the_outbox_can_be_named() {
+    assert_eq!(insert("outbox "), "outbox cancel ");
+    assert_eq!(tab("outbox cancel ", &known(), 80), Tab::Nothing);
+    let known = known();
+    let queued = |id, was, file: Option<&str>| Event::Queued {
+        id: TransferId(id),
+        was,
+        node_id: NodeId([2; 32]),
+        name: "laptop".into(),
+        file: file.map(|name| SafeName::new(name).unwrap()),
+        why: None,
+        is_connected: false,
+    };
+    known.event(&queued(5, None, None));
+    known.event(&queued(6, None, Some("a.txt")));
+    known.event(&queued(7, Some(TransferId(6)), Some("a.txt")));
+    let listed = |known: &Known| tab("outbox cancel ", known, 30);
+    assert_eq!(listed(&known), Tab::List("5 a message to laptop\n7 a.txt to laptop\nall".into()));
+    known.event(&Event::Delivered {
+        id: TransferId(5),
+        peer: "192.0.2.5:4711".parse().unwrap(),
+        node_id: NodeId([2; 32]),
+    });
+    known.reply(&Reply::Withdrawn(vec![TransferId(7)]));
+    assert_eq!(listed(&known), Tab::Nothing);
 }
 
 #[test]

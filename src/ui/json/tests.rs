@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::engine::{Code, Level, Stage};
 use crate::ui::parse::{Parsed, parse};
-use crate::wire::SafeName;
 
 fn peer() -> SocketAddr {
     "192.0.2.5:4711".parse().unwrap()
@@ -157,6 +156,56 @@ fn failures_have_a_code_and_a_reason() {
     assert_eq!(failure, r#"{"event":"error","cmd":3,"code":"unknown_peer","message":"no such peer"}"#);
     let warning = Event::Warning { peer: None, text: "for the log".into() };
     assert_eq!(Json.event(&warning, &Known::default()), None, "the log is not stdout");
+}
+
+#[test]
+fn what_waits_in_the_outbox_is_told_and_listed() {
+    let node_id = NodeId([7; 32]);
+    let queued = |was, file, why: Option<&str>| Event::Queued {
+        id: TransferId(5),
+        was,
+        node_id,
+        name: "bob".into(),
+        file,
+        why: why.map(str::to_owned),
+        is_connected: false,
+    };
+    assert_eq!(
+        shown(&queued(None, None, None)),
+        json!({"event": "queued", "id": 5, "node_id": node_id, "to": "bob", "kind": "text"})
+    );
+    assert_eq!(
+        shown(&queued(Some(TransferId(4)), Some(name()), Some("it left"))),
+        json!({"event": "queued", "id": 5, "was": 4, "node_id": node_id, "to": "bob", "kind": "file",
+               "name": "report.pdf", "reason": "it left"})
+    );
+    assert_eq!(
+        shown(&Event::Delivered { id: TransferId(5), peer: peer(), node_id }),
+        json!({"event": "delivered", "id": 5, "peer": "192.0.2.5:4711", "node_id": node_id})
+    );
+    assert_eq!(
+        answered("send bob x", &Reply::Queued { id: TransferId(5), node_id }),
+        json!({"event": "result", "cmd": 3, "command": "send", "id": 5, "queued": true, "node_id": node_id})
+    );
+    let info = |what| OutboxInfo {
+        id: TransferId(5),
+        node_id,
+        name: "bob".into(),
+        what,
+        age: Duration::from_secs(9),
+        why: "not connected".into(),
+    };
+    let file = OutboxItem::File { path: "/a/report.pdf".into(), name: name() };
+    let entries = vec![info(OutboxItem::Text("hi".into())), info(file)];
+    assert_eq!(
+        answered("outbox", &Reply::Outbox { entries, elsewhere: 2 }),
+        json!({"event": "result", "cmd": 3, "command": "outbox", "elsewhere": 2, "outbox": [
+            {"id": 5, "node_id": node_id, "to": "bob", "kind": "text", "text": "hi", "age_s": 9, "why": "not connected"},
+            {"id": 5, "node_id": node_id, "to": "bob", "kind": "file", "path": "/a/report.pdf", "name": "report.pdf",
+             "age_s": 9, "why": "not connected"},
+        ]})
+    );
+    assert_eq!(answered("outbox cancel all", &Reply::Withdrawn(vec![TransferId(5)]))["ids"], json!([5]));
 }
 
 #[test]

@@ -285,3 +285,51 @@ fn help_explains_every_command() {
         "accept <id|all>\n  take a file that is offered\nfor example:\n  accept 2\n  accept all"
     );
 }
+
+#[test]
+fn what_waits_in_the_outbox_is_said_and_listed_without_what_a_peer_could_have_put_there() {
+    let queued = |was, file, why: Option<&str>, is_connected| {
+        shown(&Event::Queued {
+            id: TransferId(5),
+            was,
+            node_id: NodeId([7; 32]),
+            name: "bob".into(),
+            file,
+            why: why.map(str::to_owned),
+            is_connected,
+        })
+    };
+    assert_eq!(
+        queued(None, None, None, false),
+        "bob is not connected: [5] kept in the outbox, sent when bob is back"
+    );
+    assert_eq!(
+        queued(None, None, None, true),
+        "[5] kept in the outbox, sent when bob has what waits before it"
+    );
+    assert_eq!(
+        queued(None, None, Some("it \x1b[2Jbroke"), false),
+        "[5] a message to bob is kept in the outbox, sent when bob is back: it \\x1b[2Jbroke"
+    );
+    assert_eq!(
+        queued(Some(TransferId(4)), Some(name()), Some("it left"), false),
+        "[4] sending report.pdf to bob is put off, as [5] in the outbox: it left"
+    );
+    let info = OutboxInfo {
+        id: TransferId(5),
+        node_id: NodeId([7; 32]),
+        name: "bob".into(),
+        what: OutboxItem::Text("\u{202e}\x1b[2J".to_owned() + &"x".repeat(100)),
+        age: Duration::from_secs(9),
+        why: "not \x07 connected".into(),
+    };
+    let reply = |entries, elsewhere| {
+        let reply = Reply::Outbox { entries, elsewhere };
+        PROMPT.reply(&asked("outbox"), &reply, &Known::default(), &Rates::new()).unwrap()
+    };
+    let listed = reply(vec![info], 1);
+    assert!(!listed.contains(['\x1b', '\x07', '\u{202e}']) && listed.contains("9.0 s ago"), "{listed}");
+    assert!(listed.ends_with("\n1 more is delivered by another node of yours that runs"), "{listed}");
+    assert!(listed.lines().all(|line| line.len() < 120), "{listed}");
+    assert_eq!(reply(vec![], 0), "nothing waits in the outbox");
+}

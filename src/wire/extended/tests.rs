@@ -103,7 +103,8 @@ fn every_message() -> Vec<Message> {
         Message::Resumed { id, chunk: 2 },
         Message::Seal { id, head },
         Message::Done(id),
-        Message::NumberedText { id: 4, text: "hey\n".into() },
+        Message::NumberedText { id: 4, text: "hey\n".into(), key: None },
+        Message::NumberedText { id: 5, text: "hey".into(), key: Some(TextKey(0xab)) },
         Message::TextAck(4),
         Message::Ping(1),
         Message::Pong(1),
@@ -137,8 +138,12 @@ fn messages_look_as_the_protocol_says() {
         (Message::Done(OfferId(7)), r#"{"type":"DONE","payload":{"id":7}}"#),
         (Message::Resumed { id: OfferId(7), chunk: 0 }, r#"{"type":"RESUMED","payload":{"id":7,"chunk":0}}"#),
         (
-            Message::NumberedText { id: 4, text: "hi".into() },
+            Message::NumberedText { id: 4, text: "hi".into(), key: None },
             r#"{"type":"TEXT","payload":{"id":4,"text":"hi"}}"#,
+        ),
+        (
+            Message::NumberedText { id: 4, text: "hi".into(), key: Some(TextKey(0xab)) },
+            r#"{"type":"TEXT","payload":{"id":4,"text":"hi","key":"000000000000000000000000000000ab"}}"#,
         ),
         (
             Message::Refuse { id: OfferId(7), reason: Reason::new("declined", "no") },

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use peer_to_peer::engine::{
-    AcceptPolicy, Change, Code, Command, Event, LanNews, OutboxInfo, OutboxItem, Reply, Selection, Sighting,
+    AcceptPolicy, Change, Code, Command, Direction, Event, LanNews, OutboxInfo, OutboxItem, Past, Reply,
+    Selection, Sighting,
 };
 use peer_to_peer::wire::{Hello, Instance, Message, NodeId as Identity, TextKey};
 use world::{NodeId, SECOND, World, addr_of};
@@ -94,6 +95,32 @@ fn what_is_for_somebody_away_is_kept_told_and_delivered_once_and_in_order() {
     let sent = world.events(alice, |e| matches!(e, Event::Sent { confirmed: true, .. }).then_some(()));
     assert_eq!((delivered.len(), sent.len(), undelivered(&world, alice)), (3, 1, 0));
     assert!(outbox(&mut world, alice).is_empty() && world.home(alice).outbox.is_empty());
+}
+
+#[test]
+fn what_is_kept_is_in_the_history_once_however_often_it_is_said() {
+    let (mut world, alice, bob) = alice_and_bob(1);
+    for text in ["kept", "withdrawn"] {
+        say(&mut world, alice, "bob", text).unwrap();
+    }
+    let withdrawn = outbox(&mut world, alice)[1].id;
+    world.run_command(alice, Command::Withdraw(Selection::One(withdrawn))).unwrap();
+    world.revive(bob);
+    world.run_for(Duration::from_secs(400));
+    // Said and not heard: it waits in the outbox, and is said again.
+    world.nodes[bob.0].slowness.disk = Duration::from_secs(1);
+    say(&mut world, alice, "bob", "said twice").unwrap();
+    world.kill(bob);
+    world.run_for(Duration::from_secs(60));
+    world.revive(bob);
+    world.run_for(Duration::from_secs(400));
+    assert_eq!(heard(&world, bob).last().map(String::as_str), Some("said twice"));
+    let past = world.nodes[alice.0].history.iter().filter_map(|of| match &of.what {
+        Past::Message { direction: Direction::Out, text } => Some(text.clone()),
+        Past::Undelivered { texts } => Some(format!("{texts} undelivered")),
+        _ => None,
+    });
+    assert_eq!(past.collect::<Vec<_>>(), ["kept", "withdrawn", "1 undelivered", "said twice"]);
 }
 
 #[test]

@@ -27,8 +27,8 @@ use delivery::Awaited;
 use super::texts::Said;
 use super::uploads::name_of;
 use super::{
-    Alias, Code, CommandId, ConnId, Deadline, Engine, Event, Failure, Output, PeerRef, Reply, Selection,
-    TransferId,
+    Alias, Code, CommandId, ConnId, Deadline, Direction, Engine, Event, Failure, Output, Past, PeerRef,
+    Reply, Selection, TransferId,
 };
 use crate::wire::{NodeId, SafeName, TextKey};
 
@@ -351,6 +351,10 @@ impl Engine {
                 entry.state = State::Waiting;
                 let (number, to) = (entry.number, entry.kept.to);
                 if let Cause::Command(command) = cause {
+                    let OutboxEntry { what, .. } = &entry.kept;
+                    if let OutboxItem::Text(text) = what.clone() {
+                        self.remember(None, Some(to), Past::Message { direction: Direction::Out, text });
+                    }
                     self.reply(command, Ok(Reply::Queued { id: number, node_id: to }));
                 }
                 let why = match cause {
@@ -523,7 +527,8 @@ impl Engine {
             self.fail_upload(number, Failure::new(Code::Cancelled, "cancelled on this side"));
             return true;
         }
-        let (key, state) = (entry.kept.key, entry.state.clone());
+        let (key, to, state) = (entry.kept.key, entry.kept.to, entry.state.clone());
+        let is_text = entry.kept.what.is_text();
         if let State::Said(conn) = state
             && let Some(peer) = self.peers.get_mut(conn)
         {
@@ -531,6 +536,9 @@ impl Engine {
         }
         self.outbox.remove(key);
         self.outputs.push_back(Output::Outbox(OutboxJob::Remove(key)));
+        if is_text {
+            self.remember(None, Some(to), Past::Undelivered { texts: 1 });
+        }
         true
     }
 }

@@ -128,12 +128,14 @@ impl Engine {
 
     /// The same under a key that the text has already.
     pub(super) fn queue_text_as(&mut self, conn: ConnId, text: String, key: Option<TextKey>) -> bool {
+        // What has one was kept before, or said, and went into the history then.
+        let is_new = key.is_none();
         let key = key.unwrap_or_else(|| self.next_key());
         let Some(peer) = self.peers.get_mut(conn) else { return false };
         // Half of the queue stays free for what the protocol itself has to say.
         let limit = self.config.limits.control_bytes_queued / 2;
         let (addr, node_id) = (peer.addr, peer.node_id);
-        let said = Past::Message { direction: Direction::Out, text: text.clone() };
+        let past = is_new.then(|| Past::Message { direction: Direction::Out, text: text.clone() });
         let plain = Message::Text(text);
         if peer.queued_bytes.max(peer.texts.bytes()) + plain.weight() > limit {
             return false;
@@ -150,7 +152,9 @@ impl Engine {
             plain => plain,
         };
         self.send(conn, message);
-        self.remember(Some(addr), node_id, said);
+        if let Some(past) = past {
+            self.remember(Some(addr), node_id, past);
+        }
         true
     }
 

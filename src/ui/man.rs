@@ -177,7 +177,7 @@ const FILES: &[(&str, &str)] = &[
     (
         "$XDG_STATE_HOME/p2p",
         "The home, in ~/.local/state where the variable is not set, or where --home says: identity.pem is the key, for \
-         nobody else to read; known.toml is who is known, records.toml how they behaved, shares.toml what is shared.",
+         nobody else to read; known.toml is who is known, records.toml how they behaved, shares.toml what is shared, history.ndjson what was said, sent and received, outbox what waits for others, shown which of their messages were shown.",
     ),
     (
         "./downloads/.p2p-partial",

@@ -7,8 +7,8 @@ mod world;
 use std::time::Duration;
 
 use peer_to_peer::engine::{
-    AcceptPolicy, Code, Command, Direction, HistoryEntry, HistoryKind, Outcome, Past, PastTransfer,
-    Remembered, Reply,
+    AcceptPolicy, Code, Command, Direction, Event, HistoryEntry, HistoryKind, Outcome, Past, PastTransfer,
+    Remembered, Reply, Selection, TransferId,
 };
 use peer_to_peer::wire::NodeId as Identity;
 use world::disk_model::file_hash;
@@ -137,6 +137,52 @@ fn what_a_node_breaks_off_when_it_stops_is_kept() {
         let [(with, failed)] = kept.as_slice() else { panic!("{kept:?}") };
         assert!(with.is_some() && failed.outcome == Outcome::Failed, "{failed:?}");
     }
+}
+
+#[test]
+fn what_a_person_did_not_want_is_kept_once_and_with_whom() {
+    let mut world = World::new(6);
+    let (a, b) = (world.secure_node(1, AcceptPolicy::All), world.secure_node(2, AcceptPolicy::Ask));
+    let b_name = world.connect(a, b);
+    for (round, code) in [Code::Declined, Code::Cancelled].into_iter().enumerate() {
+        world.put(a, "large.bin", 300_000);
+        world.send_file(a, &b_name, "large.bin");
+        world.run_until(|world| world.events(b, is_offer).len() > round);
+        let id = world.events(b, is_offer)[round];
+        let command = match code {
+            Code::Declined => Command::Reject(Selection::One(id)),
+            _ => Command::Cancel { id, discard: false },
+        };
+        world.run_command(b, command).unwrap();
+        world.run_to_end();
+        let kept = world.transferred(b);
+        assert_eq!(kept.len(), round + 1, "{kept:?}");
+        let (from, unwanted) = &kept[round];
+        assert_eq!((*from, unwanted.outcome, unwanted.code), (identity(1), Outcome::Failed, Some(code)));
+        assert_eq!((unwanted.direction, unwanted.size), (Direction::In, Some(300_000)));
+        assert_eq!(unwanted.name, "large.bin");
+    }
+}
+
+fn is_offer(event: &Event) -> Option<TransferId> {
+    match event {
+        Event::Offer { id, .. } => Some(*id),
+        _ => None,
+    }
+}
+
+#[test]
+fn whom_this_side_has_noted_is_no_stranger_from_then_on() {
+    let (mut world, a, _, b_name) = pair(7);
+    world.say_to(a, &b_name, "first");
+    world.run_to_end();
+    let trust = Command::Trust(identity(2).unwrap().to_string().parse().unwrap());
+    world.run_command(a, trust).unwrap();
+    world.run_to_end();
+    world.say_to(a, &b_name, "second");
+    world.run_to_end();
+    let strangers: Vec<_> = world.nodes[a.0].history.iter().map(|of| of.stranger).collect();
+    assert_eq!(strangers, [true, false]);
 }
 
 #[test]

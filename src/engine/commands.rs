@@ -321,6 +321,7 @@ impl Engine {
         let declined = Failure::new(Code::Declined, "a person did not want it");
         for &id in &ids {
             self.tell_refused(id, &declined);
+            self.remember_unwanted(id, &declined);
             self.forget_download(id);
         }
         Ok(Reply::Rejected(ids))
@@ -349,6 +350,7 @@ impl Engine {
             }
             Some(State::Asking) => {
                 self.tell_refused(id, &cancelled);
+                self.remember_unwanted(id, &cancelled);
                 self.forget_download(id);
                 Ok(Reply::Cancelled(id))
             }

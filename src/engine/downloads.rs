@@ -139,7 +139,7 @@ impl Download {
     }
 
     /// With whom it is, where it is with one.
-    fn told_peer(&self) -> Option<SocketAddr> {
+    pub(super) fn told_peer(&self) -> Option<SocketAddr> {
         (!self.is_wanted()).then_some(self.peer)
     }
 

@@ -3,6 +3,8 @@
 //! Which of the [`Event`]s are worth that, with whom they were, and which of what was kept a person
 //! asks for. Whoever keeps it adds the time, which the engine does not know.
 
+mod room;
+
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
@@ -12,6 +14,8 @@ use super::downloads::Download;
 use super::uploads::Upload;
 use super::{Code, CommandId, Direction, Engine, Event, Failure, Output, PeerRef, Reply, TransferId};
 use crate::wire::{FileHash, NodeId};
+
+pub use room::{HistoryLine, bytes_in, fit};
 
 /// Digits of an identity that find what is kept of somebody who is not known any more.
 const MIN_PREFIX: usize = 4;
@@ -43,6 +47,9 @@ pub struct Remembered {
     /// What this side called it; when it is told, what it is called by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
+    /// Whether this side knew nothing of it then: nobody had connected to it, named it or trusted it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stranger: bool,
     /// What.
     #[serde(flatten)]
     pub what: Past,
@@ -66,6 +73,11 @@ pub enum Past {
     },
     /// A transfer ended.
     Transfer(Box<PastTransfer>),
+    /// What was here before, of that peer, of strangers or of this side, and had to give way.
+    LeftOut {
+        /// How many entries.
+        entries: u64,
+    },
 }
 
 /// How a transfer ended, and of what.
@@ -166,10 +178,13 @@ impl HistoryQuery {
     /// Whether it asks for this.
     pub fn wants(&self, of: &Remembered) -> bool {
         let kind = match of.what {
-            Past::Message { .. } | Past::Undelivered { .. } => HistoryKind::Messages,
-            Past::Transfer(_) => HistoryKind::Transfers,
+            Past::Message { .. } | Past::Undelivered { .. } => Some(HistoryKind::Messages),
+            Past::Transfer(_) => Some(HistoryKind::Transfers),
+            // It may have been of both.
+            Past::LeftOut { .. } => None,
         };
-        self.only.is_none_or(|only| only == kind) && self.whom.as_ref().is_none_or(|whom| whom.is(of))
+        let is_it = kind.is_none() || self.only.is_none() || self.only == kind;
+        is_it && self.whom.as_ref().is_none_or(|whom| whom.is(of))
     }
 }
 
@@ -256,6 +271,18 @@ impl Engine {
         upload.and_then(|upload| upload.process).map(|(id, _)| id).or(download.and_then(Download::sender))
     }
 
+    /// Has it kept that a person here did not want what was offered, of which no event tells: whoever
+    /// watches has said so. Before the offer is forgotten.
+    pub(super) fn remember_unwanted(&mut self, id: TransferId, failure: &Failure) {
+        let Some(download) = self.downloads.get(&id) else { return };
+        let peer = download.told_peer();
+        let (code, reason) = (Some(failure.code), Some(failure.message.clone()));
+        let failed = past(Direction::In, Outcome::Failed, download.name.as_str());
+        let mut what = Past::Transfer(Box::new(PastTransfer { code, reason, ..failed }));
+        let node_id = self.complete(id, &mut what);
+        self.remember(peer, node_id, what);
+    }
+
     /// Has something kept.
     pub(super) fn remember(&mut self, peer: Option<SocketAddr>, node_id: Option<NodeId>, what: Past) {
         let connected = || {
@@ -264,7 +291,8 @@ impl Engine {
         };
         let node_id = node_id.or_else(connected);
         let alias = node_id.and_then(|id| self.book.alias_of(id)).map(ToString::to_string);
-        self.outputs.push_back(Output::Remember(Remembered { peer, node_id, alias, what }));
+        let stranger = peer.is_some() && !node_id.is_some_and(|id| self.book.is_known(id));
+        self.outputs.push_back(Output::Remember(Remembered { peer, node_id, alias, stranger, what }));
     }
 
     pub(super) fn read_history(
@@ -306,7 +334,7 @@ mod tests {
     fn with(peer: &str, id: u8, alias: Option<&str>) -> Remembered {
         let what = Past::Message { direction: Direction::In, text: "hello".into() };
         let alias = alias.map(str::to_owned);
-        Remembered { peer: peer.parse().ok(), node_id: Some(NodeId([id; 32])), alias, what }
+        Remembered { peer: peer.parse().ok(), node_id: Some(NodeId([id; 32])), alias, stranger: false, what }
     }
 
     fn finds(whom: Whom, of: &Remembered) -> bool {

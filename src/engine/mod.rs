@@ -81,7 +81,10 @@ pub use conduct::BanInfo;
 pub(crate) use dht::FIRST_FOUND_PORT;
 pub use dht::{DhtInfo, DhtState};
 pub use event::Event;
-pub use history::{HistoryEntry, HistoryKind, HistoryQuery, Outcome, Past, PastTransfer, Remembered, Whom};
+pub use history::{
+    HistoryEntry, HistoryKind, HistoryLine, HistoryQuery, Outcome, Past, PastTransfer, Remembered, Whom,
+    bytes_in, fit,
+};
 pub use io::{Closing, Dialled, Input, Output, Purpose};
 pub use job::{ChunkProof, Incoming, Job, JobDone, Kept, Leftover, Look, PartialKey, Stamp};
 pub use limits::Limits;

@@ -171,8 +171,8 @@ impl Engine {
 
     pub(super) fn on_text(&mut self, conn: ConnId, text: String) {
         let Some(peer) = self.peers.get(conn) else { return };
-        let message = Event::Message { peer: peer.addr, text };
-        self.event(message);
+        let (node_id, message) = (peer.node_id, Event::Message { peer: peer.addr, text });
+        self.event_with(node_id, message);
     }
 
     pub(super) fn on_numbered_text(&mut self, conn: ConnId, id: u64, text: String, key: Option<TextKey>) {
@@ -191,7 +191,7 @@ impl Engine {
             return self.send(conn, Message::TextAck(id));
         }
         peer.texts.heard = id;
-        let addr = peer.addr;
+        let (addr, node_id) = (peer.addr, peer.node_id);
         if let Some(known) = known {
             self.showing.by_place.insert((conn, id), known);
             self.showing.acks.insert(known, vec![(conn, id)]);
@@ -200,7 +200,7 @@ impl Engine {
             self.heard.note((node_id, instance), id);
         }
         let heard = Past::Message { direction: Direction::In, text: text.clone() };
-        self.remember(Some(addr), None, heard);
+        self.remember(Some(addr), node_id, heard);
         self.outputs.push_back(Output::Show { conn, peer: addr, id, text });
     }
 

@@ -12,7 +12,9 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::greet::Greeter;
-use crate::engine::{Code, Failure, HistoryEntry, HistoryQuery, Past, Remembered};
+use crate::engine::{
+    Code, Failure, HistoryEntry, HistoryLine, HistoryQuery, Past, Remembered, bytes_in, fit,
+};
 use crate::store::{Home, HomeError, MAX_HISTORY_BYTES};
 
 /// The history of one node.
@@ -32,14 +34,30 @@ struct Keeper {
 /// What is not written yet.
 #[derive(Default)]
 struct Waiting {
-    /// Entries, of which each is a line.
-    lines: Vec<u8>,
+    lines: Vec<HistoryLine>,
+    /// Bytes of them.
+    bytes: usize,
     /// Whether a task will write them.
     is_scheduled: bool,
     /// Whether the last try failed.
     is_troubled: bool,
-    /// Entries for which there was no room, and that are not told of.
-    lost: u64,
+}
+
+impl Waiting {
+    fn add(&mut self, lines: Vec<HistoryLine>) {
+        self.bytes += bytes_in(&lines);
+        self.lines.extend(lines);
+        if self.bytes > MAX_HISTORY_BYTES {
+            // Half, so that it is not done for each that comes.
+            self.lines = fit(std::mem::take(&mut self.lines), MAX_HISTORY_BYTES / 2);
+            self.bytes = bytes_in(&self.lines);
+        }
+    }
+
+    fn take(&mut self) -> Vec<HistoryLine> {
+        self.bytes = 0;
+        std::mem::take(&mut self.lines)
+    }
 }
 
 impl Keeper {
@@ -47,14 +65,10 @@ impl Keeper {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an entry, as long as there is room; whether somebody must be told to write it.
-    fn keep(&self, line: &[u8]) -> bool {
+    /// Takes an entry; whether somebody must be told to write it.
+    fn keep(&self, line: HistoryLine) -> bool {
         let mut waiting = self.waiting();
-        if waiting.lines.len() + line.len() > MAX_HISTORY_BYTES {
-            waiting.lost += 1;
-            return false;
-        }
-        waiting.lines.extend_from_slice(line);
+        waiting.add(vec![line]);
         !std::mem::replace(&mut waiting.is_scheduled, true)
     }
 
@@ -63,39 +77,28 @@ impl Keeper {
         let mut lines = {
             let mut waiting = self.waiting();
             waiting.is_scheduled = false;
-            std::mem::take(&mut waiting.lines)
+            waiting.take()
         };
         let result = self.home.append_history(&mut lines);
         let mut waiting = self.waiting();
-        // What came meanwhile belongs behind it, as far as there is room.
-        let came = std::mem::replace(&mut waiting.lines, lines);
-        for line in came.split_inclusive(|byte| *byte == b'\n') {
-            if waiting.lines.len() + line.len() > MAX_HISTORY_BYTES {
-                waiting.lost += 1;
-            } else {
-                waiting.lines.extend_from_slice(line);
-            }
-        }
+        // What came meanwhile belongs behind it.
+        let came = waiting.take();
+        lines.extend(came);
+        waiting.add(lines);
         let was_troubled = std::mem::replace(&mut waiting.is_troubled, result.is_err());
-        match result {
-            Err(error) if !was_troubled => {
-                tracing::warn!("the history is not kept: {error}; it is tried again with what comes next");
-            }
-            Ok(()) if waiting.lost > 0 => {
-                tracing::warn!("{} missing in the history", entries(waiting.lost));
-                waiting.lost = 0;
-            }
-            _ => {}
+        if let Err(error) = result
+            && !was_troubled
+        {
+            tracing::warn!("the history is not kept: {error}; it is tried again with what comes next");
         }
     }
 
     /// Nobody will try again.
     fn give_up(&self) {
-        let mut waiting = self.waiting();
-        let left = waiting.lines.iter().filter(|byte| **byte == b'\n').count();
-        let lost = std::mem::take(&mut waiting.lost) + left as u64;
-        if lost > 0 {
-            tracing::warn!("{} missing in the history", entries(lost));
+        match self.waiting().take().iter().map(HistoryLine::entries).sum::<u64>() {
+            0 => {}
+            1 => tracing::warn!("an entry is missing in the history"),
+            missing => tracing::warn!("{missing} entries are missing in the history"),
         }
     }
 
@@ -106,12 +109,8 @@ impl Keeper {
     }
 }
 
-fn entries(count: u64) -> String {
-    if count == 1 { "an entry is".to_owned() } else { format!("{count} entries are") }
-}
-
 /// One line that says what happened, and when.
-fn line(mut of: Remembered) -> Vec<u8> {
+fn line(mut of: Remembered) -> HistoryLine {
     if let Past::Transfer(transfer) = &mut of.what {
         // It is looked up from elsewhere.
         let path = transfer.path.take();
@@ -122,10 +121,7 @@ fn line(mut of: Remembered) -> Vec<u8> {
     }
     let now = Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH);
     let time = now.round(Unit::Millisecond).unwrap_or(now);
-    let entry = HistoryEntry { time, of };
-    let mut line = serde_json::to_vec(&entry).expect("strings and numbers are always JSON");
-    line.push(b'\n');
-    line
+    HistoryLine::new(&HistoryEntry { time, of })
 }
 
 impl History {
@@ -147,7 +143,7 @@ impl History {
     /// Keeps something.
     pub(super) fn keep(&mut self, of: Remembered) {
         let Ok(keeper) = self.keeper.clone() else { return };
-        if keeper.keep(&line(of)) {
+        if keeper.keep(line(of)) {
             self.then(|last| async move {
                 done(last).await;
                 on_disk(move || keeper.write()).await;
@@ -211,39 +207,47 @@ mod tests {
 
     use super::*;
     use crate::engine::Direction;
+    use crate::wire::NodeId;
 
-    fn text(text: &str) -> Vec<u8> {
+    fn text(from: u8, text: &str) -> HistoryLine {
         let what = Past::Message { direction: Direction::In, text: text.to_owned() };
-        line(Remembered { peer: None, node_id: None, alias: None, what })
-    }
-
-    fn kept(keeper: &Keeper) -> usize {
-        let all = HistoryQuery { whom: None, only: None, most: usize::MAX };
-        keeper.read(&all).unwrap().len()
+        let node_id = Some(NodeId([from; 32]));
+        line(Remembered { peer: None, node_id, alias: None, stranger: false, what })
     }
 
     #[test]
-    fn what_a_disk_does_not_take_waits_within_a_bound_and_is_counted_beyond() {
+    fn what_a_disk_does_not_take_waits_within_a_bound_and_a_flood_takes_nobodys_place() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let in_the_way = home.history_path();
         let keeper = Keeper { home, waiting: Mutex::default() };
         fs::create_dir(&in_the_way).unwrap();
-        let long = "x".repeat(MAX_HISTORY_BYTES / 4);
-        assert!(keeper.keep(&text(&long)), "somebody has to write it");
-        assert!(!keeper.keep(&text("short")), "who writes the one writes the other");
+        let long = "x".repeat(MAX_HISTORY_BYTES / 8);
+        assert!(keeper.keep(text(66, &long)), "somebody has to write it");
+        assert!(!keeper.keep(text(7, "short")), "who writes the one writes the other");
         keeper.write();
-        for _ in 0..5 {
-            keeper.keep(&text(&long));
+        for _ in 0..19 {
+            keeper.keep(text(66, &long));
             keeper.write();
             let waiting = keeper.waiting();
-            assert!(waiting.is_troubled && waiting.lines.len() <= MAX_HISTORY_BYTES);
+            assert!(waiting.is_troubled && waiting.bytes <= MAX_HISTORY_BYTES);
+            assert_eq!(waiting.bytes, bytes_in(&waiting.lines));
         }
-        assert_eq!(keeper.waiting().lost, 3);
         fs::remove_dir(&in_the_way).unwrap();
-        assert_eq!(kept(&keeper), 4, "what there was room for");
+        let all = HistoryQuery { whom: None, only: None, most: usize::MAX };
+        let kept = keeper.read(&all).unwrap();
+        let (mut flood, mut short) = (0, 0);
+        for entry in &kept {
+            match &entry.of.what {
+                Past::Message { text, .. } if text == "short" => short += 1,
+                Past::Message { .. } => flood += 1,
+                Past::LeftOut { entries } => flood += entries,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((short, flood), (1, 20), "what there was no room for is counted");
         let waiting = keeper.waiting();
-        assert!(waiting.lines.is_empty() && !waiting.is_troubled && waiting.lost == 0);
+        assert!(waiting.lines.is_empty() && !waiting.is_troubled && waiting.bytes == 0);
     }
 
     #[test]
@@ -252,7 +256,7 @@ mod tests {
             r#"{"kind":"transfer","direction":"in","outcome":"received","name":"x","path":"./downloads/x"}"#,
         )
         .unwrap();
-        let line: serde_json::Value = serde_json::from_slice(&line(received)).unwrap();
+        let line: serde_json::Value = serde_json::from_slice(line(received).bytes()).unwrap();
         let path = std::path::PathBuf::from(line["path"].as_str().unwrap());
         assert!(path.is_absolute() && path.ends_with("downloads/x"), "{path:?}");
     }

@@ -56,6 +56,15 @@ fn what(of: &Remembered) -> String {
         Past::Undelivered { texts: 1 } => format!("a message to {whom} was not delivered"),
         Past::Undelivered { texts } => format!("{texts} messages to {whom} were not delivered"),
         Past::Transfer(transfer) => transferred(transfer, name.as_deref(), whom),
+        Past::LeftOut { entries } => {
+            let count = if *entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
+            let of = match &name {
+                Some(name) => format!("from {name}"),
+                None if of.stranger => "from strangers".to_owned(),
+                None => "of this side".to_owned(),
+            };
+            format!("{count} {of} had to give way: no room for more")
+        }
     }
 }
 
@@ -93,7 +102,13 @@ mod tests {
 
     fn of(alias: Option<&str>, what: Past) -> Remembered {
         let alias = alias.map(str::to_owned);
-        Remembered { peer: "192.0.2.5:1".parse().ok(), node_id: Some(NodeId([0xab; 32])), alias, what }
+        Remembered {
+            peer: "192.0.2.5:1".parse().ok(),
+            node_id: Some(NodeId([0xab; 32])),
+            alias,
+            stranger: false,
+            what,
+        }
     }
 
     fn transfer(outcome: Outcome, direction: Direction) -> PastTransfer {
@@ -154,8 +169,16 @@ mod tests {
             "receiving report.pdf from bob ended: because"
         );
         let found_nowhere = Past::Transfer(Box::new(failed(Direction::In, Code::NotFound)));
-        let nobody = Remembered { peer: None, node_id: None, alias: None, what: found_nowhere };
+        let nobody =
+            Remembered { peer: None, node_id: None, alias: None, stranger: false, what: found_nowhere };
         assert_eq!(what(&nobody), "getting report.pdf failed: because");
+
+        let gone = |entries| Past::LeftOut { entries };
+        assert_eq!(what(&of(Some("bob"), gone(2))), "2 entries from bob had to give way: no room for more");
+        let nobody = Remembered { what: gone(1), ..nobody };
+        assert_eq!(what(&nobody), "1 entry of this side had to give way: no room for more");
+        let strangers = Remembered { stranger: true, what: gone(9), ..nobody };
+        assert_eq!(what(&strangers), "9 entries from strangers had to give way: no room for more");
     }
 
     #[test]

@@ -146,6 +146,29 @@ fn hostile_texts_and_names_act_neither_on_the_screen_nor_on_the_file() {
 }
 
 #[test]
+fn a_stranger_that_floods_pushes_out_its_own_only() {
+    let (mut a, mut friend, friend_at_a, a_at_friend) = two();
+    let mut stranger = TestNode::start();
+    say(&mut a, &friend_at_a, &friend, "by us");
+    say(&mut friend, &a_at_friend, &a, "by a friend");
+    stranger.connect(a.addr());
+    let a_at_stranger = a.addr().to_owned();
+    let text = |number: usize| format!("{number} {}", "x".repeat(60_000));
+    let sent = 150;
+    for number in 1..=sent {
+        say(&mut stranger, &a_at_stranger, &a, &text(number));
+    }
+    let kept = history(&mut a, "history 999");
+    assert_eq!((&kept[0]["text"], &kept[1]["text"]), (&json!("by us"), &json!("by a friend")));
+    assert_eq!(kept[1]["stranger"], Value::Null, "this side connected to it");
+    assert_eq!((&kept[2]["kind"], &kept[2]["stranger"]), (&json!("left_out"), &json!(true)));
+    let gone = usize::try_from(kept[2]["entries"].as_u64().unwrap()).unwrap();
+    assert_eq!(gone + kept.len() - 3, sent);
+    assert_eq!(kept[3]["text"], text(gone + 1));
+    assert!(fs::metadata(file_of(&a.home())).unwrap().len() <= 8 << 20);
+}
+
+#[test]
 fn what_is_damaged_is_left_out_with_a_warning_and_what_comes_is_kept() {
     let (mut a, b, b_at_a, _) = two();
     say(&mut a, &b_at_a, &b, "before");

@@ -244,3 +244,26 @@ pub enum Event {
         text: String,
     },
 }
+
+impl Event {
+    /// The peer whom it concerns, where it is one.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Listening { .. } | Self::Mapped { .. } => None,
+            Self::PeerConnected { peer, .. }
+            | Self::FirstContact { peer, .. }
+            | Self::PeerNamed { peer, .. }
+            | Self::PeerDisconnected { peer, .. }
+            | Self::Message { peer, .. }
+            | Self::Offer { peer, .. }
+            | Self::Found { peer, .. }
+            | Self::Served { peer, .. }
+            | Self::Received { peer, .. }
+            | Self::Sent { peer, .. }
+            | Self::Undelivered { peer, .. } => Some(*peer),
+            Self::Progress { peer, .. } | Self::TransferFailed { peer, .. } | Self::Warning { peer, .. } => {
+                *peer
+            }
+        }
+    }
+}

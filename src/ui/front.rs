@@ -340,8 +340,8 @@ impl Front {
 
     /// Queues what the session has to say.
     async fn show(&mut self) -> Result<(), Exit> {
-        for text in self.session.take_said() {
-            let mut put = pin!(self.output.put(&text));
+        for said in self.session.take_said() {
+            let mut put = pin!(self.output.put(&said.text));
             loop {
                 tokio::select! {
                     done = &mut put => {

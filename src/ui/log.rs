@@ -1,4 +1,4 @@
-//! Where log lines go: to the painter at a prompt, else to stderr.
+//! Where log lines go: to the painter at a prompt, to the screen where there is one, else to stderr.
 //!
 //! Invariants: logging never waits (a log that nobody reads loses lines, and says how many), and a
 //! log line is escaped as a whole, whoever wrote what in it.
@@ -15,19 +15,21 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::registry::LookupSpan;
 
 use super::escape::escape;
-use super::output::Output;
 
 /// What is logged where nobody says otherwise. What the DHT's crate has to say about the network is said better
 /// by this program.
 const UNASKED: &str = "warn,mainline=off";
 
-/// Sends the log of this process to `output` from now on.
-pub(super) fn start(output: &Output) {
+/// Takes a line to show, and says whether there was room for it. Never waits.
+pub(super) type Sink = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Sends the log of this process there from now on.
+pub(super) fn start(sink: Sink) {
     let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty());
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
         .parse_lossy(asked.as_deref().unwrap_or(UNASKED));
-    let lines = Lines { output: output.clone(), lost: Arc::default() };
+    let lines = Lines { sink, lost: Arc::default() };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
@@ -72,7 +74,7 @@ where
 
 #[derive(Clone)]
 struct Lines {
-    output: Output,
+    sink: Sink,
     lost: Arc<AtomicU64>,
 }
 
@@ -91,8 +93,8 @@ impl Write for Lines {
         let line = escape(text.strip_suffix('\n').unwrap_or(&text));
         let lost = self.lost.swap(0, Ordering::Relaxed);
         let shown = match lost {
-            0 => self.output.try_put(&line),
-            lost => self.output.try_put(&format!("warning: {lost} log lines were lost\n{line}")),
+            0 => (self.sink)(&line),
+            lost => (self.sink)(&format!("warning: {lost} log lines were lost\n{line}")),
         };
         if !shown {
             self.lost.fetch_add(lost + 1, Ordering::Relaxed);
@@ -108,6 +110,7 @@ impl Write for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui::output::Output;
     use std::sync::Mutex;
 
     #[derive(Clone, Default)]
@@ -130,7 +133,7 @@ mod tests {
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
             .event_format(Plain { targets: false })
-            .with_writer(Lines { output: output.clone(), lost: Arc::default() })
+            .with_writer(Lines { sink: output.sink(), lost: Arc::default() })
             .finish();
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!("192.0.2.5:1: it sent \x1b[2J\nerror: fake\u{202e}");

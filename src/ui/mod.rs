@@ -31,6 +31,7 @@ mod session;
 mod settings;
 mod signals;
 mod style;
+mod terminal;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -119,13 +120,13 @@ async fn at_prompt(mut config: Config, prompt: Prompt) -> Result<Exit, UiError> 
     allow_descriptors(Some(DESCRIPTORS_AT_PROMPT));
     config.node.limits.peers = config.node.limits.peers.min(PEERS_AT_PROMPT);
     let output = prompt.output().clone();
-    log::start(&output);
+    log::start(output.sink());
     let signals = Signals::listen()?;
     let plain = config.node.plain;
     let (node, mut events) = node::start(config.node).await?;
     let style = Style::of_terminal();
     let mut session =
-        Session::new(Box::new(Human { at_prompt: true, style, columns: prompt::columns }), false);
+        Session::new(Box::new(Human { at_prompt: true, style, columns: terminal::columns }), false);
     if plain {
         session.known().is_plain();
     }
@@ -133,8 +134,8 @@ async fn at_prompt(mut config: Config, prompt: Prompt) -> Result<Exit, UiError> 
     if let Some(Told::Event(listening)) = events.next().await {
         session.event(Instant::now(), &listening);
     }
-    for line in session.take_said() {
-        let _ = output.put(&line).await;
+    for said in session.take_said() {
+        let _ = output.put(&said.text).await;
     }
     let _ = output.flushed().await;
     let (lines, terminal) = prompt.start(session.known().clone())?;
@@ -155,7 +156,7 @@ async fn piped(config: Config) -> Result<Exit, UiError> {
     allow_descriptors(None);
     let output = Output::start("stdout", Box::new(io::stdout()), None)?;
     let log = Output::start("stderr", Box::new(io::stderr()), None)?;
-    log::start(&log);
+    log::start(log.sink());
     let signals = Signals::listen()?;
     let plain = config.node.plain;
     let node = node::start(config.node).await?;

@@ -149,7 +149,7 @@ impl Shop {
         let output =
             Output::start("stdout", above(Box::new(io::stdout()), io::stdout().is_terminal()), None)?;
         let log = Output::start("stderr", above(Box::new(io::stderr()), true), None)?;
-        log::start(&log);
+        log::start(log.sink());
         Ok(Self { output, log, bars })
     }
 

@@ -18,6 +18,7 @@ use std::thread;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::log::Sink;
 use super::progress::Status;
 
 /// Bytes that may wait to be written.
@@ -94,6 +95,12 @@ impl Output {
         permit.forget();
         self.0.push(text);
         true
+    }
+
+    /// The same, for the log.
+    pub(super) fn sink(&self) -> Sink {
+        let output = self.clone();
+        Arc::new(move |line| output.try_put(line))
     }
 
     /// Shows another status line, or none, at the next chance.

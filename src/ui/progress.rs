@@ -40,8 +40,38 @@ struct Running {
     stage: Stage,
     bytes: u64,
     size: u64,
-    /// What was done when, within [`MEMORY`], and one sample that is older.
+    meter: Meter,
+}
+
+/// How fast a count of bytes grows.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    /// What was counted when, within [`MEMORY`], and one sample that is older.
     samples: VecDeque<(Instant, u64)>,
+}
+
+impl Meter {
+    /// Takes how many bytes there are now.
+    pub(super) fn sample(&mut self, now: Instant, bytes: u64) {
+        if self.samples.back().is_some_and(|(at, _)| now.saturating_duration_since(*at) < APART) {
+            return;
+        }
+        self.samples.push_back((now, bytes));
+        while self.samples.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) > MEMORY) {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Bytes a second from the oldest sample until now, where there are that many bytes, so that what
+    /// has stopped slows down to nothing. `None` where it is too early to say.
+    pub(super) fn rate(&self, now: Instant, bytes: u64) -> Option<u64> {
+        let (then, before) = self.samples.front()?;
+        let time = now.saturating_duration_since(*then).as_millis();
+        if time < APART.as_millis() {
+            return None;
+        }
+        u64::try_from(u128::from(bytes.saturating_sub(*before)) * 1000 / time).ok()
+    }
 }
 
 impl Progress {
@@ -89,13 +119,13 @@ impl Progress {
             stage,
             bytes,
             size,
-            samples: VecDeque::new(),
+            meter: Meter::default(),
         });
         if running.stage != stage {
-            running.samples.clear();
+            running.meter = Meter::default();
         }
         (running.stage, running.bytes, running.size) = (stage, bytes, size);
-        running.sample(now);
+        running.meter.sample(now, bytes);
     }
 
     /// Bytes a second of each transfer of which that can be said.
@@ -156,25 +186,8 @@ fn count(transfers: usize) -> String {
 }
 
 impl Running {
-    fn sample(&mut self, now: Instant) {
-        if self.samples.back().is_some_and(|(at, _)| now.saturating_duration_since(*at) < APART) {
-            return;
-        }
-        self.samples.push_back((now, self.bytes));
-        while self.samples.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) > MEMORY) {
-            self.samples.pop_front();
-        }
-    }
-
-    /// From the oldest sample until now, so that what has stopped slows down to nothing.
     fn rate(&self, now: Instant) -> Option<u64> {
-        let (then, before) = self.samples.front()?;
-        let time = now.saturating_duration_since(*then).as_millis();
-        if time < APART.as_millis() || self.stage == Stage::Finishing {
-            return None;
-        }
-        let bytes = u128::from(self.bytes.saturating_sub(*before));
-        u64::try_from(bytes * 1000 / time).ok()
+        (self.stage != Stage::Finishing).then(|| self.meter.rate(now, self.bytes))?
     }
 
     fn verb(&self) -> &'static str {

@@ -4,16 +4,13 @@
 //! it asks the [`Helper`] how the prompt looks, and is given whatever waits to be shown in front
 //! of it, the status line last. rustyline first clears the rows of the old prompt, so this lands
 //! above, in one write; where the old status line is, [`Screen`] knows.
-//! Invariant: however the program ends, [`Terminal::restore`] gives the terminal back as it was.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread;
 
-use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
@@ -32,6 +29,7 @@ use super::output::Output;
 use super::parse::{Parsed, parse};
 use super::screen::{Screen, terminal_folds};
 use super::style::{Paint, Style};
+use super::terminal::{Terminal, columns, window};
 
 const PROMPT: &str = "> ";
 
@@ -39,14 +37,17 @@ const PROMPT: &str = "> ";
 const LINES_QUEUED: usize = 64;
 
 /// Lines that the arrow keys bring back.
-const HISTORY_LINES: usize = 1000;
+pub(super) const HISTORY_LINES: usize = 1000;
 
 /// What makes rustyline draw its prompt anew: printed as a line of its own it moves up one row and
 /// down again.
 const POKE: &str = "\x1b[A\n";
 
+/// Switches off bracketed paste, which rustyline switches on.
+const UNDO: &str = "\x1b[?2004l";
+
 /// The names of the threads without which there is no prompt.
-const THREADS: [&str; 3] = ["main", "painter", "prompt"];
+const THREADS: &[&str] = &["main", "painter", "prompt"];
 
 /// A prompt that is not shown yet.
 pub(super) struct Prompt {
@@ -68,7 +69,7 @@ impl Prompt {
             .max_history_size(HISTORY_LINES)?
             .completion_type(CompletionType::List)
             .build();
-        let terminal = Terminal(Arc::new(tcgetattr(rustix::stdio::stdin()).map_err(io::Error::from)?));
+        let terminal = Terminal::as_it_is(UNDO)?;
         let history = MemHistory::with_config(&config);
         let mut editor = Editor::with_history(config.clone(), history)?;
         let mut printer = editor.create_external_printer()?;
@@ -99,7 +100,7 @@ impl Prompt {
             helper.known = known;
         }
         let (sender, receiver) = mpsc::channel(LINES_QUEUED);
-        terminal.restore_on_panic();
+        terminal.restore_on_panic(THREADS);
         thread::Builder::new()
             .name("prompt".to_owned())
             .spawn(move || read_lines(editor, history, &output, &sender))?;
@@ -144,47 +145,6 @@ fn read_lines(
             return;
         }
     }
-}
-
-/// The terminal as it was before the prompt.
-#[derive(Clone)]
-pub(super) struct Terminal(Arc<Termios>);
-
-impl Terminal {
-    /// Gives the terminal back. Harmless where that has happened already.
-    pub(super) fn restore(&self) {
-        // Nothing can be done about a terminal that does not listen.
-        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.0);
-        // Bracketed paste, which rustyline switches on; not through `std`, whose lock a stalled
-        // painter may hold.
-        let _ = rustix::io::write(rustix::stdio::stdout(), b"\x1b[?2004l");
-    }
-
-    /// Restores the terminal before a panic without which there is no prompt is told. That of a
-    /// task goes to the log: the node lives on, and so does the prompt.
-    fn restore_on_panic(&self) {
-        let terminal = self.clone();
-        let tell = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if thread::current().name().is_some_and(|name| THREADS.contains(&name)) {
-                terminal.restore();
-                tell(panic);
-            } else {
-                tracing::error!("this is a bug: {panic}");
-            }
-        }));
-    }
-}
-
-/// The size of the window, as far as the terminal knows it.
-fn window() -> Winsize {
-    let unknown = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-    tcgetwinsize(rustix::stdio::stdout()).ok().filter(|size| size.ws_col > 0).unwrap_or(unknown)
-}
-
-/// How many columns the window has.
-pub(super) fn columns() -> usize {
-    window().ws_col.into()
 }
 
 /// What rustyline asks while a line is typed.
@@ -290,7 +250,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use pty_process::blocking::Command;
-    use rustix::termios::LocalModes;
+    use rustix::termios::{LocalModes, tcgetattr};
 
     use super::*;
 

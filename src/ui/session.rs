@@ -6,13 +6,14 @@
 //! worked and people see that otherwise.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::engine::{Code, Command, Event, Failure, Reply, TransferId, TransferInfo};
 
 use super::known::Known;
 use super::parse::{Parsed, parse};
-use super::progress::{Progress, Status};
+use super::progress::{Progress, Rates, Status};
 use super::render::{Asked, Render, is_choice};
 
 /// What is to be done about a line.
@@ -26,6 +27,26 @@ pub(super) enum Step {
     Quit,
 }
 
+/// Something to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    /// The lines of it, without the last one's end.
+    pub(super) text: String,
+    /// What it belongs to.
+    pub(super) about: About,
+}
+
+/// What something that is shown belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// The node.
+    Node,
+    /// A line that was given: its number.
+    Line(u64),
+    /// A peer.
+    Peer(SocketAddr),
+}
+
 /// One conversation with a node.
 pub(super) struct Session {
     render: Box<dyn Render>,
@@ -34,7 +55,7 @@ pub(super) struct Session {
     lines: u64,
     failed: bool,
     first_failure: Option<Code>,
-    said: Vec<String>,
+    said: Vec<Said>,
     known: Known,
     progress: Progress,
 }
@@ -64,6 +85,11 @@ impl Session {
         self.progress.status(now)
     }
 
+    /// How fast each transfer goes of which that can be said.
+    pub(super) fn rates(&self, now: Instant) -> Rates {
+        self.progress.rates(now)
+    }
+
     /// Takes a list of all transfers that nobody asked for in words.
     pub(super) fn transfers(&mut self, now: Instant, transfers: &[TransferInfo]) {
         self.progress.transfers(now, transfers);
@@ -80,11 +106,12 @@ impl Session {
             Ok(Parsed::Run(spec, command)) => Step::Run(Asked { line: self.lines, name: spec.name, command }),
             Ok(Parsed::Help(topic)) => {
                 let help = self.render.help(self.lines, topic);
-                self.said.push(help);
+                self.say(About::Line(self.lines), help);
                 Step::Nothing
             }
             Ok(Parsed::Quit) => {
-                self.said.extend(self.render.quit(self.lines));
+                let last = self.render.quit(self.lines);
+                self.say(About::Line(self.lines), last);
                 Step::Quit
             }
             Err(failure) => {
@@ -113,7 +140,8 @@ impl Session {
                 if let Reply::Transfers(transfers) = reply {
                     self.progress.transfers(now, transfers);
                 }
-                self.said.extend(self.render.reply(asked, reply, &self.known, &self.progress.rates(now)));
+                let text = self.render.reply(asked, reply, &self.known, &self.progress.rates(now));
+                self.say(About::Line(asked.line), text);
             }
             Err(failure) => self.fail(asked.line, failure),
         }
@@ -134,13 +162,14 @@ impl Session {
             Event::Undelivered { .. } => self.failed = true,
             _ => {}
         }
-        self.said.extend(self.render.event(event, &self.known));
+        let about = event.peer().map_or(About::Node, About::Peer);
+        self.say(about, self.render.event(event, &self.known));
         // Last, so that whoever left is still known when that is told.
         self.known.event(event);
     }
 
     /// What is to be shown since the last call, in order.
-    pub(super) fn take_said(&mut self) -> Vec<String> {
+    pub(super) fn take_said(&mut self) -> Vec<Said> {
         std::mem::take(&mut self.said)
     }
 
@@ -168,7 +197,11 @@ impl Session {
     fn fail(&mut self, line: u64, failure: &Failure) {
         self.failed = true;
         self.first_failure.get_or_insert(failure.code);
-        self.said.extend(self.render.failure(line, failure));
+        self.say(About::Line(line), self.render.failure(line, failure));
+    }
+
+    fn say(&mut self, about: About, text: impl Into<Option<String>>) {
+        self.said.extend(text.into().map(|text| Said { text, about }));
     }
 }
 
@@ -209,7 +242,7 @@ mod tests {
         let Step::Run(asked) = session.line("peers") else { panic!() };
         assert_eq!((asked.line, asked.name), (4, "peers"));
         session.unreadable_line(&Failure::new(Code::TooLarge, "too long"));
-        assert!(session.take_said()[0].contains(r#""cmd":5"#));
+        assert!(session.take_said()[0].text.contains(r#""cmd":5"#));
     }
 
     #[test]
@@ -219,7 +252,7 @@ mod tests {
             false,
         );
         assert!(matches!(session.line("# hm"), Step::Nothing));
-        assert!(session.take_said()[0].starts_with("error: unknown command `#`"));
+        assert!(session.take_said()[0].text.starts_with("error: unknown command `#`"));
     }
 
     #[test]

@@ -312,6 +312,15 @@ pub(super) enum Sub {
         #[arg(long, value_name = "PEER", value_parser = parse_target)]
         from: Vec<Target>,
     },
+    /// A node with a full screen: who is connected, what is under way, a tab for each conversation.
+    ///
+    /// `?` shows the keys.
+    #[command(max_term_width = 100)]
+    Tui {
+        /// The port to listen on; 0 for any free one.
+        #[arg(env = "P2P_PORT", default_value_t = 8000)]
+        port: u16,
+    },
     /// Show what each option is set to, and where that is said.
     ///
     /// That is the command line, an environment variable, or the file of settings, of which the first

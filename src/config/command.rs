@@ -29,6 +29,7 @@ pub(super) fn command(file: &File) -> Command {
         let has_effect = |arg: &&Arg| match (sub.get_name(), arg.get_id().as_str()) {
             (_, CONFIG) => !["completions", "man"].contains(&sub.get_name()),
             ("config", _) => true,
+            ("tui", name) => !["json", "quiet"].contains(&name),
             (_, "no_outbox") => false,
             ("send", name) => {
                 ![

@@ -36,6 +36,8 @@ use values::{bootstrap_of, read_port, with_places};
 pub enum Mode {
     /// Be a node, with a prompt where there is a terminal.
     Node,
+    /// Be a node, with a screen.
+    Tui,
     /// Send something and leave.
     Send(Sending),
     /// Take what comes, without a prompt.
@@ -144,8 +146,11 @@ impl Config {
         // What has no meaning there is not left unsaid; a variable may be meant for other runs.
         let is_typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
         if args.sub.is_some() && (is_typed("port") || is_typed("stay")) {
-            let message =
-                "a port comes after `receive`, others take none there, and --stay is for none of them";
+            let message = "a port comes after `receive` or `tui`, others take none there, and --stay is for none of them";
+            return Err(mistake(sub, ErrorKind::ArgumentConflict, message));
+        }
+        if matches!(args.sub, Some(Sub::Tui { .. })) && (is_typed("json") || is_typed("quiet")) {
+            let message = "`tui` is for people: --json and --quiet are for the other commands";
             return Err(mistake(sub, ErrorKind::ArgumentConflict, message));
         }
         if args.sub.is_none() && is_typed("quiet") {
@@ -191,6 +196,10 @@ impl Config {
         let dht = DhtConfig { port: args.dht_port, bootstrap: bootstrap_of(args.dht_bootstrap) };
         let mode = match args.sub {
             None => Mode::Node,
+            Some(Sub::Tui { port: asked }) => {
+                port = asked;
+                Mode::Tui
+            }
             Some(Sub::Config { path: true }) => Mode::SettingsPath(sources.place.path().map(PathBuf::from)),
             Some(Sub::Config { path: false }) => Mode::Settings(Box::new(Settings::of(sources))),
             Some(Sub::Man) => Mode::Man,
@@ -216,11 +225,12 @@ impl Config {
                 Mode::Receive { count: if once { Some(1) } else { count } }
             }
         };
-        let takes_offers = matches!(mode, Mode::Node | Mode::Receive { .. });
+        let is_node = matches!(mode, Mode::Node | Mode::Tui);
+        let takes_offers = is_node || matches!(mode, Mode::Receive { .. });
         let rules = if takes_offers { sources.file.rules().to_vec() } else { Vec::new() };
         // One stream cannot be two things; on the command line they contradict each other.
         let json = args.json && !matches!(mode, Mode::Get(Getting { to_stdout: true, .. }));
-        let shares_or_gets = matches!(mode, Mode::Node | Mode::Share { .. } | Mode::Get(_));
+        let shares_or_gets = is_node || matches!(mode, Mode::Share { .. } | Mode::Get(_));
         Self {
             node: NodeConfig {
                 listens: !matches!(mode, Mode::Send(_)),
@@ -231,9 +241,9 @@ impl Config {
                 plain: args.plain,
                 home: home.clone(),
                 require_id: args.require_id,
-                keeps_shares: mode == Mode::Node,
+                keeps_shares: is_node,
                 keeps_history: !args.no_history,
-                outbox: mode == Mode::Node && !args.no_outbox,
+                outbox: is_node && !args.no_outbox,
                 seeds: !args.no_seed,
                 // Only these share or fetch anything.
                 dht: (args.dht && shares_or_gets).then_some(dht),

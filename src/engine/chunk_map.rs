@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::cells::Cells;
 use crate::wire::{ChunkIndex, Geometry};
 
 /// Which chunks of a file are there. Each is exactly one of missing, arrived (with one job or more
@@ -13,18 +14,28 @@ pub(super) struct ChunkMap {
     stored: Vec<bool>,
     stored_count: u32,
     pub(super) stored_bytes: u64,
+    /// The same to be drawn, and who delivered what.
+    pub(super) cells: Cells,
     /// Jobs under way for a chunk that is not stored.
     pub(super) arrived: BTreeMap<ChunkIndex, u32>,
 }
 
 impl ChunkMap {
     pub(super) fn new(geometry: Geometry) -> Self {
-        Self { geometry, stored: Vec::new(), stored_count: 0, stored_bytes: 0, arrived: BTreeMap::new() }
+        Self {
+            geometry,
+            stored: Vec::new(),
+            stored_count: 0,
+            stored_bytes: 0,
+            cells: Cells::default(),
+            arrived: BTreeMap::new(),
+        }
     }
 
     /// The file is accepted.
     pub(super) fn make_room(&mut self) {
         self.stored = vec![false; self.geometry.chunks() as usize];
+        self.cells = Cells::new(self.geometry);
     }
 
     /// Nothing is stored as far as is known.
@@ -59,6 +70,7 @@ impl ChunkMap {
         self.arrived.remove(&index);
         if !std::mem::replace(&mut self.stored[index.as_usize()], true) {
             self.stored_count += 1;
+            self.cells.stored(self.geometry, index);
             self.stored_bytes += u64::from(self.geometry.len_of(index));
         }
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AddressInfo, Alias, BanInfo, Book, Code, DhtInfo, Failure, HistoryEntry, HistoryKind, Level, NearbyInfo,
-    OutboxInfo, Rate, Record, TransferId, Via,
+    AddressInfo, Alias, BanInfo, Book, Cell, Code, DhtInfo, Failure, HistoryEntry, HistoryKind, Level,
+    NearbyInfo, OutboxInfo, Rate, Record, TransferId, Via,
 };
 use crate::wire::{FileHash, Instance, Link, NodeId, SafeName};
 
@@ -437,6 +437,12 @@ pub struct TransferInfo {
     pub bytes: u64,
     /// How far it is.
     pub stage: Stage,
+    /// Those who send it, where it is received: first who delivered something, in the order in which they
+    /// began to; bounded.
+    pub sources: Vec<Delivery>,
+    /// What of it is here and from which of them, in parts of the same length from its beginning to its end;
+    /// bounded, and empty until it is accepted.
+    pub cells: Vec<Cell>,
 }
 
 /// How fast file content may be sent and received; `None` for as fast as it goes.
@@ -543,6 +549,18 @@ pub struct Delivery {
     pub wasted_bytes: u64,
     /// Chunks that were not what was announced.
     pub bad_chunks: u32,
+}
+
+impl Delivery {
+    /// Whether that is who delivered; whoever connects anew is the same.
+    pub(super) fn is_of(&self, peer: SocketAddr, node_id: Option<NodeId>) -> bool {
+        self.node_id == node_id && (node_id.is_some() || self.peer == peer)
+    }
+
+    /// Of somebody who delivered nothing yet.
+    pub(super) fn nothing(peer: SocketAddr, node_id: Option<NodeId>) -> Self {
+        Self { peer, node_id, bytes: 0, wasted_bytes: 0, bad_chunks: 0 }
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use super::downloads::{Download, State, leftover_info};
 use super::reconnect::Ending;
 use super::{
-    Alias, Banned, Change, Code, Command, CommandId, ConnId, Destination, Dialled, Direction, Engine, Event,
-    Failure, Job, LimitsInfo, NodeInfo, Output, Peer, PeerInfo, PeerRef, Purpose, Rate, Reply, Selection,
-    Target, TransferId,
+    Alias, Banned, Change, Code, Command, CommandId, ConnId, Delivery, Destination, Dialled, Direction,
+    Engine, Event, Failure, Job, LimitsInfo, NodeInfo, Output, Peer, PeerInfo, PeerRef, Purpose, Rate, Reply,
+    Selection, Target, TransferId,
 };
 use crate::wire::{NodeId, SafeName};
+
+/// Sources that are listed of one transfer, beside those who delivered something.
+const MOST_SOURCES: usize = 64;
 
 impl Engine {
     pub(super) fn on_command(&mut self, id: CommandId, command: Command) {
@@ -409,7 +412,7 @@ impl Engine {
 
     fn transfer_infos(&self) -> Vec<super::TransferInfo> {
         let uploads = self.uploads.iter().map(|(id, upload)| upload.info(*id));
-        let downloads = self.downloads.iter().map(|(id, download)| download.info(*id));
+        let downloads = self.downloads.iter().map(|(id, download)| self.download_info(*id, download));
         let leftovers = self.leftovers.iter().map(|(id, left)| leftover_info(*id, left));
         let searches = self.gets.iter().filter(|(id, _)| !self.downloads.contains_key(id));
         let searches = searches.map(|(id, get)| get.info(*id));
@@ -418,6 +421,26 @@ impl Engine {
             uploads.chain(downloads).chain(leftovers).chain(searches).chain(hashing).collect();
         all.sort_by_key(|info| info.id);
         all
+    }
+
+    /// A download with all who send it, also those who have not begun to.
+    fn download_info(&self, id: TransferId, download: &Download) -> super::TransferInfo {
+        let mut info = download.info(id);
+        let conns = download.source_conns();
+        let conns = if conns.is_empty() { download.conn.into_iter().collect() } else { conns };
+        for peer in conns.into_iter().filter_map(|conn| self.peers.get(conn)).take(MOST_SOURCES) {
+            let is_listed = info.sources.iter().any(|source| source.is_of(peer.addr, peer.node_id));
+            if !is_listed && !info.cells.is_empty() {
+                info.sources.push(Delivery::nothing(peer.addr, peer.node_id));
+            }
+        }
+        let told = self.gets.get(&id).map(|get| get.deliveries()).unwrap_or_default();
+        for source in &mut info.sources {
+            if let Some(told) = told.iter().find(|told| told.is_of(source.peer, source.node_id)) {
+                (source.wasted_bytes, source.bad_chunks) = (told.wasted_bytes, told.bad_chunks);
+            }
+        }
+        info
     }
 
     fn node_info(&self) -> NodeInfo {

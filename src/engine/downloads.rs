@@ -241,6 +241,8 @@ impl Download {
                 State::Waiting => Stage::Waiting,
                 State::Finishing => Stage::Finishing,
             },
+            sources: self.chunks.cells.senders().to_vec(),
+            cells: self.chunks.cells.picture(self.geometry),
         }
     }
 }
@@ -257,6 +259,8 @@ pub(super) fn leftover_info(id: TransferId, left: &Leftover) -> TransferInfo {
         files: None,
         bytes: left.bytes,
         stage: Stage::Partial,
+        sources: Vec::new(),
+        cells: Vec::new(),
     }
 }
 
@@ -432,6 +436,10 @@ impl Engine {
         let Some(conn) = conn else { return };
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.bytes_received += u64::from(bytes);
+            let from = (peer.addr, peer.node_id);
+            if let Some(download) = self.downloads.get_mut(&id) {
+                download.chunks.cells.delivered(download.geometry, index, from);
+            }
         }
         self.send(conn, Message::ChunkAck { index: index.get().into(), ok: true });
         self.finish_if_all_stored(id);

@@ -249,7 +249,7 @@ impl Event {
     /// The peer whom it concerns, where it is one.
     pub fn peer(&self) -> Option<SocketAddr> {
         match self {
-            Self::Listening { .. } | Self::Mapped { .. } => None,
+            Self::Listening { .. } | Self::Mapped { .. } | Self::Queued { .. } => None,
             Self::PeerConnected { peer, .. }
             | Self::FirstContact { peer, .. }
             | Self::PeerNamed { peer, .. }
@@ -260,6 +260,7 @@ impl Event {
             | Self::Served { peer, .. }
             | Self::Received { peer, .. }
             | Self::Sent { peer, .. }
+            | Self::Delivered { peer, .. }
             | Self::Undelivered { peer, .. } => Some(*peer),
             Self::Progress { peer, .. } | Self::TransferFailed { peer, .. } | Self::Warning { peer, .. } => {
                 *peer

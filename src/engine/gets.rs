@@ -108,6 +108,8 @@ impl Get {
             files: None,
             bytes: 0,
             stage: Stage::Searching,
+            sources: Vec::new(),
+            cells: Vec::new(),
         }
     }
 
@@ -121,7 +123,7 @@ impl Get {
     }
 
     pub(super) fn delivery(&mut self, peer: SocketAddr, node_id: Option<NodeId>) -> &mut Delivery {
-        let new = || Delivery { peer, node_id, bytes: 0, wasted_bytes: 0, bad_chunks: 0 };
+        let new = || Delivery::nothing(peer, node_id);
         // Whoever connects anew is the same.
         let key = if node_id.is_some() { (node_id, None) } else { (None, Some(peer)) };
         self.deliveries.entry(key).or_insert_with(new)

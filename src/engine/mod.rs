@@ -13,6 +13,7 @@ mod askable;
 mod book;
 mod bottleneck;
 mod candidates;
+mod cells;
 mod chunk_map;
 mod code;
 mod command;
@@ -72,6 +73,7 @@ use std::time::Duration;
 pub use addresses::{AddressInfo, AddressSource, Mapping, Witness};
 pub use book::{Alias, Book, Change, Known, Reading, identity_changed};
 pub use bottleneck::{Bottleneck, Took};
+pub use cells::Cell;
 pub use code::{Code, Failure};
 pub use command::{
     Command, Delivery, Destination, Direction, HostPort, LimitsInfo, NodeInfo, PeerInfo, PeerRef, Reply,

@@ -550,6 +550,9 @@ impl Engine {
             if let Some(peer) = self.peers.get_mut(from) {
                 peer.bytes_received += u64::from(bytes);
             }
+            if let (Some(addr), Some(download)) = (addr, self.downloads.get_mut(&id)) {
+                download.chunks.cells.delivered(download.geometry, index, (addr, node_id));
+            }
             self.note_taken(node_id, bytes.into(), asked.age(now));
             self.on_delivered(id, addr, node_id, u64::from(bytes));
         }

@@ -88,6 +88,8 @@ impl Hashing {
             files: self.tree.map(|tree| tree.files),
             bytes: self.hashed_bytes,
             stage: Stage::Hashing,
+            sources: Vec::new(),
+            cells: Vec::new(),
         }
     }
 }

@@ -199,6 +199,8 @@ impl Upload {
             files: self.tree.map(|tree| tree.files),
             bytes,
             stage,
+            sources: Vec::new(),
+            cells: Vec::new(),
         }
     }
 

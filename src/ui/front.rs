@@ -16,8 +16,8 @@ use crate::exit::Exit;
 use crate::node::{Events, NodeHandle, Ticket, Told};
 
 use super::bars::Bars;
+use super::face::Face;
 use super::input::Input;
-use super::output::Output;
 use super::paths::one_for_each;
 use super::render::Asked;
 use super::session::{AT_THE_END, Session, Step};
@@ -81,7 +81,7 @@ pub(super) struct Front {
     events: Events,
     lines: mpsc::Receiver<Input>,
     session: Session,
-    output: Output,
+    face: Face,
     manners: Manners,
     /// The commands that were given and not answered.
     running: BTreeMap<Ticket, Purpose>,
@@ -102,7 +102,7 @@ impl Front {
         (node, events): (NodeHandle, Events),
         lines: mpsc::Receiver<Input>,
         session: Session,
-        output: Output,
+        face: impl Into<Face>,
         manners: Manners,
     ) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl Front {
             events,
             lines,
             session,
-            output,
+            face: face.into(),
             manners,
             running: BTreeMap::new(),
             last_ticket: 0,
@@ -130,6 +130,10 @@ impl Front {
     /// Runs until there is a reason to leave. The node still runs then.
     pub(super) async fn drive(&mut self) -> Exit {
         self.ask_book().await;
+        if self.face.screen().is_some() {
+            self.give(Purpose::Status, Command::Whoami).await;
+            self.watch_transfers();
+        }
         loop {
             let leave = match self.next().await {
                 Happening::Told(Some(Told::Answer(ticket, answer))) => match self.running.remove(&ticket) {
@@ -139,7 +143,7 @@ impl Front {
                 Happening::Told(Some(Told::Event(event))) => self.event(&event),
                 Happening::Tick => {
                     self.tick = None;
-                    self.give(Purpose::Status, Command::Transfers).await;
+                    self.ask_status().await;
                     None
                 }
                 Happening::Told(None) => Some(self.no_more_events()),
@@ -165,7 +169,7 @@ impl Front {
                 _ => self.running.values().all(|purpose| matches!(purpose, Purpose::Status)),
             };
         let tick = self.tick;
-        let Self { events, lines, output, .. } = self;
+        let Self { events, lines, face, .. } = self;
         let tick = async {
             match tick {
                 Some(at) => sleep_until(at).await,
@@ -181,7 +185,7 @@ impl Front {
         };
         tokio::select! {
             biased;
-            () = output.broken() => Happening::Broken,
+            () = face.broken() => Happening::Broken,
             happening = from_outside => happening,
         }
     }
@@ -222,6 +226,7 @@ impl Front {
     async fn answered(&mut self, purpose: Purpose, answer: &Result<Reply, Failure>) -> Option<Exit> {
         match purpose {
             Purpose::Line(asked) => {
+                self.face.answered(&asked, answer);
                 self.session.answered(Instant::now(), &asked, answer);
                 match answer {
                     Ok(Reply::Sending { .. } | Reply::Getting { .. } | Reply::Accepted(_)) => {
@@ -241,8 +246,17 @@ impl Front {
                 None
             }
             Purpose::Status => {
+                if let (Ok(Reply::Peers(peers)), Some(screen)) = (answer, self.face.screen()) {
+                    screen.peers(peers);
+                }
+                if let (Ok(Reply::Whoami(node)), Some(screen)) = (answer, self.face.screen()) {
+                    screen.whoami(node);
+                }
                 if let Ok(Reply::Transfers(transfers)) = answer {
                     self.session.transfers(Instant::now(), transfers);
+                    if let Some(screen) = self.face.screen() {
+                        screen.transfers(transfers, &self.session.rates(Instant::now()));
+                    }
                     if let Some(bars) = &mut self.bars {
                         bars.show(transfers, &self.session.each_status(Instant::now()));
                         if !transfers.is_empty() {
@@ -263,6 +277,18 @@ impl Front {
         }
     }
 
+    /// Asks how far the transfers are, and for a screen who is connected, unless that is asked already.
+    async fn ask_status(&mut self) {
+        if self.running.values().any(|purpose| matches!(purpose, Purpose::Status)) {
+            return self.watch_transfers();
+        }
+        self.give(Purpose::Status, Command::Transfers).await;
+        if self.face.screen().is_some() {
+            self.give(Purpose::Status, Command::Peers).await;
+            self.watch_transfers();
+        }
+    }
+
     /// Asks who is known, for completing what is typed.
     async fn ask_book(&mut self) {
         if self.manners == Manners::Prompt {
@@ -278,7 +304,7 @@ impl Front {
         {
             bars.remove(*id);
         }
-        self.session.event(Instant::now(), event);
+        self.take_event(event);
         match event {
             Event::Progress { .. } | Event::Found { .. } | Event::Offer { expires_in: None, .. } => {
                 self.watch_transfers();
@@ -293,6 +319,11 @@ impl Front {
         let Manners::Receive { count } = self.manners else { return None };
         self.received += u32::from(matches!(event, Event::Received { .. }));
         (count.is_some_and(|count| self.received >= count)).then_some(Exit::Fine)
+    }
+
+    fn take_event(&mut self, event: &Event) {
+        self.face.event(event);
+        self.session.event(Instant::now(), event);
     }
 
     /// Sees to it that the status line tells about transfers of which one has begun. What is over
@@ -311,7 +342,7 @@ impl Front {
         if status.is_some() {
             self.watch_transfers();
         }
-        self.output.set_status(status);
+        self.face.set_status(status);
     }
 
     /// Takes the next step towards the end; says so when that is reached.
@@ -341,7 +372,7 @@ impl Front {
     /// Queues what the session has to say.
     async fn show(&mut self) -> Result<(), Exit> {
         for said in self.session.take_said() {
-            let mut put = pin!(self.output.put(&said.text));
+            let mut put = pin!(self.face.put(&said));
             loop {
                 tokio::select! {
                     done = &mut put => {
@@ -411,7 +442,7 @@ impl Front {
 
     async fn stop_and_show(&mut self) -> Result<(), Exit> {
         // Before the last lines, so that the prompt is drawn without it.
-        self.output.set_status(None);
+        self.face.set_status(None);
         let node = self.node.clone();
         let mut stop = pin!(timeout(PATIENCE, node.stop()));
         let mut stopped = false;
@@ -420,7 +451,7 @@ impl Front {
             tokio::select! {
                 biased;
                 told = self.events.next() => match told {
-                    Some(Told::Event(event)) => self.session.event(Instant::now(), &event),
+                    Some(Told::Event(event)) => self.take_event(&event),
                     // Nobody waits for it any more.
                     Some(Told::Answer(..)) => {}
                     None => break,
@@ -440,12 +471,12 @@ impl Front {
         if !stopped {
             let _ = stop.await;
         }
-        self.output.flushed().await.map_err(|_| Exit::Output)
+        self.face.flushed().await.map_err(|_| Exit::Output)
     }
 
     /// A reader that went away is told by the exit code; that is how pipes end.
     fn tell_why_output_ended(&self) {
-        match self.output.take_error() {
+        match self.face.take_error() {
             Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
                 tracing::error!("cannot write the output: {error}");
             }

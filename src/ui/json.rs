@@ -434,6 +434,18 @@ struct TransferRow<'a> {
     stage: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_sec: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<SourceRow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<PartRow>,
+}
+
+/// How much of a part of a content is here, and from which of its sources.
+#[derive(Serialize)]
+struct PartRow {
+    percent: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<u8>,
 }
 
 #[derive(Serialize)]
@@ -789,6 +801,8 @@ fn transfer_row<'a>(info: &'a TransferInfo, rates: &Rates) -> TransferRow<'a> {
         bytes: info.bytes,
         stage: info.stage.as_str(),
         bytes_per_sec: rates.get(&info.id).copied(),
+        sources: info.sources.iter().map(source_row).collect(),
+        parts: info.cells.iter().map(|cell| PartRow { percent: cell.percent, source: cell.source }).collect(),
     }
 }
 

@@ -10,6 +10,7 @@
 mod bars;
 mod complete;
 mod escape;
+mod face;
 mod front;
 mod history;
 mod human;
@@ -32,6 +33,7 @@ mod settings;
 mod signals;
 mod style;
 mod terminal;
+mod tui;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -72,6 +74,9 @@ pub enum UiError {
     /// The system denied something that every process has.
     #[error("cannot set up input and output: {0}")]
     Io(#[from] io::Error),
+    /// Nothing can be drawn there.
+    #[error("`p2p tui` draws on a terminal, and this is none; `p2p` without it reads commands from a pipe")]
+    NoTerminal,
 }
 
 /// Does what it is told: one thing, or a node until it ends, with a prompt where there is a terminal, else
@@ -81,7 +86,7 @@ pub enum UiError {
 /// Where the node cannot start.
 pub async fn run(config: Config) -> Result<Exit, UiError> {
     match config.mode.clone() {
-        Mode::Node => {}
+        Mode::Node | Mode::Tui => {}
         Mode::Send(sending) => return oneshot::send(config, sending).await,
         Mode::Receive { count } => return oneshot::receive(config, count).await,
         Mode::Share { paths, known_only } => return oneshot::share(config, paths, known_only).await,
@@ -99,6 +104,9 @@ pub async fn run(config: Config) -> Result<Exit, UiError> {
         Mode::Completions(shell) => return Ok(print(&Config::completions(shell))),
     }
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if config.mode == Mode::Tui {
+        return if terminal { at_screen(config).await } else { Err(UiError::NoTerminal) };
+    }
     if terminal && !config.json {
         // A terminal on which no line can be edited is read like a pipe.
         let keeps = config.node.keeps_history;
@@ -149,6 +157,27 @@ async fn at_prompt(mut config: Config, prompt: Prompt) -> Result<Exit, UiError> 
         output.try_put("");
     }
     let _ = timeout(LAST_LINES, output.flushed()).await;
+    Ok(exit)
+}
+
+async fn at_screen(config: Config) -> Result<Exit, UiError> {
+    allow_descriptors(None);
+    let style = Style::of_terminal();
+    let human = Human { at_prompt: true, style, columns: tui::columns };
+    let session = Session::new(Box::new(human), false);
+    let opened = tui::Opened::new(&config.home, session.known().clone(), style)?;
+    let screen = opened.screen().clone();
+    let signals = Signals::listen()?;
+    if config.node.plain {
+        session.known().is_plain();
+    }
+    // What keeps the node from starting is told on the terminal as it is.
+    let node = node::start(config.node).await?;
+    log::start(screen.sink());
+    let (lines, shown) = opened.show(session.known().clone())?;
+    let front = Front::new(node, lines, session, screen, Manners::Prompt);
+    let exit = to_the_end(front, signals).await;
+    shown.leave();
     Ok(exit)
 }
 

@@ -211,6 +211,11 @@ pub(super) struct Status {
 }
 
 impl Status {
+    /// What is to be said about one transfer; `what` is escaped already.
+    pub(super) fn new(what: String, bytes: u64, size: u64, rate: Option<u64>) -> Self {
+        Self { what, bytes, size, rate }
+    }
+
     /// One line of at most that many columns: `[1] sending big.iso ███████░░░ 45 %  120 MB/s  12 s
     /// left`. Where there is little room, the name is cut and the least important is left out.
     pub(super) fn line(&self, columns: usize, style: Style) -> String {
@@ -290,6 +295,8 @@ mod tests {
             files: None,
             bytes,
             stage,
+            sources: Vec::new(),
+            cells: Vec::new(),
         }
     }
 

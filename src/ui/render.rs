@@ -396,7 +396,7 @@ fn shares_list(shares: &[ShareInfo]) -> String {
 }
 
 /// `98 %`: how much of what was asked of it is likely to come, and what speaks against that.
-fn reputation(record: &Record) -> String {
+pub(super) fn reputation(record: &Record) -> String {
     let mut text = format!("{:.0} %", record.score() * 100.0);
     if record.bad_chunks > 0 {
         text += &format!(", {} bad", record.bad_chunks);
@@ -410,7 +410,7 @@ fn short_hash(hash: FileHash) -> String {
 }
 
 /// `notes.txt`, or `photos/ (120 files)`.
-fn thing(name: &SafeName, files: Option<u32>) -> String {
+pub(super) fn thing(name: &SafeName, files: Option<u32>) -> String {
     thing_called(name.as_str(), files)
 }
 

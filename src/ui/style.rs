@@ -27,6 +27,10 @@ impl Style {
     /// No colours.
     pub(super) const PLAIN: Self = Self { coloured: false };
 
+    /// Colours, whatever the terminal.
+    #[cfg(test)]
+    pub(super) const COLOURED: Self = Self { coloured: true };
+
     /// What fits the terminal that this process writes to, going by its environment
     /// (<https://no-color.org>).
     pub(super) fn of_terminal() -> Self {
@@ -53,14 +57,23 @@ impl Style {
         if !self.coloured {
             return text.to_owned();
         }
-        let code = match paint {
-            Paint::Bad => "31",
-            Paint::Good => "32",
-            Paint::Asking => "33",
-            Paint::Speaker => "36",
-            Paint::Faint => "90",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
+        format!("\x1b[{}m{text}\x1b[0m", paint.code())
+    }
+}
+
+impl Paint {
+    /// All of them.
+    pub(super) const ALL: [Self; 5] = [Self::Bad, Self::Good, Self::Asking, Self::Speaker, Self::Faint];
+
+    /// The number by which a terminal knows its colour.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Bad => "31",
+            Self::Good => "32",
+            Self::Asking => "33",
+            Self::Speaker => "36",
+            Self::Faint => "90",
+        }
     }
 }
 

@@ -264,6 +264,8 @@ fn tables_line_up_and_empty_ones_say_what_to_do() {
         files: None,
         bytes: 1_000_000,
         stage: Stage::Transferring,
+        sources: Vec::new(),
+        cells: Vec::new(),
     };
     assert_eq!(
         say("transfers", Reply::Transfers(vec![info])),

@@ -37,6 +37,40 @@ fn several_who_have_it_deliver_at_the_same_time() {
 }
 
 #[test]
+fn a_transfer_tells_while_it_runs_which_part_of_it_came_from_whom() {
+    let size = 200 * CHUNK;
+    let mut world = World::new(6);
+    world.line = Line { latency: Duration::from_millis(20), bytes_per_sec: 10_000_000 };
+    let bytes = world.rng.bytes(size);
+    let getter = world.secure_node(100, AcceptPolicy::Ask);
+    for n in 1..=3 {
+        let node = world.secure_node(n, AcceptPolicy::Ask);
+        world.nodes[node.0].disk.files.insert("file".into(), bytes.clone());
+        world.share(node, "file");
+        world.connect(getter, node);
+    }
+    world.get(getter, &bare(&bytes)).unwrap();
+    world.run_for(SECOND);
+    let [info] = world.transfers(getter).try_into().unwrap();
+    let delivered: Vec<_> = info.sources.iter().map(|source| source.bytes).collect();
+    assert_eq!(delivered.len(), 3, "{delivered:?}");
+    assert_eq!(delivered.iter().sum::<u64>(), info.bytes, "all of it came from somebody");
+    assert!(0 < info.bytes && info.bytes < size as u64, "{}", info.bytes);
+    assert_eq!(info.cells.len(), 96);
+    let percent = info.cells.iter().map(|cell| u64::from(cell.percent)).sum::<u64>() / 96;
+    assert!(percent.abs_diff(info.bytes * 100 / size as u64) <= 2, "{percent}");
+    for cell in &info.cells {
+        assert_eq!(cell.source.is_some(), cell.percent > 0, "{cell:?}");
+        assert!(cell.source.is_none_or(|source| usize::from(source) < 3), "{cell:?}");
+    }
+    for number in 0..3 {
+        assert!(info.cells.iter().any(|cell| cell.source == Some(number)), "each has parts of its own");
+    }
+    world.run_to_end();
+    assert!(world.has_got(getter));
+}
+
+#[test]
 fn what_nobody_has_is_said_at_once() {
     let (mut world, _, getter, _) = seeded(3, 2, CHUNK);
     world.get(getter, &Link::bare(FileHash([7; 32]))).unwrap();

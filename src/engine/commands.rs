@@ -434,7 +434,7 @@ impl Engine {
                 info.sources.push(Delivery::nothing(peer.addr, peer.node_id));
             }
         }
-        let told = self.gets.get(&id).map(|get| get.deliveries()).unwrap_or_default();
+        let told = self.gets.get(&id).map(super::gets::Get::deliveries).unwrap_or_default();
         for source in &mut info.sources {
             if let Some(told) = told.iter().find(|told| told.is_of(source.peer, source.node_id)) {
                 (source.wasted_bytes, source.bad_chunks) = (told.wasted_bytes, told.bad_chunks);

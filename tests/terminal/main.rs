@@ -10,7 +10,9 @@ mod support;
 
 mod bars;
 mod ending;
+mod picture;
 mod readme;
 mod terminal;
 mod transfers;
+mod tui;
 mod typing;

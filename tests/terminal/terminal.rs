@@ -13,6 +13,7 @@ use alacritty_terminal::event::VoidListener;
 use alacritty_terminal::grid::Dimensions;
 use alacritty_terminal::index::{Column, Line};
 use alacritty_terminal::term::Config;
+pub(crate) use alacritty_terminal::term::cell::Cell;
 use alacritty_terminal::term::cell::Flags;
 use alacritty_terminal::term::test::TermSize;
 use alacritty_terminal::vte::ansi::Processor;
@@ -20,12 +21,12 @@ use pty_process::Size;
 use pty_process::blocking::{Command, Pty};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-use rustix::termios::{Termios, tcgetattr};
+use rustix::termios::{LocalModes, Termios, tcgetattr};
 use tempfile::TempDir;
 
 use crate::support::{BaselinePeer, DEADLINE, holds_in_time};
 
-/// Rows of every screen; the columns are what tests change.
+/// Rows of every screen at first.
 const ROWS: usize = 24;
 
 /// What is on the screen, without blanks at the ends of rows and without empty rows at the end.
@@ -117,13 +118,15 @@ pub(crate) struct Setup {
     arguments: Vec<String>,
     environment: Vec<(&'static str, String)>,
     columns: usize,
+    /// What a shell is to do instead, with the program and its arguments as `$@`.
+    script: Option<&'static str>,
 }
 
 impl Setup {
     /// An encrypted node with an identity of its own: its home is in a directory of its own.
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("p2p-test-").tempdir().unwrap();
-        Self { dir, arguments: Vec::new(), environment: Vec::new(), columns: 100 }
+        Self { dir, arguments: Vec::new(), environment: Vec::new(), columns: 100, script: None }
     }
 
     /// A node for peers that a test plays itself, which is how everything can be made to happen in
@@ -140,6 +143,21 @@ impl Setup {
     pub(crate) fn variable(mut self, name: &'static str, value: &str) -> Self {
         self.environment.push((name, value.to_owned()));
         self
+    }
+
+    /// Has a shell start the program.
+    pub(crate) fn in_shell(mut self, script: &'static str) -> Self {
+        self.script = Some(script);
+        self
+    }
+
+    /// Starts the full screen on loopback and any port, and waits for it.
+    #[track_caller]
+    pub(crate) fn start_tui(self) -> Terminal {
+        let setup = self.argument("tui").argument("--bind").argument("127.0.0.1").argument("0");
+        let terminal = setup.start_as_it_is();
+        terminal.wait("a screen", |screen| screen.rows.last().is_some_and(|row| row.contains("? keys")));
+        terminal
     }
 
     pub(crate) fn columns(mut self, columns: usize) -> Self {
@@ -161,7 +179,12 @@ impl Setup {
     pub(crate) fn start_as_it_is(self) -> Terminal {
         let (pty, pts) = pty_process::blocking::open().unwrap();
         pty.resize(size(self.columns)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_p2p")).args(&self.arguments);
+        let program = env!("CARGO_BIN_EXE_p2p");
+        let mut command = match self.script {
+            None => Command::new(program),
+            Some(script) => Command::new("sh").args(["-c", script, "sh", program]),
+        };
+        command = command.args(&self.arguments);
         for (variable, _) in std::env::vars_os() {
             let name = variable.to_string_lossy();
             let ours = name.starts_with("P2P_") || name.starts_with("XDG_");
@@ -214,6 +237,16 @@ impl Terminal {
     /// What is on the screen now.
     pub(crate) fn screen(&self) -> Screen {
         Screen::of(&self.state().term)
+    }
+
+    /// The rows of the screen with all that a terminal knows of each place.
+    pub(crate) fn cells(&self) -> Vec<Vec<Cell>> {
+        let state = self.state();
+        let grid = state.term.grid();
+        let last = i32::try_from(grid.screen_lines()).unwrap();
+        let row =
+            |line| (0..grid.columns()).map(move |column| grid[Line(line)][Column(column)].clone()).collect();
+        (0..last).map(row).collect()
     }
 
     /// Everything the program ever wrote.
@@ -289,6 +322,14 @@ impl Terminal {
         assert!(resized, "the program draws without end;\n{}", self.report());
     }
 
+    /// Makes the window another one, of a program that draws all of it anew then.
+    pub(crate) fn resize_to(&self, columns: usize, rows: usize) {
+        let mut state = self.state();
+        state.term.resize(TermSize::new(columns, rows));
+        let size = Size::new(u16::try_from(rows).unwrap(), u16::try_from(columns).unwrap());
+        self.pty.resize(size).unwrap();
+    }
+
     /// Has the peer fill more than the screen with messages: what stands at its upper edge is out of
     /// everybody's reach when a terminal folds what is below.
     #[track_caller]
@@ -335,6 +376,11 @@ impl Terminal {
         status.unwrap().code()
     }
 
+    /// How the terminal treats keys at this moment.
+    pub(crate) fn local_modes(&self) -> LocalModes {
+        tcgetattr(&*self.pty).unwrap().local_modes
+    }
+
     /// Checks that the terminal is as it was before the program.
     #[track_caller]
     pub(crate) fn assert_restored(&self) {
@@ -343,7 +389,9 @@ impl Terminal {
         assert_eq!(now.input_modes, self.before.input_modes, "{}", self.report());
         assert_eq!(now.output_modes, self.before.output_modes, "{}", self.report());
         let raw = self.raw();
-        for (on, off) in [("\x1b[?2004h", "\x1b[?2004l"), ("\x1b[?25l", "\x1b[?25h")] {
+        let switches =
+            [("\x1b[?2004h", "\x1b[?2004l"), ("\x1b[?25l", "\x1b[?25h"), ("\x1b[?1049h", "\x1b[?1049l")];
+        for (on, off) in switches {
             assert!(raw.rfind(on) <= raw.rfind(off), "{on:?} was left on;\n{}", self.report());
         }
     }

@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::node::fake::FakeNode;
 use crate::ui::json::Json;
+use crate::ui::output::Output;
 use crate::ui::render::Human;
 use crate::ui::style::Style;
 

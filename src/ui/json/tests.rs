@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::engine::{Code, Level, Stage};
+use crate::engine::{Cell, Code, Level, Stage};
 use crate::ui::parse::{Parsed, parse};
 
 fn peer() -> SocketAddr {
@@ -224,6 +224,27 @@ fn every_answer_names_its_line_and_its_command() {
     assert_eq!(answered("broadcast x", &queued)["peers"], json!(["192.0.2.5:4711"]));
     assert_eq!(answered("peers", &Reply::Peers(Vec::new()))["peers"], json!([]));
     assert_eq!(answered("transfers", &Reply::Transfers(Vec::new()))["transfers"], json!([]));
+    let info = TransferInfo {
+        id: TransferId(3),
+        peer: None,
+        direction: Direction::In,
+        name: name(),
+        size: 10,
+        sha256: None,
+        files: None,
+        bytes: 5,
+        stage: Stage::Transferring,
+        sources: vec![Delivery { peer: peer(), node_id: None, bytes: 5, wasted_bytes: 0, bad_chunks: 0 }],
+        cells: vec![Cell { percent: 100, source: Some(0) }, Cell { percent: 0, source: None }],
+    };
+    let row = &answered("transfers", &Reply::Transfers(vec![info]))["transfers"][0];
+    assert_eq!(
+        (&row["sources"], &row["parts"]),
+        (
+            &json!([{"peer": "192.0.2.5:4711", "bytes": 5, "wasted_bytes": 0, "bad_chunks": 0}]),
+            &json!([{"percent": 100, "source": 0}, {"percent": 0}])
+        )
+    );
     assert_eq!(answered("accept all", &Reply::Accepted(vec![TransferId(1)]))["ids"], json!([1]));
     assert_eq!(answered("cancel 1", &Reply::Cancelled(TransferId(1)))["id"], json!(1));
     assert_eq!(answered("wait", &Reply::Idle), json!({"event": "result", "cmd": 3, "command": "wait"}));

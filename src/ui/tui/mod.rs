@@ -12,6 +12,8 @@ mod model;
 mod overlays;
 mod panes;
 mod popups;
+#[cfg(test)]
+mod scene;
 mod tabs;
 mod text;
 mod view;
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event;
+use ratatui::layout::{Position, Rect};
 use rustix::process::{Signal, kill_current_process_group};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -322,7 +325,10 @@ impl Screen {
             let begun = Instant::now();
             terminal.backend_mut().write_all(PICTURE[0])?;
             if wiped {
-                terminal.clear()?;
+                // Not `clear`, which asks the terminal where the cursor is and waits for an answer that the
+                // other thread reads.
+                let size = terminal.size()?;
+                terminal.resize(Rect::from((Position::ORIGIN, size)))?;
             }
             terminal.draw(|frame| {
                 let mut state = self.0.lock();

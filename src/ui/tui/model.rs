@@ -178,6 +178,12 @@ impl Model {
         }
     }
 
+    /// What a peer is called, also one that is away.
+    pub(super) fn name_of(&self, addr: SocketAddr) -> String {
+        let away = self.tabs.peers().find(|peer| peer.addr == addr && peer.presence != Presence::Connected);
+        away.map_or_else(|| self.known.name_of(addr), |peer| peer.name.clone())
+    }
+
     /// Shows what this side said.
     fn say_own(&mut self, peers: &[SocketAddr], whom: &str, text: &str) {
         let text = escape_lines(text);
@@ -257,7 +263,7 @@ impl Model {
             Action::No => return self.answer(now, false),
             Action::Later => {
                 if !had_choices && !self.popups.later() {
-                    self.tabs.to_the_end();
+                    self.tabs.scroll_to_end();
                 }
             }
             Action::Questions => self.popups.again(now),
@@ -287,7 +293,7 @@ impl Model {
     }
 
     fn enter(&mut self) -> Effect {
-        self.tabs.to_the_end();
+        self.tabs.scroll_to_end();
         let typed = self.line.take();
         let line = match self.tabs.current().peer.as_ref() {
             _ if typed.trim().is_empty() => return Effect::Nothing,

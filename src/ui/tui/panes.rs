@@ -35,9 +35,9 @@ fn heights(model: &Model, most: u16) -> (u16, u16) {
         0 => 0,
         _ => wanted(model.transfers.iter().map(|row| 1 + details(&row.info)).sum()),
     };
-    // Transfers get what peers leave, and peers a third in any case.
-    let third = (most / 3).max(2).min(most);
-    let peers_get = peers.min(third.max(most.saturating_sub(transfers)));
+    // Transfers get what peers leave, and peers a half in any case.
+    let half = most.div_ceil(2);
+    let peers_get = peers.min(half.max(most.saturating_sub(transfers)));
     (peers_get, transfers.min(most - peers_get))
 }
 
@@ -76,7 +76,8 @@ fn list(frame: &mut Frame<'_>, model: &Model, area: Rect, title: &str, lines: &[
 
 /// As many lines as fit, and in the last row how many do not.
 fn cut(mut lines: Vec<Line<'static>>, rows: usize, more: &str) -> Vec<Line<'static>> {
-    if lines.len() > rows && rows > 0 {
+    // Where there is one row only, the heading says how many there are.
+    if lines.len() > rows && rows > 1 {
         let left_out = lines.len() - rows + 1;
         lines.truncate(rows - 1);
         lines.push(Line::from(format!("  … and {left_out} more: {more}")));
@@ -157,8 +158,8 @@ fn transfer_line(model: &Model, TransferRow { info, rate }: &TransferRow, column
         Direction::In => ("▼", "from"),
     };
     let whom = match (info.peer, info.sources.len()) {
-        (Some(peer), _) => format!(" {} {}", way.1, model.known.name_of(peer)),
-        (None, 2..) => format!(" from {}", info.sources.len()),
+        (Some(peer), _) => format!(" {} {}", way.1, model.name_of(peer)),
+        (None, 2..) => format!(" from {} peers", info.sources.len()),
         (None, _) => String::new(),
     };
     let what = format!("[{}] {} {}{whom}", info.id, way.0, thing(&info.name, info.files));
@@ -241,7 +242,7 @@ fn legend(model: &Model, info: &TransferInfo, columns: usize) -> Line<'static> {
 }
 
 fn delivered(model: &Model, source: &Delivery) -> String {
-    let mut text = format!("{} {}", escape(&model.known.name_of(source.peer)), size::human(source.bytes));
+    let mut text = format!("{} {}", escape(&model.name_of(source.peer)), size::human(source.bytes));
     if source.bad_chunks > 0 {
         text += &format!(", {} bad", source.bad_chunks);
     }

@@ -247,7 +247,7 @@ impl Tabs {
     }
 
     /// Forgets how far it was scrolled.
-    pub(super) fn to_the_end(&mut self) {
+    pub(super) fn scroll_to_end(&mut self) {
         self.tabs[self.current].scroll = 0;
     }
 
@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(shown(&tabs, 4), ["0", "1", "2", "3"]);
         tabs.scroll(false, 4);
         assert_eq!(shown(&tabs, 4), ["2", "3", "4", "5"]);
-        tabs.to_the_end();
+        tabs.scroll_to_end();
         assert_eq!(shown(&tabs, 2), ["one that takes two", "rows"]);
     }
 

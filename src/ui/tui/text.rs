@@ -65,15 +65,16 @@ pub(super) fn folded(line: &Line<'static>, columns: usize) -> Vec<Line<'static>>
         };
         // Where not even one character fits, it is cut off by whoever draws.
         let most = start + cells[start..].iter().take_while(fits).count().max(1);
-        let blank = cells[start..most].iter().rposition(|(cluster, _)| *cluster == " ");
-        let end = match blank {
-            Some(blank) if most < cells.len() && cells[most].0 != " " => start + blank + 1,
-            _ => most,
+        // The blank between two rows is not seen. One that stands before all words of a row is none.
+        let is_word = |(cluster, _): &(&str, Style)| *cluster != " ";
+        let is_between = |at: &usize| !is_word(&cells[*at]) && cells[start..*at].iter().any(is_word);
+        let blank = (start..=most.min(cells.len() - 1)).rev().find(is_between);
+        let (end, next) = match blank {
+            Some(blank) if most < cells.len() => (blank, blank + 1),
+            _ => (most, most),
         };
         rows.push(joined(&cells[start..end]));
-        start = end;
-        // What separates two rows need not be seen.
-        start += usize::from(cells.get(start).is_some_and(|(cluster, _)| *cluster == " "));
+        start = next;
     }
     rows
 }
@@ -118,7 +119,7 @@ mod tests {
         let rows = folded(line, 6);
         assert_eq!(
             rows.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["red ", "words", "and ", "others"]
+            ["red", "words", "and", "others"]
         );
         assert_eq!(rows[1].spans[0].style.fg, Some(Color::Red));
         assert_eq!(rows[2].spans[0].style.fg, None);

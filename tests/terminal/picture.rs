@@ -110,7 +110,7 @@ fn svg(rows: &[Vec<Cell>]) -> String {
     let (width, height) = (COLUMNS as f64 * WIDTH + 2.0 * MARGIN, rows.len() as f64 * HEIGHT + 2.0 * MARGIN);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
-         height=\"{height:.0}\" role=\"img\" aria-label=\"p2p tui\">\n<style>{STYLE}\n</style>\n\
+         height=\"{height:.0}\" role=\"img\" xml:space=\"preserve\" aria-label=\"p2p tui\">\n<style>{STYLE}\n</style>\n\
          <rect class=\"s\" x=\"1\" y=\"1\" width=\"{:.0}\" height=\"{:.0}\" rx=\"8\"/>\n",
         width - 2.0,
         height - 2.0

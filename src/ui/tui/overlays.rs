@@ -51,10 +51,13 @@ pub(super) fn question(frame: &mut Frame<'_>, model: &Model, now: Instant, area:
     let Some((question, waiting)) = model.popups.seen() else { return };
     let coloured = model.style.is_coloured();
     let (title, mut text, keys) = match question {
-        Question::Offer { peer, name, size, files, expires_at, .. } => {
+        Question::Offer { peer, name, size, files, expires_at, leaves, .. } => {
             let left = expires_at.saturating_duration_since(now);
+            let room = leaves.map_or_else(String::new, |free| {
+                format!("It would leave only {} free there.\n", size::human(free))
+            });
             let text = format!(
-                "{} offers\n{}, {}\n(expires in {})",
+                "{} offers\n{}, {}\n{room}(expires in {})",
                 model.known.name_and_address_of(*peer),
                 thing(name, *files),
                 size::human(*size),

@@ -28,6 +28,8 @@ pub(super) enum Question {
         size: u64,
         files: Option<u32>,
         expires_at: Instant,
+        /// How little would stay free of the disk, where that is why it is asked.
+        leaves: Option<u64>,
     },
     /// Is it who was meant?
     FirstContact { peer: SocketAddr, dialled: HostPort, node_id: NodeId },
@@ -45,10 +47,11 @@ impl Popups {
     /// Takes what happened.
     pub(super) fn event(&mut self, now: Instant, event: &Event) {
         match event {
-            Event::Offer { id, peer, name, size, files, expires_in: Some(left), .. } => {
+            Event::Offer { id, peer, name, size, files, expires_in: Some(left), leaves, .. } => {
                 let expires_at = now + *left;
-                let (id, peer, name, size, files) = (*id, *peer, name.clone(), *size, *files);
-                self.ask(now, Question::Offer { id, peer, name, size, files, expires_at });
+                let (id, peer, name, size, files, leaves) =
+                    (*id, *peer, name.clone(), *size, *files, *leaves);
+                self.ask(now, Question::Offer { id, peer, name, size, files, expires_at, leaves });
             }
             Event::PeerConnected {
                 peer,
@@ -144,6 +147,7 @@ mod tests {
             sha256: None,
             files: None,
             expires_in: Some(Duration::from_secs(600)),
+            leaves: None,
         }
     }
 

@@ -83,6 +83,7 @@ impl Scene {
             sha256: None,
             files: None,
             expires_in: Some(Duration::from_secs(600)),
+            leaves: None,
         });
     }
 

@@ -412,6 +412,20 @@ fn wrong_short_long_surplus_and_stray_chunks_are_not_written_and_the_fifth_ends_
 }
 
 #[test]
+fn a_chunk_of_an_offer_that_nobody_accepted_is_refused() {
+    let mut world = World::new(6);
+    let node = world.node(AcceptPolicy::Ask);
+    let script = world.script(node);
+    let bytes = world.rng.bytes(2 * CHUNK);
+    world.say(script, offer("a", &bytes));
+    world.run_for(SECOND);
+    world.say(script, chunk(0, &bytes));
+    world.run_for(SECOND);
+    assert_eq!(acks(&world, script), [(0, false)]);
+    assert!(!world.scripts[script.0].closed && world.nodes[node.0].disk.bytes_stored == 0);
+}
+
+#[test]
 fn chunks_that_a_sender_cannot_know_to_be_unwanted_are_not_held_against_it() {
     let mut world = World::new(7);
     let (node, script, _) = node_and_baseline_script(&mut world);

@@ -297,6 +297,39 @@ fn what_a_receiver_says_out_of_turn_costs_it_only_its_own_transfer() {
 }
 
 #[test]
+fn a_file_is_not_confirmed_before_it_was_offered() {
+    let mut world = World::new(5);
+    let node = world.secure_node(1, AcceptPolicy::All);
+    let hostile = script(&mut world, node, 2, 1);
+    let name = match world.run_command(node, Command::Peers) {
+        Ok(Reply::Peers(peers)) => peers[0].peer.to_string(),
+        other => panic!("{other:?}"),
+    };
+    // Its hashes are known already, so that all there is to do is to read its list.
+    world.put(node, "a", 5);
+    let first = world.send_file(node, &name, "a");
+    world.run_for(SECOND);
+    world.say(hostile, Message::Refuse { id: OfferId(first.0), reason: Reason::new("declined", "no") });
+    world.run_for(SECOND);
+    world.nodes[node.0].slowness.disk = SECOND;
+    let id = world.send_file(node, &name, "a");
+    let offered = |world: &World| {
+        let is_it = |message: &&Message| matches!(message, Message::Offer(offer) if offer.id.0 == id.0);
+        world.scripts[hostile.0].heard.iter().filter(is_it).count()
+    };
+    // Opening it takes a second, and reading its list another.
+    for _ in 0..7 {
+        world.say(hostile, Message::Done(OfferId(id.0)));
+        world.run_for(SECOND / 4);
+        assert_eq!(offered(&world), 0);
+    }
+    world.run_for(SECOND);
+    assert_eq!(offered(&world), 1, "it was offered all the same: {world:?}");
+    let sent = |event: &Event| matches!(event, Event::Sent { .. }).then_some(());
+    assert!(world.events(node, sent).is_empty(), "{world:?}");
+}
+
+#[test]
 fn a_seal_counts_as_memory_and_comes_only_after_acceptance() {
     let mut world = World::new(3);
     let limits = Limits { manifest_bytes: 32 * 5, ..Limits::default() };

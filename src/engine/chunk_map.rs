@@ -45,11 +45,12 @@ impl ChunkMap {
     }
 
     pub(super) fn is_missing(&self, index: ChunkIndex) -> bool {
-        !self.stored[index.as_usize()] && !self.arrived.contains_key(&index)
+        !self.is_stored(index) && !self.arrived.contains_key(&index)
     }
 
+    /// Of a file that is not accepted nothing is: its sender may ask all the same, with a chunk.
     pub(super) fn is_stored(&self, index: ChunkIndex) -> bool {
-        self.stored[index.as_usize()]
+        self.stored.get(index.as_usize()).is_some_and(|stored| *stored)
     }
 
     pub(super) fn job_given(&mut self, index: ChunkIndex) {

@@ -104,12 +104,11 @@ impl Engine {
         self.on_answer_offered(id);
     }
 
-    /// The upload that a peer calls by its number.
+    /// The upload that a peer calls by its number; none that it was not offered yet.
     pub(super) fn pulled_upload(&mut self, conn: ConnId, id: OfferId) -> Option<(TransferId, &mut Upload)> {
         let id = TransferId(id.0);
         let upload = self.uploads.get_mut(&id)?;
-        (upload.conn == Some(conn) && upload.is_pulled() && upload.state >= State::Offered)
-            .then_some((id, upload))
+        (upload.conn == Some(conn) && upload.is_pulled() && upload.is_offered()).then_some((id, upload))
     }
 
     pub(super) fn on_pull_accept(

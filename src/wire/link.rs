@@ -92,7 +92,8 @@ impl FromStr for Link {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             link.take(key, &decoded(value)?)?;
         }
-        Ok(link)
+        // What need not have been encoded is when it is written again.
+        if link.to_string().len() > MAX_LINK_BYTES { Err(BadLink::TooLong) } else { Ok(link) }
     }
 }
 
@@ -212,6 +213,14 @@ mod tests {
             "{text}"
         );
         assert_eq!(Link::bare(link.hash).to_string(), format!("p2p:{HASH}"));
+    }
+
+    #[test]
+    fn a_link_that_was_read_is_not_too_long_when_it_is_written() {
+        let raw = |count: usize| format!("p2p:{HASH}/from={}", "!".repeat(count)).parse::<Link>();
+        let link = raw(2_000).unwrap();
+        assert_eq!(link.to_string().parse::<Link>().unwrap(), link);
+        assert_eq!(raw(3_000), Err(BadLink::TooLong));
     }
 
     #[test]

@@ -301,7 +301,8 @@ impl Engine {
             return Err(Failure::new(Code::Busy, message));
         }
         let unix_micros = self.config.unix_time.saturating_add(self.now).as_micros();
-        let said_at = u64::try_from(unix_micros).unwrap_or(u64::MAX).max(self.outbox.last_said + 1);
+        let said_at =
+            u64::try_from(unix_micros).unwrap_or(u64::MAX).max(self.outbox.last_said.saturating_add(1));
         self.outbox.last_said = said_at;
         let key = key.unwrap_or_else(|| self.next_key());
         let kept = OutboxEntry { key, to, called, said_at, what };

@@ -96,6 +96,20 @@ pub(super) struct Showing {
     is_failure_told: bool,
 }
 
+impl Showing {
+    /// Where the latest of a connection's texts before that number is to be acknowledged.
+    fn latest_before(&mut self, conn: ConnId, id: u64) -> Option<&mut Vec<(ConnId, u64)>> {
+        let before = |acks: &[(ConnId, u64)]| {
+            acks.iter()
+                .filter(|(there, number)| *there == conn && *number < id)
+                .map(|(_, number)| *number)
+                .max()
+        };
+        let waiting = self.acks.values_mut().filter_map(|acks| Some((before(acks)?, acks)));
+        waiting.max_by_key(|(number, _)| *number).map(|(_, acks)| acks)
+    }
+}
+
 /// The greatest numbers heard from processes that are not connected any more, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
@@ -187,8 +201,11 @@ impl Engine {
         }
         if id <= peer.texts.heard || known.is_some_and(|(from, key)| self.shown.contains(from, key)) {
             peer.texts.heard = peer.texts.heard.max(id);
-            // It is shown, or will be: it was taken in before.
-            return self.send(conn, Message::TextAck(id));
+            // It is shown, or will be: it was taken in before. Who is told so takes all before it for shown too.
+            return match self.showing.latest_before(conn, id) {
+                Some(acks) => acks.push((conn, id)),
+                None => self.send(conn, Message::TextAck(id)),
+            };
         }
         peer.texts.heard = id;
         let (addr, node_id) = (peer.addr, peer.node_id);

@@ -75,7 +75,8 @@ impl NodeHandle {
 /// Something told, what it is charged to until it is taken, and who wants to know when it was.
 type Queued = (Told, Option<Charge>, Option<Receipt>);
 
-/// Tells when it is dropped that a text is before whoever watches.
+/// Tells that a text is before whoever watches. One that is dropped without that tells nothing: its text was lost
+/// on the way, and is said again.
 #[derive(Debug)]
 pub(super) struct Receipt {
     pub(super) conn: ConnId,
@@ -83,8 +84,8 @@ pub(super) struct Receipt {
     pub(super) shown: mpsc::Sender<(ConnId, u64)>,
 }
 
-impl Drop for Receipt {
-    fn drop(&mut self) {
+impl Receipt {
+    fn tell(self) {
         // Where the node has ended nobody needs to know. There is room for more than the texts that
         // the budget lets wait; one whose receipt is lost would be said again, and dropped as a repeat.
         let _ = self.shown.try_send((self.conn, self.id));
@@ -140,12 +141,24 @@ impl EventSender {
     }
 }
 
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.tell_last();
+    }
+}
+
 impl Events {
+    fn tell_last(&mut self) {
+        if let Some(receipt) = self.last.take() {
+            receipt.tell();
+        }
+    }
+
     /// The next thing told; `None` when the node has ended or nobody took its events for so long
     /// that they no longer fit (see [`Events::overflowed`]). A text counts as shown when the next thing is
     /// asked for. Cancel-safe.
     pub async fn next(&mut self) -> Option<Told> {
-        self.last = None;
+        self.tell_last();
         let (told, _, receipt) = self.queue.recv().await?;
         self.last = receipt;
         Some(told)

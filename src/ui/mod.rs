@@ -165,7 +165,8 @@ async fn at_screen(config: Config) -> Result<Exit, UiError> {
     let style = Style::of_terminal();
     let human = Human { at_prompt: true, style, columns: tui::columns };
     let session = Session::new(Box::new(human), false);
-    let opened = tui::Opened::new(&config.home, session.known().clone(), style)?;
+    let kept = config.node.keeps_history.then_some(config.home.as_path());
+    let opened = tui::Opened::new(kept, session.known().clone(), style)?;
     let screen = opened.screen().clone();
     let signals = Signals::listen()?;
     if config.node.plain {

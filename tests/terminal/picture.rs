@@ -49,7 +49,12 @@ fn the_picture_in_the_readme_is_the_real_screen() {
     let hash = crate::support::Content::new("debian.iso", file.clone()).hash;
     let terminal = Setup::new().columns(COLUMNS).start_tui();
     let addr = terminal.addr();
-    let mut nodes = [("bob", node("1MB/s", &file)), ("carol", node("700kB/s", &file))];
+    // What is only looked at must not be over before it was, on a machine however slow.
+    let (rates, enough) = match std::env::var_os(WANTED) {
+        Some(_) => (["1MB/s", "700kB/s"], 35),
+        None => (["60kB/s", "40kB/s"], 1),
+    };
+    let mut nodes = [("bob", node(rates[0], &file)), ("carol", node(rates[1], &file))];
     for (name, node) in &mut nodes {
         let id = node.node_id();
         node.connect(&addr);
@@ -78,7 +83,7 @@ fn the_picture_in_the_readme_is_the_real_screen() {
         screen
             .rows
             .iter()
-            .any(|row| row.contains(" debian.iso ") && percent(row).is_some_and(|done| done >= 35))
+            .any(|row| row.contains(" debian.iso ") && percent(row).is_some_and(|done| done >= enough))
             && screen.contains("by the way")
             && screen.contains("bob> See you ton")
     });

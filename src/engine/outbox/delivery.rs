@@ -63,7 +63,10 @@ impl Engine {
                 State::Waiting => self.send_kept(conn, number),
             }
         }
-        if let Some(at) = self.outbox.of(id).map(|entry| entry.not_before).max().filter(|at| *at > self.now) {
+        let later = self.outbox.of(id).map(|entry| entry.not_before).filter(|at| *at > self.now).min();
+        // What the peer's queue has no room for now may wait for no acknowledgement that would go on with it.
+        let anew = texts_are_held_up.then_some(self.now + FIRST_PAUSE);
+        if let Some(at) = later.into_iter().chain(anew).min() {
             self.timers.set(Deadline::Outbox(id), at);
         }
     }
@@ -126,16 +129,17 @@ impl Engine {
         let Some(entry) = self.outbox.get(|entry| entry.number == id && entry.state == State::Sending) else {
             return false;
         };
-        let key = entry.kept.key;
+        let (key, to) = (entry.kept.key, entry.kept.to);
         if failure.code == Code::ShuttingDown && self.is_stopping {
             return true;
         }
         if !may_go_later(failure.code) {
             self.outbox.remove(key);
             self.outputs.push_back(Output::Outbox(OutboxJob::Remove(key)));
+            // Others may have waited for its place.
+            self.timers.set(Deadline::Outbox(to), self.now);
             return false;
         }
-        let to = entry.kept.to;
         let pause = self.next_pause(to);
         // What is left of the transfer is told by its number, so that another attempt has another.
         let number = self.next_transfer_id();
@@ -143,7 +147,8 @@ impl Engine {
             (entry.number, entry.state) = (number, State::Waiting);
             entry.not_before = self.now + pause;
         }
-        self.timers.set(Deadline::Outbox(to), self.now + pause);
+        let at = self.outbox.of(to).map(|entry| entry.not_before).filter(|at| *at > self.now).min();
+        self.timers.set(Deadline::Outbox(to), at.unwrap_or(self.now + pause));
         self.tell_kept(number, Some(id), Some(failure.message.clone()));
         true
     }

@@ -76,6 +76,20 @@ enum Look {
     Damaged(String),
 }
 
+/// Why an entry was not read.
+enum Unread {
+    /// It is none.
+    Damaged(String),
+    /// The system could not read it this time.
+    NotNow,
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self::Damaged(why)
+    }
+}
+
 impl Outbox {
     /// The one of that home.
     pub fn of(home: &Home) -> Self {
@@ -188,7 +202,9 @@ impl Outbox {
                 held.insert(key, file);
                 Look::Taken(entry)
             }
-            Err(why) => Look::Damaged(put_aside(&path, &why)),
+            Err(Unread::Damaged(why)) => Look::Damaged(put_aside(&path, &why)),
+            // Too many open files, or a disk that is ill: it is as it was, and looked at again.
+            Err(Unread::NotNow) => Look::Nothing,
         }
     }
 
@@ -245,17 +261,20 @@ fn write(path: &Path, entry: &OutboxEntry) -> io::Result<File> {
     Ok(file)
 }
 
-fn read(path: &Path, key: TextKey) -> Result<OutboxEntry, String> {
-    let (text, metadata) =
-        read_bounded(path).map_err(|error| error.to_string())?.ok_or("it vanished".to_owned())?;
+fn read(path: &Path, key: TextKey) -> Result<OutboxEntry, Unread> {
+    let read = read_bounded(path).map_err(|error| match error {
+        HomeError::Io { .. } => Unread::NotNow,
+        damaged => Unread::Damaged(damaged.to_string()),
+    });
+    let (text, metadata) = read?.ok_or(Unread::NotNow)?;
     check_owner(path, &metadata).map_err(|error| error.to_string())?;
     let EntryFile { version, to, called, said_at, text, file } =
         serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let what = match (version, text, file) {
         (1, Some(text), None) => OutboxItem::Text(text),
         (1, None, Some(file)) => item_of(file)?,
-        (1, ..) => return Err("it needs one of `text` and `file`".to_owned()),
-        (other, ..) => return Err(format!("version {other} is not known to this program")),
+        (1, ..) => return Err("it needs one of `text` and `file`".to_owned().into()),
+        (other, ..) => return Err(format!("version {other} is not known to this program").into()),
     };
     Ok(OutboxEntry { key, to, called, said_at, what })
 }

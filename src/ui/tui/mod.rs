@@ -116,7 +116,8 @@ impl Shared {
 pub(super) struct Opened {
     screen: Screen,
     terminal: Terminal,
-    history: History,
+    /// `None` where typed lines are not kept.
+    history: Option<History>,
 }
 
 /// The screen while it is shown.
@@ -127,14 +128,15 @@ pub(super) struct Shown {
 }
 
 impl Opened {
-    /// Prepares a screen without showing anything. The history is kept below `home`.
+    /// Prepares a screen without showing anything. The history of typed lines is kept below `home`, if one is given.
     ///
     /// # Errors
     /// Where stdin is no terminal.
-    pub(super) fn new(home: &Path, known: Known, style: Style) -> io::Result<Self> {
+    pub(super) fn new(home: Option<&Path>, known: Known, style: Style) -> io::Result<Self> {
         let terminal = Terminal::as_it_is(UNDO)?;
-        let mut history = History::in_home(home);
-        let line = InputLine::new(history.load(HISTORY_LINES), HISTORY_LINES);
+        let mut history = home.map(History::in_home);
+        let typed = history.as_mut().map(|history| history.load(HISTORY_LINES)).unwrap_or_default();
+        let line = InputLine::new(typed, HISTORY_LINES);
         let state = State {
             model: Model::new(known, style, line),
             stale: true,
@@ -348,7 +350,7 @@ impl Screen {
 struct Keys {
     screen: Screen,
     terminal: Terminal,
-    history: History,
+    history: Option<History>,
     known: Known,
     sender: mpsc::Sender<Input>,
 }
@@ -387,8 +389,8 @@ impl Keys {
         match effect {
             Effect::Nothing => true,
             Effect::Lines(lines, kept) => {
-                if let Some(kept) = kept {
-                    self.history.keep(&kept);
+                if let (Some(kept), Some(history)) = (kept, &mut self.history) {
+                    history.keep(&kept);
                 }
                 lines.into_iter().all(|line| self.sender.blocking_send(Input::Line(line)).is_ok())
             }

@@ -46,7 +46,7 @@ fn panic_at_a_screen() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _in_it = runtime.enter();
     let home = tempfile::tempdir().unwrap();
-    let opened = Opened::new(home.path(), Known::default(), Style::PLAIN).unwrap();
+    let opened = Opened::new(Some(home.path()), Known::default(), Style::PLAIN).unwrap();
     let screen = opened.screen().clone();
     let (_lines, _shown) = opened.show(Known::default()).unwrap();
     // The first picture is there when the painter waits for a change.

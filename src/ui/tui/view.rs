@@ -212,7 +212,7 @@ fn input_line(frame: &mut Frame<'_>, model: &Model, area: Rect) {
         spans.push(Span::styled("a message; /help for commands", faint));
     }
     put(frame, area, &Line::from(spans));
-    let column = u16::try_from(before - skipped).unwrap_or(0).min(area.width.saturating_sub(1));
+    let column = u16::try_from(before.saturating_sub(skipped)).unwrap_or(0).min(area.width.saturating_sub(1));
     frame.set_cursor_position(Position { x: area.x + column, y: area.y });
 }
 

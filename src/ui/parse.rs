@@ -521,7 +521,8 @@ fn share(spec: &Spec, rest: &str) -> Result<Command, Failure> {
     let path =
         path.or_else(|| trimmed.strip_suffix(KNOWN).filter(|rest| rest.ends_with(char::is_whitespace)));
     let known_only = path.is_some();
-    let path = path.unwrap_or(rest);
+    // A path may begin and end with blanks; what stands between it and a flag is none of it.
+    let path = path.map_or(rest, str::trim);
     if path.trim().is_empty() || path.trim() == KNOWN {
         return Err(missing(spec));
     }
@@ -663,6 +664,14 @@ mod tests {
         assert_eq!(command("REJECT all"), Command::Reject(Selection::All));
         assert!(matches!(parse("exit"), Ok(Parsed::Quit)));
         assert!(matches!(parse(" \t\r\n"), Ok(Parsed::Nothing)));
+    }
+
+    #[test]
+    fn share_takes_a_path_with_blanks_and_a_flag_on_either_side_of_it() {
+        for line in ["share the photos --known", "share --known the photos", "share  --known  the photos "] {
+            let Command::Share { path, known_only, .. } = command(line) else { panic!("{line}") };
+            assert_eq!((path.file_name(), known_only), (Some("the photos".as_ref()), true), "{line}");
+        }
     }
 
     #[test]

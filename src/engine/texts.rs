@@ -237,6 +237,11 @@ impl Engine {
         }
     }
 
+    /// Whether something that was shown is being noted, and acknowledged only then.
+    pub fn notes_shown(&self) -> bool {
+        self.showing.acks.len() > self.showing.by_place.len()
+    }
+
     /// It is noted that a text was shown, or cannot be: then it is shown all the same, and known to this process.
     pub(super) fn on_marked(&mut self, from: NodeId, key: TextKey, failure: Option<Failure>) {
         if let (Some(failure), false) = (failure, self.showing.is_failure_told) {

@@ -140,11 +140,26 @@ impl Actor {
                 () = sleep_until(deadline) => self.handle(Input::Tick),
             }
         }
+        let _ = timeout(LAST_WORDS, self.acknowledge_shown(&mut inbox)).await;
         self.handle(Input::Stopping);
         let _ = timeout(LAST_WORDS, self.end_circuits(&mut inbox.from_peers)).await;
         self.history.finish();
         for (_, connection) in self.connections.drain() {
             connection.close();
+        }
+    }
+
+    /// Has what was shown noted, so that those who said it hear of that before they hear of the end.
+    async fn acknowledge_shown(&mut self, inbox: &mut Inbox) {
+        while let Ok((conn, id)) = inbox.shown.try_recv() {
+            self.handle(Input::Shown { conn, id });
+        }
+        while self.engine.notes_shown() {
+            let Some(from_greeter) = inbox.greeted.recv().await else { return };
+            // Of all else nothing comes any more.
+            if let FromGreeter::BookChanged(input @ Input::Marked { .. }) = from_greeter {
+                self.handle(input);
+            }
         }
     }
 
